@@ -226,8 +226,7 @@ export function endpointTable(
 export function secretTable(dump: ConfigDump, now: Date): Table {
   const rows = dump.secrets.map(({ name, state, secret }) => {
     const chain = inline(dig(secret, 'tls_certificate.certificate_chain'));
-    const ca =
-      inline(dig(secret, 'validation_context.trusted_ca')) ?? inline(dig(secret, 'validation_context.trusted_ca'));
+    const ca = inline(dig(secret, 'validation_context.trusted_ca'));
     const pem = chain ?? ca;
     const type = chain !== undefined ? 'Cert Chain' : 'CA';
     const cert = pem === undefined ? undefined : firstCertificate(pem);

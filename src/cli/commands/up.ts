@@ -1,0 +1,116 @@
+// `meltemi up`: the local cluster with the mesh in it, ready when this returns. Running it again is harmless.
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
+import { loadKubeconfig } from '../../base/kube/connection.ts';
+import { createHttpKubeClient } from '../../base/kube/http-client.ts';
+import { kubeconfigPath, readState, startLocal } from '../cluster/local.ts';
+import { boolFlag, type Command, type Context, listFlag, stringFlag, UserError } from '../command.ts';
+import { applyPlan } from '../install/apply.ts';
+import { installPlan } from '../install/plan.ts';
+import { resolveInstall } from '../install/profiles.ts';
+import { CLUSTER_PACKAGES, ensurePackages, requireRoot } from '../system-packages.ts';
+
+export const up: Command = {
+  name: 'up',
+  summary: 'Start the local cluster and install the mesh',
+  usage: '[--bare] [--profile P] [--set PATH=VALUE] [--home DIR] [--api-port N]',
+  options: {
+    home: { type: 'string' },
+    bare: { type: 'boolean' },
+    profile: { type: 'string' },
+    set: { type: 'string', multiple: true },
+    'api-port': { type: 'string' },
+    engine: { type: 'string' },
+  },
+  help: [
+    '--bare           only the cluster, without the mesh',
+    '--profile P      installation profile; default: demo',
+    '--set PATH=VALUE as in install',
+    '--api-port N     port of the API server on 127.0.0.1; default: 6443, or a free one when it is taken',
+    '--home DIR       state, kubeconfig and logs; default: $MELTEMI_HOME or ~/.meltemi',
+  ],
+  async run(context, flags) {
+    const engine = stringFlag(flags, 'engine') ?? 'meltemi';
+    if (engine !== 'meltemi')
+      throw new UserError(`--engine ${engine}: this version has only the engine "meltemi".`, 64);
+    const took = await bringUp(context, {
+      bare: boolFlag(flags, 'bare'),
+      profile: stringFlag(flags, 'profile') ?? 'demo',
+      sets: listFlag(flags, 'set'),
+      apiPort: port(stringFlag(flags, 'api-port')),
+    });
+    const file = kubeconfigPath(context.home);
+    context.terminal.out(
+      `\n${took.already ? 'It was up already' : `Up in ${(took.ms / 1000).toFixed(1)} s`}. Use it:\n  export KUBECONFIG=${file}\n  kubectl get pods -A\n`,
+    );
+    return 0;
+  },
+};
+
+function port(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 65535)
+    throw new UserError(`--api-port ${text}: expected a port number, 1 to 65535.`, 64);
+  return value;
+}
+
+export interface UpOptions {
+  readonly bare: boolean;
+  readonly profile: string;
+  readonly sets: readonly string[];
+  readonly apiPort: number | undefined;
+}
+
+/** Starts what is not running, installs what is not installed. Milliseconds it took. */
+export async function bringUp(
+  context: Context,
+  options: UpOptions,
+): Promise<{ readonly ms: number; readonly already: boolean }> {
+  requireRoot(context, 'The local cluster');
+  ensurePackages(context, CLUSTER_PACKAGES);
+  const resolved = resolveInstall({ profile: options.profile, files: [], sets: options.sets });
+  if (resolved.kind === 'invalid') throw new UserError(resolved.diagnostics.map((d) => d.message).join('\n'));
+  const started = performance.now();
+  const running = readState(context.home);
+  if (running && options.apiPort !== undefined && options.apiPort !== running.apiPort)
+    throw new UserError(
+      `The cluster of ${context.home} is up on port ${running.apiPort}. "meltemi down" first to move it to ${options.apiPort}.`,
+    );
+  const already = running !== undefined && existsSync(kubeconfigPath(context.home));
+  if (!already) {
+    mkdirSync(context.home, { recursive: true, mode: 0o700 });
+    const done = context.terminal.progress('Local cluster');
+    try {
+      const state = await startLocal(context, { apiPort: options.apiPort, onStep: () => {} });
+      done({ ok: true, note: `at https://127.0.0.1:${state.apiPort}` });
+    } catch (error) {
+      done({ ok: false });
+      throw error;
+    }
+  }
+  if (!options.bare) await installMesh(context, options, resolved.spec);
+  return { ms: performance.now() - started, already };
+}
+
+async function installMesh(
+  context: Context,
+  options: UpOptions,
+  spec: Parameters<typeof installPlan>[0],
+): Promise<void> {
+  const connection = loadKubeconfig(kubeconfigPath(context.home), {
+    clock: context.clock,
+    readFile: (file) => readFileSync(file, 'utf8'),
+  });
+  const client = createHttpKubeClient(connection);
+  const done = context.terminal.progress(`Mesh (profile ${options.profile})`);
+  try {
+    await applyPlan(client, context.clock, installPlan(spec, context.repoRoot), () => {});
+    done({ ok: true });
+  } catch (error) {
+    done({ ok: false });
+    throw error;
+  } finally {
+    client.close();
+  }
+}

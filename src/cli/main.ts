@@ -1,0 +1,134 @@
+// The `meltemi` command. Finds the command, gives it its context, and maps failures to messages and exit codes.
+// Run by the launcher on the bundled Node.
+import path from 'node:path';
+import { KubeError } from '../base/kube/types.ts';
+import { systemClock } from '../base/runtime/clock.ts';
+import { type Command, type Context, parseFlags, stringFlag, UserError } from './command.ts';
+import { COMMANDS, findCommand } from './commands/index.ts';
+import { createTerminal } from './output/terminal.ts';
+
+const EXIT_USAGE = 64;
+const EXIT_INTERRUPTED = 130;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const env = process.env;
+  const colour = process.stdout.isTTY === true && (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb';
+  const terminal = createTerminal({
+    stdout: process.stdout,
+    stderr: process.stderr,
+    colour,
+    now: () => performance.now(),
+  });
+  const context: Context = {
+    terminal,
+    clock: systemClock,
+    env,
+    cwd: process.cwd(),
+    repoRoot: path.resolve(import.meta.dirname, '..', '..'),
+    home: path.resolve(env.MELTEMI_HOME ?? path.join(env.HOME ?? '/root', '.meltemi')),
+    uid: process.getuid?.() ?? -1,
+    stdin: process.stdin,
+  };
+  try {
+    return await dispatch(context, argv);
+  } catch (error) {
+    if (error instanceof UserError) {
+      terminal.err(`${terminal.red('Error:')} ${error.message}\n`);
+      return error.exitCode;
+    }
+    if (error instanceof KubeError) {
+      const hint = error.code === 0 ? '\nIs the cluster up? "meltemi status" tells.' : '';
+      terminal.err(`${terminal.red('Error:')} ${error.message}${hint}\n`);
+      return 1;
+    }
+    throw error;
+  }
+}
+
+async function dispatch(context: Context, argv: readonly string[]): Promise<number> {
+  const [first = '', second = ''] = argv;
+  if (first === '' || first === 'help' || first === '--help' || first === '-h') {
+    const wanted = first === 'help' ? findCommand([second]) : undefined;
+    context.terminal.out(wanted ? commandHelp(wanted.command) : overview());
+    return 0;
+  }
+  if (first === '--version') return dispatch(context, ['version', '--remote=false']);
+  const found = findCommand(argv);
+  if (!found) {
+    const near = nearest(first);
+    throw new UserError(
+      `There is no command "${first}".${near ? ` Did you mean "${near}"?` : ''} "meltemi --help" lists them.`,
+      EXIT_USAGE,
+    );
+  }
+  const flags = parseFlags(found.command, normalise(found.rest));
+  if (flags.values.help === true) {
+    context.terminal.out(commandHelp(found.command));
+    return 0;
+  }
+  const home = stringFlag(flags, 'home');
+  return found.command.run(home === undefined ? context : { ...context, home: path.resolve(context.cwd, home) }, flags);
+}
+
+/** istioctl accepts `--remote=false`; parseArgs has no boolean values. */
+function normalise(argv: readonly string[]): readonly string[] {
+  return argv.flatMap((word) => {
+    if (word === '--remote=false') return ['--no-remote'];
+    return /^--(yes|remote|skip-confirmation|all-namespaces|check|purge|bare|verbose)=true$/.test(word)
+      ? [word.slice(0, -5)]
+      : [word];
+  });
+}
+
+function overview(): string {
+  const width = Math.max(...COMMANDS.map((c) => c.name.length));
+  const lines = COMMANDS.map((c) => `  ${c.name.padEnd(width)}   ${c.summary}`);
+  return [
+    "Meltemi: a zero-trust service mesh that speaks Istio's API.",
+    '',
+    'Usage: meltemi COMMAND [flags]',
+    '',
+    ...lines,
+    '',
+    'Start with "meltemi demo". "meltemi COMMAND --help" explains one command.',
+    '',
+  ].join('\n');
+}
+
+function commandHelp(command: Command): string {
+  const aliases = command.aliases?.length ? [`Also: ${command.aliases.join(', ')}`] : [];
+  return [
+    command.summary,
+    '',
+    `Usage: meltemi ${command.name} ${command.usage}`.trimEnd(),
+    ...aliases,
+    ...(command.help.length > 0 ? ['', ...command.help.map((line) => `  ${line}`)] : []),
+    '',
+  ].join('\n');
+}
+
+function nearest(word: string): string | undefined {
+  let best: { readonly name: string; readonly distance: number } | undefined;
+  for (const command of COMMANDS) {
+    const name = command.name.split(' ')[0]!;
+    const distance = editDistance(word, name);
+    if (distance <= 2 && (!best || distance < best.distance)) best = { name, distance };
+  }
+  return best?.name;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i += 1) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j += 1)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+process.on('SIGINT', () => process.exit(EXIT_INTERRUPTED));
+// A closed pipe (`meltemi … | head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+process.exitCode = await main(process.argv.slice(2));
