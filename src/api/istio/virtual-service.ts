@@ -1,0 +1,405 @@
+// VirtualService (networking.istio.io): decoding and validation of the http section (traffic.md §4).
+// Used by config/ and the validation webhook. tcp, tls, mirror, cors and delegate are refused by name.
+import { RE2JS } from 're2js';
+import type { Parsed } from '../../base/runtime/diagnostics.ts';
+import { readExportTo } from './destination-rule.ts';
+import {
+  createReader,
+  duration,
+  finish,
+  flag,
+  integer,
+  list,
+  object,
+  type Reader,
+  report,
+  text,
+  textMap,
+  texts,
+} from './reader.ts';
+
+export type StringMatch =
+  | { readonly kind: 'exact' | 'prefix' | 'regex'; readonly value: string }
+  | { readonly kind: 'present' };
+
+export interface HttpMatch {
+  readonly name: string;
+  readonly uri?: StringMatch;
+  readonly ignoreUriCase: boolean;
+  readonly scheme?: StringMatch;
+  readonly method?: StringMatch;
+  readonly authority?: StringMatch;
+  readonly headers: ReadonlyMap<string, StringMatch>;
+  readonly withoutHeaders: ReadonlyMap<string, StringMatch>;
+  readonly queryParams: ReadonlyMap<string, StringMatch>;
+  readonly port?: number;
+  readonly gateways: readonly string[];
+}
+
+export interface HeaderOps {
+  readonly set: Readonly<Record<string, string>>;
+  readonly add: Readonly<Record<string, string>>;
+  readonly remove: readonly string[];
+}
+
+export interface Headers {
+  readonly request: HeaderOps;
+  readonly response: HeaderOps;
+}
+
+export interface Destination {
+  readonly host: string;
+  readonly subset: string;
+  readonly port?: number;
+  readonly weight: number;
+  readonly headers?: Headers;
+}
+
+export interface Redirect {
+  readonly uri?: string;
+  readonly authority?: string;
+  readonly scheme?: string;
+  readonly port?: number;
+  readonly code: number;
+}
+
+export interface Fault {
+  readonly delay?: { readonly ms: number; readonly percent: number };
+  readonly abort?: { readonly httpStatus: number; readonly percent: number };
+}
+
+export interface HttpRoute {
+  readonly name: string;
+  readonly matches: readonly HttpMatch[];
+  readonly destinations: readonly Destination[];
+  readonly redirect?: Redirect;
+  readonly directResponse?: { readonly status: number; readonly body: string };
+  readonly rewrite?: { readonly uri?: string; readonly authority?: string };
+  readonly timeoutMs?: number;
+  readonly retries?: { readonly attempts: number; readonly perTryTimeoutMs?: number; readonly retryOn?: string };
+  readonly fault?: Fault;
+  readonly headers?: Headers;
+}
+
+export interface VirtualServiceSpec {
+  readonly hosts: readonly string[];
+  readonly gateways: readonly string[];
+  readonly http: readonly HttpRoute[];
+  readonly exportTo: readonly string[];
+}
+
+const MAX_REGEX_BYTES = 1024;
+const MAX_DIRECT_BODY_BYTES = 1024 * 1024;
+const ROUTE_REFUSED = [
+  'delegate',
+  'mirror',
+  'mirrors',
+  'mirrorPercent',
+  'mirrorPercentage',
+  'corsPolicy',
+  'statPrefix',
+];
+const NO_OPS: HeaderOps = { set: {}, add: {}, remove: [] };
+
+export function parseVirtualService(spec: unknown, reader: Reader = createReader()): Parsed<VirtualServiceSpec> {
+  const root = object(reader, spec, 'spec', ['hosts', 'gateways', 'http', 'exportTo'], ['tcp', 'tls']) ?? {};
+  const hosts = texts(reader, root.hosts, 'spec.hosts');
+  const gateways = texts(reader, root.gateways, 'spec.gateways');
+  if (hosts.length === 0) report(reader, 'spec.hosts', 'required', 'virtual service must have at least one host');
+  const toMesh = gateways.length === 0 || gateways.includes('mesh');
+  if (toMesh && hosts.includes('*'))
+    report(
+      reader,
+      'spec.hosts',
+      'wildcard',
+      'wildcard host * is not allowed for virtual services bound to the mesh gateway',
+    );
+  for (const host of hosts.filter((h, i) => hosts.indexOf(h) !== i))
+    report(reader, 'spec.hosts', 'duplicate', `duplicate hosts in virtual service: ${host}`);
+  const http = list(reader, root.http, 'spec.http');
+  if (http.length === 0)
+    report(reader, 'spec.http', 'required', 'http, tcp or tls must be provided in virtual service');
+  const routes = http.map((entry, i) => readRoute(reader, entry, `spec.http[${i}]`));
+  warnUnreachable(reader, routes);
+  return finish(reader, { hosts, gateways, http: routes, exportTo: readExportTo(reader, root.exportTo) });
+}
+
+function warnUnreachable(reader: Reader, routes: readonly HttpRoute[]): void {
+  const all = routes.findIndex((r) => r.matches.length === 0);
+  if (all >= 0 && all < routes.length - 1)
+    reader.warnings.push(`virtualService rule #${all + 1} not used (only the last rule can have no matches)`);
+}
+
+function readRoute(reader: Reader, value: unknown, path: string): HttpRoute {
+  const raw =
+    object(
+      reader,
+      value,
+      path,
+      ['name', 'match', 'route', 'redirect', 'directResponse', 'rewrite', 'timeout', 'retries', 'fault', 'headers'],
+      ROUTE_REFUSED,
+    ) ?? {};
+  const matches = list(reader, raw.match, `${path}.match`).map((m, i) => readMatch(reader, m, `${path}.match[${i}]`));
+  const destinations = readDestinations(reader, raw.route, `${path}.route`);
+  const redirect = readRedirect(reader, raw.redirect, `${path}.redirect`);
+  const direct = readDirect(reader, raw.directResponse, `${path}.directResponse`);
+  const rewrite = readRewrite(reader, raw.rewrite, `${path}.rewrite`);
+  const fault = readFault(reader, raw.fault, `${path}.fault`);
+  const headers = readHeaders(reader, raw.headers, `${path}.headers`);
+  const timeoutMs = duration(reader, raw.timeout, `${path}.timeout`);
+  const retries = readRetries(reader, raw.retries, `${path}.retries`);
+  checkActions(reader, path, { destinations: destinations.length, redirect, direct, rewrite, fault });
+  return {
+    name: text(reader, raw.name, `${path}.name`) ?? '',
+    matches,
+    destinations,
+    ...(redirect ? { redirect } : {}),
+    ...(direct ? { directResponse: direct } : {}),
+    ...(rewrite ? { rewrite } : {}),
+    ...(timeoutMs !== undefined ? { timeoutMs } : {}),
+    ...(retries ? { retries } : {}),
+    ...(fault ? { fault } : {}),
+    ...(headers ? { headers } : {}),
+  };
+}
+
+function checkActions(
+  reader: Reader,
+  path: string,
+  has: { destinations: number; redirect: unknown; direct: unknown; rewrite: unknown; fault: unknown },
+): void {
+  const say = (message: string) => report(reader, path, 'actions', message);
+  if (has.redirect && has.direct) say('HTTP route cannot contain both redirect and direct_response');
+  if (has.redirect && has.destinations > 0) say('HTTP route cannot contain both route and redirect');
+  if (has.direct && has.destinations > 0) say('HTTP route cannot contain both route and direct_response');
+  if ((has.redirect || has.direct) && has.fault) say('HTTP route cannot contain both fault and redirect');
+  if ((has.redirect || has.direct) && has.rewrite) say('HTTP route rule cannot contain both rewrite and redirect');
+  if (!has.redirect && !has.direct && has.destinations === 0)
+    say('HTTP route, redirect or direct_response is required');
+}
+
+function readMatch(reader: Reader, value: unknown, path: string): HttpMatch {
+  const raw =
+    object(
+      reader,
+      value,
+      path,
+      [
+        'name',
+        'uri',
+        'ignoreUriCase',
+        'scheme',
+        'method',
+        'authority',
+        'headers',
+        'withoutHeaders',
+        'queryParams',
+        'port',
+        'gateways',
+      ],
+      ['sourceLabels', 'sourceNamespace', 'statPrefix'],
+    ) ?? {};
+  const single = (key: 'uri' | 'scheme' | 'method' | 'authority') => {
+    const match = readStringMatch(reader, raw[key], `${path}.${key}`);
+    return match ? { [key]: match } : {};
+  };
+  const port = integer(reader, raw.port, `${path}.port`, 1, 65535);
+  return {
+    name: text(reader, raw.name, `${path}.name`) ?? '',
+    ...single('uri'),
+    ...single('scheme'),
+    ...single('method'),
+    ...single('authority'),
+    ignoreUriCase: flag(reader, raw.ignoreUriCase, `${path}.ignoreUriCase`) ?? false,
+    headers: readMatches(reader, raw.headers, `${path}.headers`),
+    withoutHeaders: readMatches(reader, raw.withoutHeaders, `${path}.withoutHeaders`),
+    queryParams: readMatches(reader, raw.queryParams, `${path}.queryParams`),
+    ...(port !== undefined ? { port } : {}),
+    gateways: texts(reader, raw.gateways, `${path}.gateways`),
+  };
+}
+
+function readMatches(reader: Reader, value: unknown, path: string): ReadonlyMap<string, StringMatch> {
+  const out = new Map<string, StringMatch>();
+  if (value === undefined || value === null) return out;
+  const raw = object(reader, value, path, Object.keys(value)) ?? {};
+  for (const [key, entry] of Object.entries(raw)) {
+    const match = readStringMatch(reader, entry ?? {}, `${path}[${key}]`);
+    if (match) out.set(key.toLowerCase(), match);
+  }
+  return out;
+}
+
+function readStringMatch(reader: Reader, value: unknown, path: string): StringMatch | undefined {
+  const raw = object(reader, value, path, ['exact', 'prefix', 'regex']);
+  if (!raw) return undefined;
+  const given = (['exact', 'prefix', 'regex'] as const).filter((k) => raw[k] !== undefined);
+  if (given.length > 1) report(reader, path, 'oneof', `${path}: only one of exact, prefix, regex may be set`);
+  const kind = given[0];
+  if (!kind) return { kind: 'present' };
+  const pattern = text(reader, raw[kind], `${path}.${kind}`) ?? '';
+  if (kind !== 'exact' && pattern === '') report(reader, path, 'empty', `${kind} string match should not be empty`);
+  if (kind === 'regex') {
+    if (pattern === '*') return { kind: 'present' };
+    checkRegex(reader, pattern, path);
+  }
+  return { kind, value: pattern };
+}
+
+function checkRegex(reader: Reader, pattern: string, path: string): void {
+  if (Buffer.byteLength(pattern) > MAX_REGEX_BYTES) {
+    report(reader, path, 'regex', `regex is too large, max length allowed is ${MAX_REGEX_BYTES}`);
+    return;
+  }
+  try {
+    RE2JS.compile(pattern);
+  } catch {
+    report(reader, path, 'regex', `invalid regex: ${JSON.stringify(pattern)} is not RE2`);
+  }
+}
+
+function readDestinations(reader: Reader, value: unknown, path: string): readonly Destination[] {
+  const entries = list(reader, value, path);
+  const out = entries.map((entry, i): Destination => {
+    const at = `${path}[${i}]`;
+    const raw = object(reader, entry, at, ['destination', 'weight', 'headers']) ?? {};
+    const dest = object(reader, raw.destination, `${at}.destination`, ['host', 'subset', 'port']) ?? {};
+    const host = text(reader, dest.host, `${at}.destination.host`) ?? '';
+    if (host === '') report(reader, `${at}.destination.host`, 'required', 'destination must have a host');
+    const port = object(reader, dest.port, `${at}.destination.port`, ['number']);
+    const number = integer(reader, port?.number, `${at}.destination.port.number`, 1, 65535);
+    const weight = integer(reader, raw.weight, `${at}.weight`, 0, 2 ** 31 - 1) ?? 0;
+    const headers = readHeaders(reader, raw.headers, `${at}.headers`);
+    return {
+      host,
+      subset: text(reader, dest.subset, `${at}.destination.subset`) ?? '',
+      weight,
+      ...(number !== undefined ? { port: number } : {}),
+      ...(headers ? { headers } : {}),
+    };
+  });
+  if (out.length > 1 && out.every((d) => d.weight === 0))
+    report(reader, path, 'weight', 'total destination weight = 0');
+  return out;
+}
+
+function readRedirect(reader: Reader, value: unknown, path: string): Redirect | undefined {
+  const raw = object(
+    reader,
+    value,
+    path,
+    ['uri', 'authority', 'scheme', 'port', 'redirectCode'],
+    ['derivePort', 'prefixRewrite'],
+  );
+  if (!raw) return undefined;
+  const out = {
+    uri: text(reader, raw.uri, `${path}.uri`),
+    authority: text(reader, raw.authority, `${path}.authority`),
+    scheme: text(reader, raw.scheme, `${path}.scheme`),
+    port: integer(reader, raw.port, `${path}.port`, 1, 65535),
+  };
+  if (Object.values(out).every((v) => v === undefined || v === ''))
+    report(reader, path, 'empty', 'redirect must specify URI, authority, scheme, or port');
+  const code = raw.redirectCode ?? 301;
+  if (typeof code !== 'number' || ![301, 302, 303, 307, 308].includes(code)) {
+    report(reader, `${path}.redirectCode`, 'code', `invalid redirect code: ${String(code)}`);
+    return undefined;
+  }
+  return {
+    code,
+    ...(out.uri ? { uri: out.uri } : {}),
+    ...(out.authority ? { authority: out.authority } : {}),
+    ...(out.scheme ? { scheme: out.scheme } : {}),
+    ...(out.port ? { port: out.port } : {}),
+  };
+}
+
+function readDirect(reader: Reader, value: unknown, path: string): { status: number; body: string } | undefined {
+  const raw = object(reader, value, path, ['status', 'body']);
+  if (!raw) return undefined;
+  const body = object(reader, raw.body, `${path}.body`, ['string'], ['bytes']);
+  const content = text(reader, body?.string, `${path}.body.string`) ?? '';
+  if (Buffer.byteLength(content) > MAX_DIRECT_BODY_BYTES)
+    report(reader, `${path}.body`, 'too-large', `${path}.body is larger than ${MAX_DIRECT_BODY_BYTES} bytes`);
+  return { status: integer(reader, raw.status, `${path}.status`, 200, 599) ?? 200, body: content };
+}
+
+function readRewrite(reader: Reader, value: unknown, path: string): { uri?: string; authority?: string } | undefined {
+  const raw = object(reader, value, path, ['uri', 'authority'], ['uriRegexRewrite']);
+  if (!raw) return undefined;
+  const uri = text(reader, raw.uri, `${path}.uri`);
+  const authority = text(reader, raw.authority, `${path}.authority`);
+  if (!uri && !authority) report(reader, path, 'empty', 'rewrite must specify URI, authority, or both');
+  return { ...(uri ? { uri } : {}), ...(authority ? { authority } : {}) };
+}
+
+function readRetries(reader: Reader, value: unknown, path: string): HttpRoute['retries'] {
+  const raw = object(
+    reader,
+    value,
+    path,
+    ['attempts', 'perTryTimeout', 'retryOn'],
+    ['retryRemoteLocalities', 'retryIgnorePreviousHosts', 'backoff'],
+  );
+  if (!raw) return undefined;
+  const attempts = integer(reader, raw.attempts, `${path}.attempts`, 0, 1000) ?? 0;
+  const perTry = duration(reader, raw.perTryTimeout, `${path}.perTryTimeout`);
+  const retryOn = text(reader, raw.retryOn, `${path}.retryOn`);
+  return { attempts, ...(perTry ? { perTryTimeoutMs: perTry } : {}), ...(retryOn ? { retryOn } : {}) };
+}
+
+function readFault(reader: Reader, value: unknown, path: string): Fault | undefined {
+  const raw = object(reader, value, path, ['delay', 'abort']);
+  if (!raw) return undefined;
+  if (!raw.delay && !raw.abort) report(reader, path, 'empty', 'HTTP fault injection must have an abort and/or a delay');
+  const delay = object(
+    reader,
+    raw.delay,
+    `${path}.delay`,
+    ['fixedDelay', 'percentage', 'percent'],
+    ['exponentialDelay'],
+  );
+  const abort = object(reader, raw.abort, `${path}.abort`, ['httpStatus', 'percentage'], ['grpcStatus', 'http2Error']);
+  const ms = duration(reader, delay?.fixedDelay, `${path}.delay.fixedDelay`);
+  if (delay && (ms === undefined || ms < 1))
+    report(reader, `${path}.delay.fixedDelay`, 'required', 'duration must be greater than 1ms');
+  const old = integer(reader, delay?.percent, `${path}.delay.percent`, 0, 100);
+  const status = integer(reader, abort?.httpStatus, `${path}.abort.httpStatus`, 200, 599);
+  if (abort && status === undefined)
+    report(reader, `${path}.abort.httpStatus`, 'required', 'HTTP abort fault needs httpStatus (200-599)');
+  return {
+    ...(delay
+      ? { delay: { ms: ms ?? 0, percent: percentage(reader, delay.percentage, `${path}.delay`) ?? old ?? 0 } }
+      : {}),
+    ...(abort
+      ? { abort: { httpStatus: status ?? 500, percent: percentage(reader, abort.percentage, `${path}.abort`) ?? 0 } }
+      : {}),
+  };
+}
+
+/** 0–100; undefined when absent. */
+function percentage(reader: Reader, value: unknown, path: string): number | undefined {
+  const raw = object(reader, value, `${path}.percentage`, ['value']);
+  if (!raw) return undefined;
+  const percent = raw.value ?? 0;
+  if (typeof percent !== 'number' || percent < 0 || percent > 100) {
+    report(reader, `${path}.percentage`, 'out-of-range', `percentage ${String(percent)} must be in range 0..100`);
+    return undefined;
+  }
+  return percent;
+}
+
+function readHeaders(reader: Reader, value: unknown, path: string): Headers | undefined {
+  const raw = object(reader, value, path, ['request', 'response']);
+  if (!raw) return undefined;
+  const ops = (key: 'request' | 'response'): HeaderOps => {
+    const entry = object(reader, raw[key], `${path}.${key}`, ['set', 'add', 'remove']);
+    if (!entry) return NO_OPS;
+    return {
+      set: textMap(reader, entry.set, `${path}.${key}.set`) ?? {},
+      add: textMap(reader, entry.add, `${path}.${key}.add`) ?? {},
+      remove: texts(reader, entry.remove, `${path}.${key}.remove`),
+    };
+  };
+  return { request: ops('request'), response: ops('response') };
+}
