@@ -75,9 +75,12 @@ export function typeMatches(value: Json, schema: JsonSchema): boolean {
       return Number.isInteger(value);
     case 'number':
       return typeof value === 'number';
+    case 'string':
+      return typeof value === 'string';
+    case 'boolean':
+      return typeof value === 'boolean';
     default:
-      // biome-ignore lint/suspicious/useValidTypeof: schema types string and boolean are typeof's words
-      return typeof value === schema.type;
+      return false;
   }
 }
 

@@ -19,20 +19,25 @@ export function validateChange(
   if (FIXED_SELECTOR.has(id)) immutable(spec, oldSpec, 'selector', 'spec', errors);
   switch (id) {
     case '/Pod':
-      return podChange(spec, oldSpec, subresource, errors);
+      podChange(spec, oldSpec, subresource, errors);
+      return;
     case 'apps/StatefulSet':
-      return statefulSetChange(spec, oldSpec, errors);
+      statefulSetChange(spec, oldSpec, errors);
+      return;
     case 'batch/Job':
       for (const field of ['selector', 'completionMode']) immutable(spec, oldSpec, field, 'spec', errors);
       if (oldSpec.suspend !== true) immutable(spec, oldSpec, 'template', 'spec', errors);
       return;
     case '/Service':
-      return serviceChange(spec, oldSpec, errors);
+      serviceChange(spec, oldSpec, errors);
+      return;
     case '/Secret':
       if (old.type !== undefined) immutable(object, old, 'type', '', errors);
-      return dataChange(object, old, ['data'], errors);
+      dataChange(object, old, ['data'], errors);
+      return;
     case '/ConfigMap':
-      return dataChange(object, old, ['data', 'binaryData'], errors);
+      dataChange(object, old, ['data', 'binaryData'], errors);
+      return;
     case '/PersistentVolumeClaim':
       if (oldSpec.volumeName && !equalJson(spec as Json, oldSpec as Json)) {
         add(
@@ -102,7 +107,7 @@ function statefulSetChange(spec: Draft, old: Draft, errors: FieldError[]): void 
 function serviceChange(spec: Draft, old: Draft, errors: FieldError[]): void {
   const keeps = old.type !== 'ExternalName' && spec.type !== 'ExternalName';
   if (keeps && old.clusterIP && spec.clusterIP !== old.clusterIP) {
-    const text = `Invalid value: ${show([spec.clusterIP ?? ''] as Json)}: may not change once set`;
+    const text = `Invalid value: ${show([spec.clusterIP ?? ''] as unknown as Json)}: may not change once set`;
     add({ errors }, 'FieldValueInvalid', 'spec.clusterIPs[0]', text);
   }
 }
