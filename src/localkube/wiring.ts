@@ -1,0 +1,114 @@
+// Puts the embedded Kubernetes together: network → API server → controllers → kubelet → DNS and Services.
+// Called by main.ts.
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import type { Clock } from '../base/runtime/clock.ts';
+import type { Logger } from '../base/runtime/log.ts';
+import { startApiServer } from './apiserver/server.ts';
+import { startControllers } from './controllers/start.ts';
+import { startDns } from './dns/dns-server.ts';
+import { removeAllContainers, startKubelet } from './kubelet/start.ts';
+import { removeNetwork, startNodeNetwork } from './network/node-network.ts';
+import { startServiceProxy } from './network/service-proxy.ts';
+
+export interface LocalKubeOptions {
+  /** Absolute, real path; mode 0700. */
+  readonly home: string;
+  readonly repoRoot: string;
+  readonly nodeBinary: string;
+  readonly instance: string;
+  /** Absent: 6443, or a free port when that is taken. */
+  readonly apiPort: number | undefined;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: () => number;
+  readonly onStep: (text: string) => void;
+}
+
+export interface LocalKube {
+  readonly apiPort: number;
+  readonly instance: string;
+  /** Ends all pods and removes namespaces, rules and mounts; the state stays on disk. */
+  stop(): Promise<void>;
+}
+
+export const CLUSTER_DOMAIN = 'cluster.local';
+export const NODE_NAME = 'meltemi';
+const KUBERNETES_SERVICE = { ip: '10.96.0.1', port: 443 } as const;
+const API_PORT_IN_NODE = 6443;
+const DEFAULT_API_PORT = 6443;
+
+export async function startLocalKube(options: LocalKubeOptions): Promise<LocalKube> {
+  const { home, clock, log, random } = options;
+  const dataDir = path.join(home, 'localkube');
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  options.onStep('network');
+  const network = await startNodeNetwork({ instance: options.instance, home, log: log.scope('network'), clock });
+  options.onStep('api server');
+  const api = await startApi(options, dataDir, network);
+  options.onStep('controllers and node');
+  const controllers = startControllers({
+    client: api.client,
+    clock,
+    log: log.scope('controllers'),
+    random,
+    caPem: api.caPem,
+    resourceTypes: api.resourceTypes,
+  });
+  const dns = await startDns({
+    client: api.client,
+    network,
+    clusterDomain: CLUSTER_DOMAIN,
+    clock,
+    log: log.scope('dns'),
+  });
+  const services = startServiceProxy({ client: api.client, network, clock, log: log.scope('services') });
+  const kubelet = await startKubelet({
+    client: api.client,
+    network,
+    home,
+    repoRoot: options.repoRoot,
+    nodeBinary: options.nodeBinary,
+    clusterDomain: CLUSTER_DOMAIN,
+    nodeName: NODE_NAME,
+    apiServer: { host: KUBERNETES_SERVICE.ip, port: KUBERNETES_SERVICE.port },
+    clock,
+    log: log.scope('kubelet'),
+    random,
+  });
+  api.setBackend(kubelet.backend);
+  api.writeKubeconfig(path.join(home, 'kubeconfig'));
+  return {
+    apiPort: api.port,
+    instance: options.instance,
+    async stop() {
+      await kubelet.close();
+      await controllers.close();
+      services.close();
+      await dns.close();
+      await removeAllContainers(home);
+      await api.close();
+      await network.close();
+      removeNetwork(options.instance);
+    },
+  };
+}
+
+async function startApi(
+  options: LocalKubeOptions,
+  dataDir: string,
+  network: Awaited<ReturnType<typeof startNodeNetwork>>,
+) {
+  const common = {
+    dataDir,
+    clock: options.clock,
+    log: options.log.scope('apiserver'),
+    dial: network.dial,
+    kubernetesService: { ...KUBERNETES_SERVICE, endpointIp: network.nodeIp, endpointPort: API_PORT_IN_NODE },
+    extraSans: [network.nodeIp],
+    listenExtra: [
+      { listen: (server: import('node:net').Server) => network.listen(server, network.nodeIp, API_PORT_IN_NODE) },
+    ],
+  };
+  return startApiServer({ ...common, port: options.apiPort ?? DEFAULT_API_PORT });
+}
