@@ -30,7 +30,7 @@ const DATA = '..data';
 export function writePayload(dir: string, payload: Payload, gid: number | undefined): boolean {
   for (const name of payload.keys()) checkPath(name);
   const current = readLink(path.join(dir, DATA));
-  if (current !== undefined && isSame(path.join(dir, current), payload)) return false;
+  if (current !== undefined && isSame(path.join(dir, current), payload, gid)) return false;
   const stamp = new Date().toISOString().replace(/[-:]/g, '_').replace(/\..*/, '.');
   const fresh = mkdtempSync(path.join(dir, `..${stamp}`));
   chmodSync(fresh, 0o755);
@@ -39,8 +39,7 @@ export function writePayload(dir: string, payload: Payload, gid: number | undefi
     const full = path.join(fresh, name);
     mkdirSync(path.dirname(full), { recursive: true, mode: 0o755 });
     writeFileSync(full, file.data);
-    // Group members of fsGroup may always read.
-    chmodSync(full, gid === undefined ? file.mode : file.mode | 0o440);
+    chmodSync(full, fileMode(file, gid));
     if (gid !== undefined) chownSync(full, 0, gid);
   }
   const swap = path.join(dir, '..data_tmp');
@@ -50,6 +49,11 @@ export function writePayload(dir: string, payload: Payload, gid: number | undefi
   linkTopLevel(dir, payload);
   if (current !== undefined) rmSync(path.join(dir, current), { recursive: true, force: true });
   return true;
+}
+
+/** Members of fsGroup may always read. */
+function fileMode(file: PayloadFile, gid: number | undefined): number {
+  return (gid === undefined ? file.mode : file.mode | 0o440) & 0o777;
 }
 
 function linkTopLevel(dir: string, payload: Payload): void {
@@ -78,7 +82,7 @@ function readLink(file: string): string | undefined {
   }
 }
 
-function isSame(dir: string, payload: Payload): boolean {
+function isSame(dir: string, payload: Payload, gid: number | undefined): boolean {
   let files = 0;
   const walk = (at: string): void => {
     for (const entry of readdirSync(at, { withFileTypes: true })) {
@@ -91,7 +95,7 @@ function isSame(dir: string, payload: Payload): boolean {
     if (files !== payload.size) return false;
     for (const [name, file] of payload) {
       const full = path.join(dir, name);
-      if ((lstatSync(full).mode & file.mode & 0o777) !== (file.mode & 0o777)) return false;
+      if ((lstatSync(full).mode & 0o777) !== fileMode(file, gid)) return false;
       if (!readFileSync(full).equals(file.data)) return false;
     }
     return true;

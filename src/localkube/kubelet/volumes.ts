@@ -42,9 +42,15 @@ export function setUpVolumes(pod: Pod, dirs: VolumeDirs, input: PayloadInput): v
 }
 
 function setUp(volume: Volume, dirs: VolumeDirs, input: PayloadInput, gid: number | undefined): void {
-  if (volume.hostPath) return checkHostPath(volume.hostPath);
+  if (volume.hostPath) {
+    checkHostPath(volume.hostPath);
+    return;
+  }
   const dir = volumeDir(volume, dirs);
-  if (volume.emptyDir) return makeEmptyDir(volume, dir, gid);
+  if (volume.emptyDir) {
+    makeEmptyDir(volume, dir, gid);
+    return;
+  }
   const payload = volumePayload(volume, input);
   if (!payload) {
     const source = Object.keys(volume).find((name) => name !== 'name') ?? 'none';
