@@ -5,12 +5,14 @@ import { once } from 'node:events';
 import { openSync } from 'node:fs';
 import { createServer, type Server, Socket } from 'node:net';
 import { after, before, test } from 'node:test';
+import * as dnsPacket from 'dns-packet';
 import { ENDPOINT_SLICES, type EndpointSlice } from '../../src/api/kubernetes/endpoint-slice.ts';
 import { EVENTS, type Event } from '../../src/api/kubernetes/event.ts';
 import { SERVICES, type Service } from '../../src/api/kubernetes/service.ts';
 import { AF_INET, bindIpv4, inNetns, openSocket, SOCK_STREAM } from '../../src/base/netns/syscalls.ts';
 import { systemClock } from '../../src/base/runtime/clock.ts';
 import { silentLog } from '../../src/base/runtime/log.ts';
+import { startDns } from '../../src/localkube/dns/dns-server.ts';
 import {
   type LocalNodeNetwork,
   listInstanceLeftovers,
@@ -226,6 +228,39 @@ test('NodePort and LoadBalancer ports appear on the host; a busy one is said and
     (c) => c === 'ECONNREFUSED',
   );
   busy.close();
+});
+
+test('DNS answers on the address of kube-dns, by UDP and TCP, to a real resolver', async () => {
+  const dns = await startDns({
+    client: kube,
+    network,
+    clusterDomain: 'cluster.local',
+    clock: systemClock,
+    log: silentLog,
+  });
+  await dns.ready;
+  await kube.create(SERVICES, service('named', '10.96.1.9'));
+  const pod = await network.attachPod('resolver');
+  const lookup = `const { Resolver } = require('node:dns/promises'); const r = new Resolver(); r.setServers(['10.96.0.10']);
+    Promise.all([r.resolve4('named.default.svc.cluster.local'), r.resolve6('named.default.svc.cluster.local').catch((e) => e.code),
+      r.resolve4('www.example.com').catch((e) => e.code)]).then((a) => console.log(JSON.stringify(a)))`;
+  const args = ['netns', 'exec', pod.netnsPath.slice('/run/netns/'.length), process.execPath, '-e', lookup];
+  const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  for await (const chunk of child.stdout) said += chunk;
+  assert.deepEqual(JSON.parse(said), [['10.96.1.9'], 'ENODATA', 'ENOTFOUND']);
+  const socket = await network.dialInPod('resolver', '10.96.0.10', 53, DIAL_MS);
+  const query = dnsPacket.encode({
+    type: 'query',
+    id: 5,
+    questions: [{ name: 'named.default.svc.cluster.local', type: 'A' }],
+  });
+  socket.write(Buffer.concat([Buffer.from([0, query.length]), query]));
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  const [record] = dnsPacket.decode(answer.subarray(2)).answers ?? [];
+  assert.equal(record && 'data' in record && record.data, '10.96.1.9');
+  socket.destroy();
+  await dns.close();
 });
 
 test('after a crash everything of the instance is found and removed, and nothing of another', async () => {

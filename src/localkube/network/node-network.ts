@@ -39,6 +39,8 @@ const LISTEN_BACKLOG = 1024;
 export interface NodeNetworkOptions {
   /** Says whose namespaces these are: lower-case letters, digits and dashes, at most 40. */
   readonly instance: string;
+  /** Localkube's home; nothing of the network is kept there (see above). */
+  readonly home?: string;
   readonly log: Logger;
   readonly clock: Clock;
 }
@@ -195,9 +197,9 @@ class KernelNetwork implements LocalNodeNetwork {
     for (const pod of [...this.#pods.values()]) if (!keep.has(pod.short)) this.#remove(pod);
   }
 
-  dial(ip: string, port: number, timeoutMs: number): Promise<Socket> {
-    return this.#dialIn(this.#nodeFd, ip, port, timeoutMs);
-  }
+  // A field, not a method: it is handed on by itself as somebody's way out.
+  readonly dial = (ip: string, port: number, timeoutMs: number): Promise<Socket> =>
+    this.#dialIn(this.#nodeFd, ip, port, timeoutMs);
 
   async dialInPod(key: string, ip: string, port: number, timeoutMs: number): Promise<Socket> {
     const pod = this.#pods.get(shortOf(key));
