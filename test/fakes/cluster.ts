@@ -18,6 +18,8 @@ export interface FakeCluster {
   /** Resolves once `holds` is true; rejects with `what` after 5 s. */
   until(what: string, holds: () => boolean): Promise<void>;
   setPhase(pod: Pod, phase: 'Succeeded' | 'Failed'): Promise<void>;
+  /** The server serves one kind more from now on. */
+  addType(type: ResourceType): void;
   close(): void;
 }
 
@@ -48,7 +50,7 @@ export async function startFakeCluster(options: FakeClusterOptions = {}): Promis
     log: silentLog,
     random: Math.random,
     caPem: 'CA',
-    resourceTypes: async () => types,
+    resourceTypes: async () => [...types],
   });
   void runKubelet(kube, options.ready ?? (() => true), stop.signal);
   const stored = <T extends KubeObject>(type: ResourceType, namespace?: string): readonly T[] =>
@@ -72,6 +74,7 @@ export async function startFakeCluster(options: FakeClusterOptions = {}): Promis
         { subresource: 'status' },
       );
     },
+    addType: (type) => void types.push(type),
     close() {
       stop.abort();
       controllers.close();

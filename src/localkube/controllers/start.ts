@@ -3,14 +3,18 @@ import type { KubeClient, ResourceType } from '../../base/kube/types.ts';
 import type { Clock } from '../../base/runtime/clock.ts';
 import { errorText, type Logger } from '../../base/runtime/log.ts';
 import { createContext } from './context.ts';
+import { startCronJobController } from './cron-job.ts';
+import { startDaemonSetController } from './daemon-set.ts';
 import { startDeploymentController } from './deployment.ts';
 import { startEndpointsController } from './endpoints.ts';
 import { startGarbageCollector } from './garbage-collector.ts';
+import { startJobController } from './job.ts';
 import { startNamespaceController } from './namespace.ts';
 import { collectLostPods } from './pod-gc.ts';
 import { startReplicaSetController } from './replica-set.ts';
 import { startScheduler } from './scheduler.ts';
 import { startServiceAccountController } from './service-account.ts';
+import { startStatefulSetController } from './stateful-set.ts';
 
 export interface ControllersOptions {
   readonly client: KubeClient;
@@ -35,6 +39,10 @@ export function startControllers(options: ControllersOptions): Controllers {
     startScheduler(context),
     startReplicaSetController(context),
     startDeploymentController(context),
+    startStatefulSetController(context),
+    startDaemonSetController(context),
+    startJobController(context),
+    startCronJobController(context),
     startEndpointsController(context),
     startNamespaceController(context, resourceTypes),
     startGarbageCollector(context, resourceTypes),
