@@ -1,4 +1,5 @@
 // The node the proxy introduces itself as: id, cluster, metadata (xds.md §5). Pure. Called by wiring.ts.
+import { ISTIO_API_VERSION } from '../../base/version.ts';
 import type { AgentOptions } from './options.ts';
 
 export interface XdsNode {
@@ -13,8 +14,6 @@ export interface PodInfo {
   readonly annotations: string;
 }
 
-/** What the agent speaks and is: Istio's release whose API this is. */
-export const ISTIO_VERSION = '1.29.2';
 const PREFIX = 'ISTIO_META_';
 const JSON_PREFIX = 'ISTIO_METAJSON_';
 /** These environment values are JSON even under the plain prefix, or lists. */
@@ -34,7 +33,7 @@ export function buildNode(options: AgentOptions, pod: PodInfo): XdsNode {
     CLUSTER_ID: options.clusterId,
     LABELS: kept,
     ANNOTATIONS: parseDownward(pod.annotations),
-    ISTIO_VERSION,
+    ISTIO_VERSION: `${ISTIO_API_VERSION}.0`,
     PROXY_CONFIG: options.proxyConfig,
     ENVOY_STATUS_PORT: 15021,
     ENVOY_PROMETHEUS_PORT: 15090,
