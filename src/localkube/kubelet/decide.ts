@@ -23,12 +23,12 @@ const MAX_BACKOFF_MS = 300_000;
 /** A container that ran this long starts over with the shortest wait. */
 const BACKOFF_RESET_MS = 600_000;
 
-/** The back-off after a crash at `finishedAt`: the first restart is immediate. */
+/** What to remember when a container is started again at `now`: the next crash waits that long. */
 export function nextBackoff(
   previous: ContainerRecord['backoff'],
   now: number,
 ): { readonly ms: number; readonly since: number } {
-  if (!previous || now - previous.since > BACKOFF_RESET_MS + previous.ms) return { ms: FIRST_BACKOFF_MS, since: now };
+  if (!previous || now - previous.since > BACKOFF_RESET_MS) return { ms: FIRST_BACKOFF_MS, since: now };
   return { ms: Math.min(previous.ms * 2, MAX_BACKOFF_MS), since: now };
 }
 
@@ -36,7 +36,8 @@ type Wanted = 'now' | 'never' | Wait;
 
 function restart(record: ContainerRecord, now: number): Wanted {
   const { backoff, current } = record;
-  if (!backoff || !current?.exit) return 'now';
+  // The first restart is immediate: nothing is remembered yet.
+  if (!backoff || !current?.exit || now - backoff.since > BACKOFF_RESET_MS) return 'now';
   const until = current.exit.finishedAt + backoff.ms;
   return until <= now ? 'now' : { name: record.name, ms: backoff.ms, until };
 }

@@ -22,6 +22,8 @@ export interface ProberOptions {
   /** The container has been running since; milliseconds since the epoch. */
   readonly startedAt: number;
   readonly startupPassed: boolean;
+  /** What is known of its readiness: false for a container that has just started. */
+  readonly ready: boolean;
   readonly run: (probe: Probe, timeoutMs: number) => Promise<ProbeResult>;
   readonly listener: ProbeListener;
 }
@@ -80,7 +82,7 @@ function killingLoop(options: ProberOptions, kind: 'startup' | 'liveness', probe
 }
 
 function readinessLoop(options: ProberOptions, probe: Probe): Prober {
-  let ready = false;
+  let { ready } = options;
   let streak = 0;
   return probeLoop(options, probe, true, (result) => {
     if (!result.ok) options.listener.onFailure('readiness', result.message);

@@ -53,9 +53,10 @@ export interface PodState {
   readonly containers: Readonly<Record<string, ContainerRecord>>;
   /** Ended for good by the kubelet, with what status.reason says. */
   readonly failed?: { readonly reason: string; readonly message: string };
-  /** pid of the process that holds the shared process namespace. */
+  /** Id of the container that holds the shared process namespace. */
   readonly pauseId?: string;
-  readonly seed?: Pod;
+  /** As first seen: what is left to clean up when the API has forgotten it. */
+  readonly pod: Pod;
 }
 
 const FILE = 'state.json';

@@ -1,7 +1,17 @@
 // Containers by runc. Each is run by a small shell of its own session, so that it outlives localkube: the shell writes
 // `<id>.exit` when the container ends. Called by pod workers, exec and removal.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, type FSWatcher, mkdirSync, openSync, readdirSync, readFileSync, rmSync, watch } from 'node:fs';
+import {
+  closeSync,
+  type FSWatcher,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
 import { access, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Clock } from '../../base/runtime/clock.ts';
@@ -102,8 +112,18 @@ export function createRuntime(layout: Layout, clock: Clock, log: Logger): Runtim
     }
     waiting.get(id)?.();
   };
+  const suspects = new Set<string>();
   const rescan = (): void => {
     for (const file of readdirSync(layout.signals)) notice(file);
+    for (const [id, pid] of pids) {
+      if (exits.has(id) || isAlive(pid)) suspects.delete(id);
+      else if (!suspects.has(id)) suspects.add(id);
+      // Its shell was killed too: nobody will write the exit file.
+      else {
+        suspects.delete(id);
+        writeFileSync(path.join(layout.signals, `${id}.exit`), '137\n');
+      }
+    }
   };
   const watcher: FSWatcher = watch(layout.signals, (_, file) => {
     if (file) notice(file);
@@ -133,8 +153,7 @@ export function createRuntime(layout: Layout, clock: Clock, log: Logger): Runtim
 
   return {
     async launch(input) {
-      const rootfs = await prepareBundle(input);
-      void rootfs;
+      await prepareBundle(input);
       const child = startShell(layout, input);
       child.on('error', (error) =>
         log.error('cannot start a container shell', { id: input.id, error: errorText(error) }),
@@ -190,8 +209,8 @@ export function createRuntime(layout: Layout, clock: Clock, log: Logger): Runtim
   };
 }
 
-/** Makes the overlay and writes config.json; resolves to the root file system's path. */
-async function prepareBundle(input: LaunchInput): Promise<string> {
+/** Makes the overlay and writes config.json. */
+async function prepareBundle(input: LaunchInput): Promise<void> {
   const { bundle } = input;
   const at = (name: string): string => path.join(bundle, name);
   for (const name of ['upper', 'work', 'root']) mkdirSync(at(name), { recursive: true, mode: 0o755 });
@@ -199,7 +218,6 @@ async function prepareBundle(input: LaunchInput): Promise<string> {
   mount('overlay', at('root'), 'overlay', 0, options);
   await writeFile(at('config.json'), JSON.stringify(input.config(at('root'))), { mode: 0o600 });
   if (input.stdin || input.tty) await run('mkfifo', ['-m', '600', at('stdin')]);
-  return at('root');
 }
 
 function startShell(layout: Layout, input: LaunchInput): ChildProcess {
@@ -286,6 +304,15 @@ export function run(command: string, args: readonly string[]): Promise<string> {
       else reject(new Error(`${command}: ${err.trim().split('\n').at(-1) || `exit status ${code}`}`));
     });
   });
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export function isMissing(error: unknown): boolean {
