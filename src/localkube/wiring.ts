@@ -1,14 +1,15 @@
 // Puts the embedded Kubernetes together: network → API server → controllers → kubelet → DNS and Services.
 // Called by main.ts.
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { Server } from 'node:net';
 import path from 'node:path';
 import type { Clock } from '../base/runtime/clock.ts';
 import type { Logger } from '../base/runtime/log.ts';
-import { startApiServer } from './apiserver/server.ts';
+import { type ApiServer, ListenError, startApiServer } from './apiserver/server.ts';
 import { startControllers } from './controllers/start.ts';
 import { startDns } from './dns/dns-server.ts';
 import { removeAllContainers, startKubelet } from './kubelet/start.ts';
-import { removeNetwork, startNodeNetwork } from './network/node-network.ts';
+import { type LocalNodeNetwork, removeNetwork, startNodeNetwork } from './network/node-network.ts';
 import { startServiceProxy } from './network/service-proxy.ts';
 
 export interface LocalKubeOptions {
@@ -43,7 +44,7 @@ export async function startLocalKube(options: LocalKubeOptions): Promise<LocalKu
   const dataDir = path.join(home, 'localkube');
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   options.onStep('network');
-  const network = await startNodeNetwork({ instance: options.instance, home, log: log.scope('network'), clock });
+  const network = await startNodeNetwork({ instance: options.instance, log: log.scope('network'), clock });
   options.onStep('api server');
   const api = await startApi(options, dataDir, network);
   options.onStep('controllers and node');
@@ -94,11 +95,7 @@ export async function startLocalKube(options: LocalKubeOptions): Promise<LocalKu
   };
 }
 
-async function startApi(
-  options: LocalKubeOptions,
-  dataDir: string,
-  network: Awaited<ReturnType<typeof startNodeNetwork>>,
-) {
+async function startApi(options: LocalKubeOptions, dataDir: string, network: LocalNodeNetwork): Promise<ApiServer> {
   const common = {
     dataDir,
     clock: options.clock,
@@ -106,9 +103,17 @@ async function startApi(
     dial: network.dial,
     kubernetesService: { ...KUBERNETES_SERVICE, endpointIp: network.nodeIp, endpointPort: API_PORT_IN_NODE },
     extraSans: [network.nodeIp],
-    listenExtra: [
-      { listen: (server: import('node:net').Server) => network.listen(server, network.nodeIp, API_PORT_IN_NODE) },
-    ],
+    listenExtra: [{ listen: (server: Server) => network.listen(server, network.nodeIp, API_PORT_IN_NODE) }],
   };
-  return startApiServer({ ...common, port: options.apiPort ?? DEFAULT_API_PORT });
+  if (options.apiPort !== undefined) return startApiServer({ ...common, port: options.apiPort });
+  // The port of last time first: kubeconfigs that were handed out stay right.
+  const portFile = path.join(dataDir, 'api-port');
+  const wanted = existsSync(portFile) ? Number(readFileSync(portFile, 'utf8')) : DEFAULT_API_PORT;
+  const api = await startApiServer({ ...common, port: wanted }).catch((error: unknown) => {
+    if (!(error instanceof ListenError) || error.code !== 'EADDRINUSE') throw error;
+    options.log.warn('the API port is taken; another one is used', { port: wanted });
+    return startApiServer({ ...common, port: 0 });
+  });
+  writeFileSync(portFile, String(api.port), { mode: 0o600 });
+  return api;
 }
