@@ -207,7 +207,7 @@ async function setUp(t: TestContext): Promise<Setup> {
       random: () => 0.5,
       log: silentLog,
       envoyCommand: undefined,
-      debugPort: await freePort(),
+      debugPort: 0,
       onExit: () => {},
     });
     t.after(() => agent.terminate());
@@ -433,6 +433,18 @@ test('the xDS relay passes bytes both ways with credentials, and an error of ist
   assert.match((await replaced).message, /replaced by a newer xDS stream/);
   second.on('error', () => {});
   second.cancel();
+});
+
+test('istiod answers debug questions through the local port', async (t) => {
+  const { start } = await setUp(t);
+  const agent = await start();
+  const ask = (what: string) => readText({ method: 'GET', port: agent.debugPort, path: what, timeoutMs: 5000 });
+  assert.deepEqual(await ask('/debug/syncz'), {
+    status: 200,
+    contentType: 'application/json',
+    body: '{"asked":["syncz"]}',
+  });
+  assert.equal((await ask('/debug/../x')).status, 404);
 });
 
 test('status: not ready without a proxy, metrics, local-only control, unknown probes', async (t) => {

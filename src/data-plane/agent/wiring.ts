@@ -1,5 +1,6 @@
 // Puts the agent together: identity, SDS, xDS relay, bootstrap, proxy, status. Called by main.ts and, without a proxy, by tests.
 import { mkdir, readFile } from 'node:fs/promises';
+import type { Server } from 'node:http';
 import path from 'node:path';
 import type { Clock } from '../../base/runtime/clock.ts';
 import { errorText, type Logger } from '../../base/runtime/log.ts';
@@ -51,6 +52,8 @@ export interface Agent {
   terminate(): Promise<void>;
   readonly secrets: SecretCache | undefined;
   readonly metrics: MetricsRegistry;
+  /** Where the debug questions are taken. */
+  readonly debugPort: number;
 }
 
 /** Rejects when a socket or port cannot be had, or the environment makes no identity. */
@@ -122,6 +125,7 @@ export async function startAgent(deps: AgentDependencies): Promise<Agent> {
   return {
     secrets: cache,
     metrics,
+    debugPort: portOf(debug),
     async terminate() {
       log.info('agent is terminating');
       readiness.terminating();
@@ -129,6 +133,11 @@ export async function startAgent(deps: AgentDependencies): Promise<Agent> {
       exit(0);
     },
   };
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
 function workloadIdentity(options: AgentOptions): SpiffeId {
