@@ -140,7 +140,7 @@ export const BUILTIN: readonly ResourceDef[] = [
   define('batch/v1', 'jobs', 'Job', { all: true, sub: STATUS, generation: true }),
 
   define('discovery.k8s.io/v1', 'endpointslices', 'EndpointSlice', { generation: true }),
-  define('events.k8s.io/v1', 'events', 'Event', { short: ['ev'], collection: '/events', storage: 'v1' }),
+  define('events.k8s.io/v1', 'events', 'Event', { collection: '/events', storage: 'v1' }),
   define('coordination.k8s.io/v1', 'leases', 'Lease'),
 
   define('rbac.authorization.k8s.io/v1', 'clusterrolebindings', 'ClusterRoleBinding', { cluster: true }),

@@ -1,6 +1,7 @@
 // Reads and parses request bodies: JSON or YAML, with a limit. Called by http/handler.ts.
 import type { IncomingMessage } from 'node:http';
 import { parse as parseYaml } from 'yaml';
+import { decodeProtobuf } from '../protobuf/decode.ts';
 import { ApiError, badRequest } from '../status.ts';
 
 /** A real API server's limit for a request. */
@@ -23,6 +24,7 @@ export async function readBody(request: IncomingMessage): Promise<Buffer> {
 export function parseBody(body: Buffer, contentType: string): unknown {
   if (body.length === 0) return undefined;
   const type = contentType.split(';')[0]?.trim().toLowerCase() ?? '';
+  if (type === 'application/vnd.kubernetes.protobuf') return decodeProtobuf(body);
   if (type.includes('protobuf') || type.includes('cbor'))
     throw new ApiError(
       415,

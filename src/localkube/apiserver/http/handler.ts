@@ -273,8 +273,10 @@ function render(
   const whole = answer.kind === 'object' ? answer.object : listObject(answer.def, answer.listed);
   const def =
     answer.kind === 'list' ? answer.def : services.core.registry.find(info.group, info.version, info.resource);
-  if (rendering.kind === 'object' || !def || (answer.kind === 'object' && whole.kind !== def.kind))
-    return sendObject(response, code, whole, warnings, yaml);
+  if (rendering.kind === 'object' || !def || (answer.kind === 'object' && whole.kind !== def.kind)) {
+    sendObject(response, code, whole, warnings, yaml);
+    return;
+  }
   const objects = answer.kind === 'list' ? answer.listed.items : [whole];
   const metadata =
     answer.kind === 'list' ? dict(whole.metadata) : { resourceVersion: at(whole, 'metadata', 'resourceVersion') };
@@ -282,7 +284,8 @@ function render(
   if (rendering.kind === 'metadata') {
     const items = objects.map((object) => ({ kind: 'PartialObjectMetadata', apiVersion, metadata: object.metadata }));
     const list = { kind: 'PartialObjectMetadataList', apiVersion, metadata, items };
-    return sendObject(response, code, answer.kind === 'list' ? list : dict(items[0]), warnings, yaml);
+    sendObject(response, code, answer.kind === 'list' ? list : dict(items[0]), warnings, yaml);
+    return;
   }
   const table = tableOf({
     def,

@@ -58,22 +58,22 @@ export function servePath(services: PathServices, request: IncomingMessage, resp
   const { core, tokens } = services;
   if (HEALTH.has(path)) {
     const text = url.searchParams.has('verbose') ? `[+]ping ok\n[+]store ok\n${path.slice(1)} check passed\n` : 'ok';
-    return sendText(response, 200, 'text/plain; charset=utf-8', text);
-  }
-  if (path === '/version') return sendObject(response, 200, VERSION);
-  if (path === '/.well-known/openid-configuration') return sendObject(response, 200, tokens.discovery());
-  if (path === '/openid/v1/jwks')
-    return sendText(response, 200, 'application/jwk-set+json', JSON.stringify(tokens.keys()));
-  if (path === '/') return sendObject(response, 200, { paths: ROOT_PATHS });
-  if (path.startsWith('/openapi/')) return serveOpenApi(services, request, response, path);
-  if (path === '/api' || path === '/apis') {
-    const form = discoveryForm(request.headers.accept);
-    if (form !== 'legacy') {
-      const type = `application/json;g=apidiscovery.k8s.io;v=${form};as=APIGroupDiscoveryList`;
-      return sendText(response, 200, type, JSON.stringify(aggregated(core.registry, path, form)), [], {
-        vary: 'Accept',
-      });
-    }
+    sendText(response, 200, 'text/plain; charset=utf-8', text);
+  } else if (path === '/version') sendObject(response, 200, VERSION);
+  else if (path === '/.well-known/openid-configuration') sendObject(response, 200, tokens.discovery());
+  else if (path === '/openid/v1/jwks')
+    sendText(response, 200, 'application/jwk-set+json', JSON.stringify(tokens.keys()));
+  else if (path === '/') sendObject(response, 200, { paths: ROOT_PATHS });
+  else if (path.startsWith('/openapi/')) serveOpenApi(services, request, response, path);
+  else serveDiscovery(core, request, response, path);
+}
+
+function serveDiscovery(core: Core, request: IncomingMessage, response: ServerResponse, path: string): void {
+  const form = path === '/api' || path === '/apis' ? discoveryForm(request.headers.accept) : 'legacy';
+  if (form !== 'legacy' && (path === '/api' || path === '/apis')) {
+    const type = `application/json;g=apidiscovery.k8s.io;v=${form};as=APIGroupDiscoveryList`;
+    sendText(response, 200, type, JSON.stringify(aggregated(core.registry, path, form)), [], { vary: 'Accept' });
+    return;
   }
   const found = legacyRoot(core.registry, path);
   if (!found) throw unknownPath();

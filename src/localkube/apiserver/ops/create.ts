@@ -60,9 +60,11 @@ export async function createObject(core: Core, context: RequestContext, input: C
   const strategy = strategyOf(def);
   if (hasStatus(def) && !strategy.keepsStatusOnCreate) delete object.status;
   object = withDefaults(core, def, object);
+  // Before admission, as on a real server: what plugins and webhooks add belongs to nobody.
+  if (!input.applied) object = track(core, context, def, object);
   const request = { operation: 'CREATE', def, namespace: input.namespace, context } as const;
   object = await admitMutating(core, { ...request, object });
-  return await finish(core, context, def, object, input.applied === true, async (candidate) =>
+  return await finish(core, context, def, object, async (candidate) =>
     admitValidating(core, { ...request, object: candidate }),
   );
 }
@@ -84,13 +86,12 @@ async function finish(
   context: RequestContext,
   def: ResourceDef,
   admitted: ApiObject,
-  applied: boolean,
   checkAdmission: (object: ApiObject) => Promise<void>,
 ): Promise<ApiObject> {
   const strategy = strategyOf(def);
   const wantsName = !admitted.metadata.name;
   for (let attempt = 1; ; attempt++) {
-    let object = structuredClone(admitted);
+    const object = structuredClone(admitted);
     if (wantsName) object.metadata.name = generateName(object.metadata.generateName ?? '');
     object.metadata.uid = randomUUID();
     object.metadata.creationTimestamp = nowText(core.clock);
@@ -101,7 +102,6 @@ async function finish(
     await checkAdmission(object);
     // Shared numbers (ClusterIPs, ports) are taken with no wait between here and the write.
     strategy.allocate?.(core, object, undefined);
-    if (!applied) object = track(core, context, def, object);
     if (context.dryRun) {
       if (core.store.get(def.collection, object.metadata.namespace ?? '', object.metadata.name))
         writing(def, object.metadata.name, () => core.store.create(def.collection, stored(def, object)));

@@ -205,6 +205,8 @@ async function commit(
   let next = keepServerFields(def, produced.next, live, subresource);
   next = withDefaults(core, def, next);
   strategy.prepareUpdate?.(core, next, live, context, subresource);
+  // Before admission, as on a real server: what webhooks change belongs to nobody.
+  if (!produced.tracked) next = track(core, context, target, live, next);
   const request = {
     operation: 'UPDATE',
     def,
@@ -221,7 +223,6 @@ async function commit(
   strategy.validate?.(core, next, live, context, def);
   await admitValidating(core, { ...request, object: next });
   strategy.allocate?.(core, next, live);
-  if (!produced.tracked) next = track(core, context, target, live, next);
   return write(core, context, def, live, next);
 }
 
