@@ -35,6 +35,9 @@ function adler32(bytes: Buffer): number {
 
 export type Headers = ReadonlyMap<string, string>;
 
+/** An empty stored block: Go's reader hands out what it has only when it meets one. */
+const FLUSH = Buffer.from([0, 0, 0, 0xff, 0xff]);
+
 /** Writes blocks of one direction. Stored, not packed: our answers carry next to nothing. */
 export function createHeaderWriter(): (headers: Headers) => Buffer {
   let first = true;
@@ -48,7 +51,7 @@ export function createHeaderWriter(): (headers: Headers) => Buffer {
     const stored = Buffer.alloc(5);
     stored.writeUInt16LE(plain.length, 1);
     stored.writeUInt16LE(~plain.length & 0xffff, 3);
-    const parts = [stored, plain];
+    const parts = [stored, plain, FLUSH];
     if (first) {
       // zlib header that announces the dictionary by its checksum.
       const start = Buffer.alloc(6);
