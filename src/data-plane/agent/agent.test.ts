@@ -431,6 +431,7 @@ test('the xDS relay passes bytes both ways with credentials, and an error of ist
   const second = open();
   second.write(Buffer.from('b'));
   assert.match((await replaced).message, /replaced by a newer xDS stream/);
+  assert.equal(String(await new Promise((resolve) => second.once('data', resolve))), 'echo:b');
   second.on('error', () => {});
   second.cancel();
 });
