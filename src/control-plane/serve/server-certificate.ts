@@ -44,7 +44,8 @@ export async function createServerCertificate(
   const add = <L>(known: Map<L, (p: ServingPair) => void>, listener: L, tell: (p: ServingPair) => void): void => {
     known.set(listener, tell);
     handlers.add(tell);
-    tell(pair);
+    // grpc-js registers its own watcher only after this call; told at once, it would miss the certificate.
+    queueMicrotask(() => tell(pair));
   };
   const remove = <L>(known: Map<L, (p: ServingPair) => void>, listener: L): void => {
     const tell = known.get(listener);
