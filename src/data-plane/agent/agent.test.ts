@@ -187,6 +187,7 @@ async function setUp(t: TestContext): Promise<Setup> {
   put('var/run/secrets/tokens/istio-token', 'token-1\n');
   put('var/run/secrets/istio/root-cert.pem', istiod.roots);
   put('etc/istio/pod/labels', 'app="web"\npod-template-hash="1"\nversion="v1"\n');
+  put('etc/istio/pod/annotations', 'sidecar.istio.io/statsInclusionPrefixes="http.,tcp."\n');
   const statusPort = await freePort();
   const start = async (env: Readonly<Record<string, string>> = {}): Promise<Agent> => {
     const address = `127.0.0.1:${istiod.port}`;
@@ -525,6 +526,9 @@ test('the bootstrap written is one Envoy reads, with the node of the pod', async
   assert.deepEqual(
     read.staticResources?.listeners.map((l) => l.name),
     ['0.0.0.0_15090', '0.0.0.0_15021'],
+  );
+  assert.ok(
+    json.stats_config.stats_matcher.inclusion_list.patterns.some((p: { prefix?: string }) => p.prefix === 'tcp.'),
   );
   assert.deepEqual(json.node.metadata.LABELS, { app: 'web', version: 'v1' });
   assert.deepEqual(json.node.metadata.POD_PORTS, [{ containerPort: 80 }]);

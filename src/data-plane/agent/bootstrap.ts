@@ -74,7 +74,7 @@ export function buildBootstrap(
         { name: 'admin', admin_layer: {} },
       ],
     },
-    stats_config: { use_all_default_tags: false, stats_tags: STATS_TAGS, stats_matcher: statsMatcher(options) },
+    stats_config: { use_all_default_tags: false, stats_tags: STATS_TAGS, stats_matcher: statsMatcher(node, options) },
     overload_manager: {
       resource_monitors: [
         {
@@ -157,14 +157,28 @@ function forward(port: number, prefix: string, to: string, statPrefix: string) {
 }
 
 /** Istio's inclusion list, widened by proxyStatsMatcher and the pod's sidecar.istio.io/statsInclusion* annotations. */
-function statsMatcher(options: AgentOptions) {
+function statsMatcher(node: XdsNode, options: AgentOptions) {
   const extra = options.proxyConfig.proxyStatsMatcher ?? {};
+  const annotated = (what: string): readonly string[] => {
+    const all = node.metadata.ANNOTATIONS as Readonly<Record<string, string>> | undefined;
+    const list = all?.[`sidecar.istio.io/statsInclusion${what}`] ?? '';
+    return list
+      .split(',')
+      .map((item) => item.trim())
+      .filter((item) => item !== '');
+  };
   return {
     inclusion_list: {
       patterns: [
-        ...[...STAT_PREFIXES, ...(extra.inclusionPrefixes ?? [])].map((prefix) => ({ prefix })),
-        ...[...STAT_SUFFIXES, ...(extra.inclusionSuffixes ?? [])].map((suffix) => ({ suffix })),
-        ...[...STAT_REGEXPS, ...(extra.inclusionRegexps ?? [])].map((regex) => ({ safe_regex: { regex } })),
+        ...[...STAT_PREFIXES, ...(extra.inclusionPrefixes ?? []), ...annotated('Prefixes')].map((prefix) => ({
+          prefix,
+        })),
+        ...[...STAT_SUFFIXES, ...(extra.inclusionSuffixes ?? []), ...annotated('Suffixes')].map((suffix) => ({
+          suffix,
+        })),
+        ...[...STAT_REGEXPS, ...(extra.inclusionRegexps ?? []), ...annotated('Regexps')].map((regex) => ({
+          safe_regex: { regex },
+        })),
       ],
     },
   };

@@ -50,9 +50,9 @@ export function createCaClient(options: CaClientOptions): CaClient {
         const started = clock.now();
         try {
           const chain = await call(upstream, request);
-          options.onAttempt?.({ ok: true, ms: clock.now() - started });
           if (chain.length <= 1)
             throw new Error(`the CA answered with ${chain.length} certificates: a leaf and a root are needed`);
+          options.onAttempt?.({ ok: true, ms: clock.now() - started });
           return chain;
         } catch (error) {
           options.onAttempt?.({ ok: false, ms: clock.now() - started });
@@ -76,6 +76,7 @@ async function call(upstream: Upstream, request: Buffer): Promise<readonly strin
       decodeCertificateResponse,
       request,
       metadata,
+      // grpc-js counts deadlines by the system's clock.
       { deadline: Date.now() + CALL_TIMEOUT_MS },
       (error, chain) => (error ? reject(error) : resolve(chain ?? [])),
     );

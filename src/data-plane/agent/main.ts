@@ -1,5 +1,6 @@
 // `pilot-agent`: the program of the istio-proxy container. Reads argv and environment, hands over to the parts.
 import { spawn } from 'node:child_process';
+import { flushCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../base/runtime/clock.ts';
 import { createLogger, errorText } from '../../base/runtime/log.ts';
@@ -7,6 +8,7 @@ import { ISTIO_API_VERSION, MELTEMI_VERSION } from '../../base/version.ts';
 import { parseAgentOptions, UsageError } from './options.ts';
 
 const DEBUG_PORT = 15_004;
+const CACHE_FLUSH_MS = 5000;
 const USAGE = `Usage: pilot-agent COMMAND
   proxy sidecar|router [flags]     run the agent and the proxy
   wait [flags]                     wait until the proxy is ready
@@ -89,6 +91,8 @@ async function runProxy(): Promise<void> {
     debugPort: DEBUG_PORT,
     onExit: (code) => process.exit(code),
   });
+  // Compiled code is otherwise kept only at a clean exit, and a cold start costs each sidecar 25 MB and 100 ms.
+  setTimeout(flushCompileCache, CACHE_FLUSH_MS).unref();
   let ending = false;
   const end = (): void => {
     if (ending) return;

@@ -165,6 +165,7 @@ class SecretStream {
           resources,
         };
         this.#call.write(encodeDiscoveryResponse(response));
+        this.#options.log.info('sent secrets to the proxy', { names: fresh.map(([name]) => name).join(',') });
       } catch (error) {
         this.#options.log.warn('secret is not available', { names: names.join(','), error: errorText(error) });
         this.#fail(status.UNAVAILABLE, `failed to generate secret for ${names.join(', ')}: ${errorText(error)}`);

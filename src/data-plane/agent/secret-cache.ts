@@ -136,6 +136,10 @@ async function generate(options: SecretCacheOptions, signal: AbortSignal): Promi
   const { clock } = options;
   const key = await generateKey(options.keyKind);
   const csr = await createCsr(key, [altName(options.identity)]);
+  options.log.info('made a private key and a CSR, sending the CSR', {
+    identity: options.identity,
+    key: options.keyKind,
+  });
   const chain = await options.ca.sign(csr, options.ttlSeconds, signal);
   const rootsPem = chain.at(-1) ?? '';
   const leaf = new X509Certificate(chain[0] ?? '');
