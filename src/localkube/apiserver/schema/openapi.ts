@@ -30,7 +30,9 @@ export interface OpenApi {
 }
 
 const JSON_TYPE = 'application/json';
-const V2_PROTO = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf';
+/** Old clients ask with `@` in the name but cannot read an answer that has it: `@` is no character of a media type. */
+const V2_PROTO_ASKED = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf';
+const V2_PROTO = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf';
 export const INFO = { title: 'Kubernetes', version: 'v1.33' };
 
 interface Cached {
@@ -89,7 +91,7 @@ export function createOpenApi(registry: SchemaRegistry, resources: () => readonl
     v2(accept) {
       const types = (accept ?? '*/*').split(',').map((part) => part.split(';')[0]!.trim().toLowerCase());
       for (const type of types) {
-        if (type === V2_PROTO || type === V2_PROTO.replace('@', '.')) {
+        if (type === V2_PROTO || type === V2_PROTO_ASKED) {
           return whole(V2_PROTO, (document) => toDocument(V2_PROTO, encodeDocument(document)));
         }
         if (type === JSON_TYPE || type === '*/*' || type === 'application/*') return whole(JSON_TYPE, jsonDocument);
