@@ -1,7 +1,7 @@
 // Everything between a well-formed request and its validation: built-in admission, then the webhooks. Called by ops/*.
 import type { Core } from './core.ts';
 import type { ApiObject } from './json.ts';
-import { admitServiceAccount } from './kinds/service-account-admission.ts';
+import { admitPriority, admitServiceAccount } from './kinds/service-account-admission.ts';
 import { decodeAgain } from './ops/again.ts';
 import { type Admission, runMutatingWebhooks, runValidatingWebhooks } from './webhooks/admit.ts';
 
@@ -9,7 +9,7 @@ import { type Admission, runMutatingWebhooks, runValidatingWebhooks } from './we
 export async function admitMutating(core: Core, admission: Admission): Promise<ApiObject> {
   let object = admission.object as ApiObject;
   if (admission.operation === 'CREATE' && admission.def.collection === '/pods' && !admission.subresource)
-    object = admitServiceAccount(core, object);
+    object = admitPriority(core, admitServiceAccount(core, object));
   const mutated = await runMutatingWebhooks(core, { ...admission, object });
   return mutated === object ? object : decodeAgain(core, admission.context, admission.def, mutated);
 }

@@ -152,7 +152,6 @@ export const BUILTIN: readonly ResourceDef[] = [
     short: ['pdb'],
     sub: STATUS,
     generation: true,
-    inert: noController('PodDisruptionBudget'),
   }),
   define('autoscaling/v2', 'horizontalpodautoscalers', 'HorizontalPodAutoscaler', {
     short: ['hpa'],

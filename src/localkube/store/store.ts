@@ -31,7 +31,7 @@ export interface StoreEvent {
   readonly previous?: StoredObject;
 }
 
-export type StoreErrorKind = 'exists' | 'not-found' | 'conflict' | 'disk-full' | 'too-large' | 'broken';
+export type StoreErrorKind = 'in-use' | 'exists' | 'not-found' | 'conflict' | 'disk-full' | 'too-large' | 'broken';
 
 export class StoreError extends Error {
   readonly kind: StoreErrorKind;
@@ -71,9 +71,11 @@ export interface StoreOptions {
   /** A file path, or `:memory:` in tests. */
   readonly path: string;
   readonly maxHistoryEvents?: number;
+  /** Pages of 4096 bytes the file may have; absent: no limit. */
+  readonly maxPages?: number;
 }
 
-/** Throws {@link StoreError} `broken` when the file is not a database of ours. */
+/** Throws {@link StoreError}: `in-use` when another process has it open, `broken` when it is not a database of ours. */
 export function openStore(options: StoreOptions): Store {
   return new SqliteStore(options);
 }
@@ -95,12 +97,13 @@ class SqliteStore implements Store {
     this.#maxHistory = options.maxHistoryEvents ?? MAX_HISTORY_EVENTS;
     try {
       this.#db = new DatabaseSync(options.path);
-      this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 2000;
+      this.#db.exec(`PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 500;
         CREATE TABLE IF NOT EXISTS objects (
           collection TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL,
           PRIMARY KEY (collection, namespace, name)) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL);
         INSERT OR IGNORE INTO counter (id, revision) VALUES (1, 1);`);
+      if (options.maxPages !== undefined) this.#db.exec(`PRAGMA max_page_count = ${options.maxPages}`);
       this.#upsert = this.#db.prepare(
         'INSERT INTO objects (collection, namespace, name, revision, body) VALUES (?, ?, ?, ?, ?) ' +
           'ON CONFLICT (collection, namespace, name) DO UPDATE SET revision = excluded.revision, body = excluded.body',
@@ -110,6 +113,8 @@ class SqliteStore implements Store {
       this.#revision = Number(this.#db.prepare('SELECT revision FROM counter').get()?.revision ?? 1);
       this.#load();
     } catch (error) {
+      if (primaryCode(error) === SQLITE_BUSY)
+        throw new StoreError('in-use', `the cluster state ${options.path} is in use by another process`, error);
       throw new StoreError(
         'broken',
         `cannot open the cluster state ${options.path}: ${error instanceof Error ? error.message : String(error)}`,
@@ -259,15 +264,21 @@ class SqliteStore implements Store {
   }
 }
 
+const SQLITE_BUSY = 5;
 const SQLITE_FULL = 13;
 const SQLITE_IOERR = 10;
 
-function asStoreError(error: unknown): StoreError {
+/** SQLite's result code without its extension. */
+function primaryCode(error: unknown): number | undefined {
   const code = (error as { errcode?: unknown } | undefined)?.errcode;
+  return typeof code === 'number' ? code & 0xff : undefined;
+}
+
+function asStoreError(error: unknown): StoreError {
+  const code = primaryCode(error);
   const text = error instanceof Error ? error.message : String(error);
   if (code === SQLITE_FULL) return new StoreError('disk-full', 'the disk that holds the cluster state is full', error);
-  if (typeof code === 'number' && (code & 0xff) === SQLITE_IOERR)
-    return new StoreError('disk-full', `the cluster state cannot be written: ${text}`, error);
+  if (code === SQLITE_IOERR) return new StoreError('disk-full', `the cluster state cannot be written: ${text}`, error);
   return new StoreError('broken', `the cluster state cannot be written: ${text}`, error);
 }
 

@@ -5,6 +5,8 @@ import { type ApiObject, at, dicts, str } from '../json.ts';
 import { ApiError, badRequest } from '../status.ts';
 import { isTrue } from './request-info.ts';
 
+const REASONS: Readonly<Record<number, string>> = { 400: 'BadRequest', 404: 'NotFound', 503: 'ServiceUnavailable' };
+
 export async function streamLogs(
   pod: ApiObject,
   query: URLSearchParams,
@@ -38,11 +40,7 @@ export async function streamLogs(
       return;
     }
     if (error instanceof NodeError)
-      throw new ApiError(
-        error.httpStatus,
-        error.httpStatus === 400 ? 'BadRequest' : error.httpStatus === 404 ? 'NotFound' : 'InternalError',
-        error.message,
-      );
+      throw new ApiError(error.httpStatus, REASONS[error.httpStatus] ?? 'InternalError', error.message);
     throw error;
   }
 }

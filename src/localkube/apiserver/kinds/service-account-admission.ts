@@ -1,4 +1,4 @@
-// Gives every new pod its service account and the projected token volume. Called by admission.ts.
+// Gives every new pod its service account, the projected token volume, and its priority. Called by admission.ts.
 import type { Core } from '../core.ts';
 import { type ApiObject, at, clone, type Dict, dict, dicts, str } from '../json.ts';
 import { generateName } from '../ops/shared.ts';
@@ -67,6 +67,31 @@ function tokenVolume(name: string): Dict {
         },
       ],
       defaultMode: 420,
+    },
+  };
+}
+
+/** Looks the priority class up, or the default one. */
+export function admitPriority(core: Core, given: ApiObject): ApiObject {
+  const spec = dict(given.spec);
+  const name = str(spec.priorityClassName);
+  const classes = core.store.list('scheduling.k8s.io/priorityclasses');
+  const found = name
+    ? classes.find((item) => item.metadata.name === name)
+    : classes.find((item) => item.globalDefault === true);
+  if (name && !found)
+    throw forbidden(
+      { group: '', resource: 'pods', kind: 'Pod' },
+      given.metadata.name ?? '',
+      `no PriorityClass with name ${name} was found`,
+    );
+  return {
+    ...given,
+    spec: {
+      ...spec,
+      ...(found ? { priorityClassName: found.metadata.name } : {}),
+      priority: found?.value ?? 0,
+      preemptionPolicy: found?.preemptionPolicy ?? 'PreemptLowerPriority',
     },
   };
 }
