@@ -43,9 +43,15 @@ async function applyOne(client: KubeClient, object: KubeObject): Promise<void> {
   });
 }
 
+/** Kinds an installation has beyond those other parts share. */
+const TYPES: readonly ResourceType[] = [
+  ...BUILTIN_TYPES,
+  { group: 'policy', version: 'v1', resource: 'poddisruptionbudgets', kind: 'PodDisruptionBudget', namespaced: true },
+];
+
 function typeOf(object: KubeObject): ResourceType {
   const { group, version } = parseApiVersion(object.apiVersion);
-  const type = BUILTIN_TYPES.find((t) => t.group === group && t.version === version && t.kind === object.kind);
+  const type = TYPES.find((t) => t.group === group && t.version === version && t.kind === object.kind);
   if (!type) throw new Error(`no resource type known for ${object.apiVersion} ${object.kind}`);
   return type;
 }
@@ -96,7 +102,7 @@ function isAvailable(deployment: Deployment): boolean {
 /** Deletes what carries our label: webhooks first, so that nothing waits for a control plane that is going. */
 export async function removeInstallation(client: KubeClient, options: { readonly purge: boolean }): Promise<number> {
   let count = 0;
-  const kinds = [...BUILTIN_TYPES].sort((a, b) => order(a) - order(b));
+  const kinds = [...TYPES].sort((a, b) => order(a) - order(b));
   for (const type of kinds) {
     if (!options.purge && ['customresourcedefinitions', 'namespaces'].includes(type.resource)) continue;
     const found = await listOwned(client, type);

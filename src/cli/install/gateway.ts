@@ -46,7 +46,7 @@ function gatewayManifests(spec: InstallSpec, gateway: GatewayShape): readonly Ku
     }),
     named('rbac.authorization.k8s.io/v1', 'RoleBinding', `${gateway.name}-sds`, labels, {
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: `${gateway.name}-sds` },
-      subjects: [{ kind: 'ServiceAccount', name: sa }],
+      subjects: [{ kind: 'ServiceAccount', name: sa, namespace: ROOT_NAMESPACE }],
     }),
     named('v1', 'Service', gateway.name, labels, {
       spec: {

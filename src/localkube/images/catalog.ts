@@ -47,13 +47,13 @@ interface Row extends Partial<Omit<ImageEntry, 'repositories' | 'summary'>> {
 
 const ROWS: readonly Row[] = [
   {
-    repositories: ['istio/pilot'],
+    repositories: ['meltemi/pilot', 'istio/pilot'],
     entrypoint: [`${BIN}/pilot-discovery`],
     user: ISTIO_PROXY,
     summary: 'the control plane (istiod)',
   },
   {
-    repositories: ['istio/proxyv2'],
+    repositories: ['meltemi/proxyv2', 'istio/proxyv2'],
     entrypoint: [`${BIN}/pilot-agent`],
     user: ISTIO_PROXY,
     packages: ['iptables', 'iproute2', 'openssl', 'curl', 'sudo', 'tcpdump', 'procps'],
@@ -64,7 +64,7 @@ const ROWS: readonly Row[] = [
     summary: 'sidecar and gateway: agent, proxy and istio-iptables',
   },
   {
-    repositories: ['curlimages/curl', 'curl/curl'],
+    repositories: ['curlimages/curl', 'curl/curl', 'governmentpaas/curl-ssl'],
     entrypoint: [`${BIN}/curl-entrypoint`],
     cmd: ['curl', '--help'],
     user: CURL_USER,
