@@ -6,6 +6,7 @@ import { systemClock } from '../../base/runtime/clock.ts';
 import { createLogger, errorText } from '../../base/runtime/log.ts';
 import { ISTIO_API_VERSION, MELTEMI_VERSION } from '../../base/version.ts';
 import { parseAgentOptions, UsageError } from './options.ts';
+import type { Agent } from './wiring.ts';
 
 const DEBUG_PORT = 15_004;
 const CACHE_FLUSH_MS = 5000;
@@ -80,8 +81,22 @@ async function runProxy(): Promise<void> {
     clock: systemClock,
     write: (line) => process.stderr.write(line),
   });
+  let agent: Agent | undefined;
+  let ending = false;
+  // Before anything else: as process 1 of the container a signal without a handler would be ignored.
+  const end = (): void => {
+    if (!agent) process.exit(0);
+    if (ending) return;
+    ending = true;
+    agent.terminate().catch((error) => {
+      log.error('could not end in order', { error: errorText(error) });
+      process.exit(1);
+    });
+  };
+  process.on('SIGTERM', end);
+  process.on('SIGINT', end);
   const { startAgent } = await import('./wiring.ts');
-  const agent = await startAgent({
+  agent = await startAgent({
     root: '/',
     options,
     clock: systemClock,
@@ -93,17 +108,6 @@ async function runProxy(): Promise<void> {
   });
   // Compiled code is otherwise kept only at a clean exit, and a cold start costs each sidecar 25 MB and 100 ms.
   setTimeout(flushCompileCache, CACHE_FLUSH_MS).unref();
-  let ending = false;
-  const end = (): void => {
-    if (ending) return;
-    ending = true;
-    agent.terminate().catch((error) => {
-      log.error('could not end in order', { error: errorText(error) });
-      process.exit(1);
-    });
-  };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
 }
 
 function runCapture(): Promise<void> {

@@ -192,6 +192,30 @@ test('the end: drain inbound listeners, wait, then end the proxy; after preStop 
   assert.deepEqual(second.calls, ['POST /drain_listeners?graceful&skip_exit']);
 });
 
+test('with EXIT_ON_ZERO_ACTIVE_CONNECTIONS the proxy ends when its last connection is gone', async (t) => {
+  const { options, clock, runs } = await fakeProxy(t, 'exec sleep 60');
+  let active = 2;
+  const admin = createServer((_, response) =>
+    response.end(`listener.0.0.0.0_15006.downstream_cx_active: ${active--}\n`),
+  );
+  await new Promise<void>((resolve) => admin.listen(0, '127.0.0.1', resolve));
+  t.after(() => admin.close());
+  const { port } = admin.address() as AddressInfo;
+  const envoy = startEnvoy({ ...options, adminPort: port, exitOnZeroConnections: true, minimumDrainMs: 0 });
+  while (runs() === 0) await turn();
+  let ended = false;
+  envoy.terminate().then(() => {
+    ended = true;
+  });
+  // Killing after a grace is a timer too: advance only while waiting for connections.
+  while (!ended) {
+    await turn();
+    if ((clock.nextIn() ?? 5000) <= 1000) await clock.advance(1000);
+  }
+  // One answer went to the drain request, two said that connections were left.
+  assert.equal(active, -1);
+});
+
 test('wait ends when the proxy is ready, or with status 1 after its time', async (t) => {
   let answers = 0;
   const server = createServer((_, response) => {
