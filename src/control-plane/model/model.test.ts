@@ -29,14 +29,8 @@ function policy(
   createdAt = 1,
 ): Config<PeerAuthenticationSpec> {
   const parsed = parsePeerAuthentication({ ...(mode ? { mtls: { mode } } : {}), ...extra });
-  assert.equal(parsed.kind, 'ok');
-  return {
-    namespace,
-    name,
-    createdAt,
-    resourceVersion: '1',
-    spec: (parsed as { value: never }).value,
-  } as Config<never>;
+  if (parsed.kind === 'invalid') throw new Error(JSON.stringify(parsed.diagnostics));
+  return { namespace, name, createdAt, resourceVersion: '1', spec: parsed.value };
 }
 const selector = { selector: { matchLabels: LABELS } };
 
