@@ -23,6 +23,13 @@ export interface Core {
   readonly log: Logger;
   readonly webhooks: WebhookCaller;
   readonly serviceIps: ServiceRanges;
+  /** Fills Secrets of type kubernetes.io/service-account-token. */
+  readonly accountSecrets: AccountSecrets;
+}
+
+export interface AccountSecrets {
+  readonly caPem: string;
+  token(namespace: string, account: string, uid: string, secret: string): string;
 }
 
 export interface ServiceRanges {

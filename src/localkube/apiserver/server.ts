@@ -10,7 +10,7 @@ import { type NodeBackend, NodeError } from '../node-backend.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { createTokenIssuer } from './auth/tokens.ts';
 import { bootstrap, type KubernetesService } from './bootstrap.ts';
-import type { Core } from './core.ts';
+import type { AccountSecrets, Core } from './core.ts';
 import { followCrds } from './crd-watch.ts';
 import { verbsOf } from './discovery.ts';
 import { type HandlerServices, handleRequest, handleUpgrade } from './http/handler.ts';
@@ -110,9 +110,9 @@ interface Switches {
 
 async function startWithStore(options: ApiServerOptions, pki: ClusterPki, store: Store): Promise<ApiServer> {
   const switches: Switches = { dial: options.dial ?? plainDial, backend: options.backend };
-  const core = createCore(options, store, switches);
-  const stopCrds = followCrds(core);
   const tokens = createTokenIssuer(store, options.clock, pki.serviceAccountKey);
+  const core = createCore(options, store, switches, { caPem: pki.caPem, token: tokens.legacy });
+  const stopCrds = followCrds(core);
   const dispatcher = { core, tokens };
   const backend = delegatingBackend(switches);
   let streaming: Streaming | undefined;
@@ -186,8 +186,9 @@ async function startWithStore(options: ApiServerOptions, pki: ClusterPki, store:
   }
 }
 
-function createCore(options: ApiServerOptions, store: Store, switches: Switches): Core {
+function createCore(options: ApiServerOptions, store: Store, switches: Switches, accountSecrets: AccountSecrets): Core {
   return {
+    accountSecrets,
     store,
     registry: createRegistry(),
     schemas: options.schemas ?? createSchemaRegistry(loadGeneratedSchemas),

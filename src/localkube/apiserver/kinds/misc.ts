@@ -1,4 +1,5 @@
 // Small rules of single kinds: Secrets' stringData, Jobs' own selector, Nodes' status, webhook conditions.
+import type { Core } from '../core.ts';
 import { type ApiObject, dict, dicts, isDict, str } from '../json.ts';
 import { ApiError, invalid } from '../status.ts';
 import type { Strategy } from './index.ts';
@@ -13,8 +14,38 @@ function mergeStringData(secret: ApiObject): void {
   delete secret.stringData;
 }
 
+const ACCOUNT_TOKEN = 'kubernetes.io/service-account-token';
+const ACCOUNT_NAME = 'kubernetes.io/service-account.name';
+const ACCOUNT_UID = 'kubernetes.io/service-account.uid';
+
+/** The long-lived token that remote secrets and older tools are built on. */
+function fillAccountToken(core: Core, secret: ApiObject): void {
+  const { namespace = '', name } = secret.metadata;
+  const account = secret.metadata.annotations?.[ACCOUNT_NAME] ?? '';
+  const found = core.store.get('/serviceaccounts', namespace, account);
+  if (!found)
+    throw invalid({ group: '', resource: 'secrets', kind: 'Secret' }, name, [
+      {
+        path: `metadata.annotations[${ACCOUNT_NAME}]`,
+        message: `Invalid value: "${account}": there is no such ServiceAccount in namespace ${namespace}`,
+      },
+    ]);
+  const uid = found.metadata.uid ?? '';
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  secret.metadata.annotations = { ...secret.metadata.annotations, [ACCOUNT_UID]: uid };
+  secret.data = {
+    ...dict(secret.data),
+    'ca.crt': base64(core.accountSecrets.caPem),
+    namespace: base64(namespace),
+    token: base64(core.accountSecrets.token(namespace, account, uid, name)),
+  };
+}
+
 export const secretStrategy: Strategy = {
-  prepareCreate: (_core, object) => mergeStringData(object),
+  prepareCreate(core, object) {
+    mergeStringData(object);
+    if (object.type === ACCOUNT_TOKEN) fillAccountToken(core, object);
+  },
   prepareUpdate: (_core, next) => mergeStringData(next),
 };
 

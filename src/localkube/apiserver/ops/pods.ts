@@ -1,6 +1,6 @@
 // The pod subresources that change state: binding and eviction. Called by dispatch.ts.
 import { type Core, nowText, type RequestContext } from '../core.ts';
-import { type ApiObject, at, clone, type Dict, dict, dicts, isDict, num, str } from '../json.ts';
+import { type ApiObject, at, clone, type Dict, dict, dicts, isDict, num, str, strings } from '../json.ts';
 import { selectorPredicate } from '../selectors.ts';
 import { ApiError, badRequest, conflict } from '../status.ts';
 import { type DeleteInput, deleteObject } from './delete.ts';
@@ -57,7 +57,9 @@ export async function evictPod(core: Core, context: RequestContext, target: Targ
   const pod = liveObject(core, target);
   checkBudgets(core, pod);
   const options = dict(at(body, 'deleteOptions'));
-  await deleteObject(core, context, target, deleteInput(options));
+  // kubectl drain --dry-run asks inside the Eviction, not in the query.
+  const dryRun = context.dryRun || strings(options.dryRun).includes('All');
+  await deleteObject(core, { ...context, dryRun }, target, deleteInput(options));
   return success(201);
 }
 
