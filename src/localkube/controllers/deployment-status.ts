@@ -106,7 +106,7 @@ function progressCondition(observed: Observed, counts: Counts): Progress {
     message,
   });
   if (deployment.spec.paused)
-    return known?.reason === TIMED_OUT || known?.reason === DONE
+    return known?.reason === TIMED_OUT
       ? {}
       : { condition: make('Unknown', 'DeploymentPaused', 'Deployment is paused') };
   if (known?.reason === 'DeploymentPaused')

@@ -138,3 +138,42 @@ test('the controller follows pods, repairs slices, and cleans up', async () => {
     cluster.close();
   }
 });
+
+test('Endpoints written by hand for a service without selector become slices, and go with them', async () => {
+  const cluster = await startFakeCluster();
+  try {
+    await cluster.kube.create(SERVICES, service({ selector: undefined }));
+    const endpoints: Endpoints = {
+      apiVersion: 'v1',
+      kind: 'Endpoints',
+      metadata: { name: 'web', namespace: 'foo' },
+      subsets: [{ addresses: [{ ip: '192.0.2.1' }, { ip: 'fd00::1' }], ports: [{ name: 'http', port: 80 }] }],
+    };
+    await cluster.kube.create(ENDPOINTS, endpoints);
+    const slices = (): readonly EndpointSlice[] => cluster.stored<EndpointSlice>(ENDPOINT_SLICES);
+    await cluster.until('mirrored', () => slices().length === 2);
+    assert.deepEqual(
+      slices().map((s) => [
+        s.addressType,
+        s.endpoints[0]!.addresses,
+        s.ports?.[0]?.port,
+        s.metadata.labels?.['kubernetes.io/service-name'],
+      ]),
+      [
+        ['IPv4', ['192.0.2.1'], 80, 'web'],
+        ['IPv6', ['fd00::1'], 80, 'web'],
+      ],
+    );
+    await cluster.kube.patch(ENDPOINTS, 'foo', 'web', 'merge', {
+      subsets: [{ addresses: [{ ip: '192.0.2.2' }], ports: [{ port: 81 }] }],
+    });
+    await cluster.until(
+      'followed',
+      () => slices().length === 1 && slices()[0]!.endpoints[0]!.addresses[0] === '192.0.2.2',
+    );
+    await cluster.kube.delete(ENDPOINTS, 'foo', 'web');
+    await cluster.until('gone', () => slices().length === 0);
+  } finally {
+    cluster.close();
+  }
+});

@@ -71,7 +71,8 @@ export function startEndpointsController(context: ControllerContext): Controller
   });
 }
 
-async function syncSlices(
+/** Makes `present` into `desired`. */
+export async function syncSlices(
   store: Store<EndpointSlice>,
   present: readonly EndpointSlice[],
   desired: readonly EndpointSlice[],

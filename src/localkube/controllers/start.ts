@@ -7,6 +7,7 @@ import { startCronJobController } from './cron-job.ts';
 import { startDaemonSetController } from './daemon-set.ts';
 import { startDeploymentController } from './deployment.ts';
 import { startEndpointsController } from './endpoints.ts';
+import { startEndpointsMirror } from './endpoints-mirror.ts';
 import { startGarbageCollector } from './garbage-collector.ts';
 import { startJobController } from './job.ts';
 import { startNamespaceController } from './namespace.ts';
@@ -44,6 +45,7 @@ export function startControllers(options: ControllersOptions): Controllers {
     startJobController(context),
     startCronJobController(context),
     startEndpointsController(context),
+    startEndpointsMirror(context),
     startNamespaceController(context, resourceTypes),
     startGarbageCollector(context, resourceTypes),
   ];
