@@ -83,8 +83,10 @@ async function explainFailure(logFile: string, io: ExecIo): Promise<ExecResult> 
 
 function killCommand(pidFile: string, child: { kill(signal?: string): unknown }): void {
   try {
-    // The command's own pid, since killing runc alone would leave it.
-    process.kill(Number(readFileSync(pidFile, 'utf8').trim()), 'SIGKILL');
+    // Killing runc alone would leave the command; runc made it the leader of a process group.
+    const pid = Number.parseInt(readFileSync(pidFile, 'utf8'), 10);
+    if (!(pid > 1)) throw new Error('no pid');
+    process.kill(-pid, 'SIGKILL');
   } catch {
     child.kill('SIGKILL');
   }

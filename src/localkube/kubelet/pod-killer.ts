@@ -41,10 +41,10 @@ export function createKiller(context: PodContext): Killer {
       };
       const look = (): void => {
         cancel();
-        if (!runtime.pid(id)) return finish(true);
         const left = deadline() - clock.now();
-        if (left <= 0) return finish(false);
-        cancel = clock.after(left, look);
+        if (runtime.pid(id) === undefined) finish(true);
+        else if (left <= 0) finish(false);
+        else cancel = clock.after(left, look);
       };
       const off = runtime.onExit((ended) => {
         if (ended === id) finish(true);
