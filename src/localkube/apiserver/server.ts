@@ -13,6 +13,7 @@ import { bootstrap, type KubernetesService } from './bootstrap.ts';
 import type { AccountSecrets, Core } from './core.ts';
 import { followCrds } from './crd-watch.ts';
 import { verbsOf } from './discovery.ts';
+import { expireEvents } from './event-expiry.ts';
 import { type HandlerServices, handleRequest, handleUpgrade } from './http/handler.ts';
 import { writeKubeconfigFile } from './kubeconfig.ts';
 import { createLocalClient } from './local-client.ts';
@@ -113,6 +114,7 @@ async function startWithStore(options: ApiServerOptions, pki: ClusterPki, store:
   const tokens = createTokenIssuer(store, options.clock, pki.serviceAccountKey);
   const core = createCore(options, store, switches, { caPem: pki.caPem, token: tokens.legacy });
   const stopCrds = followCrds(core);
+  const stopExpiry = expireEvents(core);
   const dispatcher = { core, tokens };
   const backend = delegatingBackend(switches);
   let streaming: Streaming | undefined;
@@ -150,6 +152,7 @@ async function startWithStore(options: ApiServerOptions, pki: ClusterPki, store:
   };
   const closeAll = async (): Promise<void> => {
     stopCrds();
+    stopExpiry();
     streaming?.close();
     await Promise.all(servers.map(closeServer));
   };

@@ -3,7 +3,7 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 
 /** Events kept for watches that resume; an older revision gets `expired`. */
-export const MAX_HISTORY_EVENTS = 20_000;
+export const MAX_HISTORY_EVENTS = 8_000;
 /** Bytes of one object's JSON. */
 export const MAX_OBJECT_BYTES = 3 * 1024 * 1024;
 
