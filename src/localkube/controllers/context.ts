@@ -66,6 +66,7 @@ export interface Controller {
 
 export interface ControllerOptions {
   readonly name: string;
+  readonly concurrency?: number;
   /** Called with `namespace/name`, never twice at once for one key; resolves to the wait in ms until it is to run again, if any. */
   readonly reconcile: (namespace: string | undefined, name: string) => Promise<number | undefined>;
   /** Subscribes `add` to whatever makes a key worth another look; returns the unsubscribers. */
@@ -76,6 +77,7 @@ export interface ControllerOptions {
 export function startController(context: ControllerContext, options: ControllerOptions): Controller {
   const queue = createWorkQueue({
     name: options.name,
+    concurrency: options.concurrency,
     clock: context.clock,
     log: context.log,
     random: context.random,

@@ -224,3 +224,32 @@ test('equal events are counted, and one object cannot flood the log', async () =
   await kube.settle();
   assert.equal(kube.stored(EVENTS).length, 1 + 21);
 });
+
+test('pods that refuse each other are not put together, and those that want company follow it', async () => {
+  const c = await start();
+  const web = (name: string, spec: Partial<Pod['spec']> = {}): Pod => ({
+    ...simplePod(name, spec),
+    metadata: { name, namespace: 'foo', labels: { app: 'web' } },
+  });
+  const rule = {
+    requiredDuringSchedulingIgnoredDuringExecution: [
+      { topologyKey: 'disk', labelSelector: { matchLabels: { app: 'web' } } },
+    ],
+  };
+  const alone = { affinity: { podAntiAffinity: rule } };
+  const pod = (name: string): Pod | undefined => c.stored<Pod>(PODS).find((p) => p.metadata.name === name);
+  const message = (name: string): string | undefined => pod(name)?.status?.conditions?.[0]?.message;
+  await c.kube.create(PODS, simplePod('friend', { affinity: { podAffinity: rule } }));
+  await c.until('waits', () => message('friend')?.includes("didn't match pod affinity rules") ?? false);
+  await Promise.all([c.kube.create(PODS, web('one', alone)), c.kube.create(PODS, web('two', alone))]);
+  await c.until('one bound', () => pod('one')?.spec.nodeName !== undefined);
+  await c.until('two refused', () => message('two')?.includes("didn't match pod anti-affinity rules") ?? false);
+  await c.until('friend bound', () => pod('friend')?.spec.nodeName !== undefined);
+  await c.kube.create(PODS, web('plain'));
+  await c.until('plain refused', () => message('plain')?.includes('existing pods anti-affinity') ?? false);
+  await c.kube.delete(PODS, 'foo', 'one');
+  await c.until(
+    'the next one is bound',
+    () => pod('two')?.spec.nodeName !== undefined || pod('plain')?.spec.nodeName !== undefined,
+  );
+});

@@ -3,6 +3,7 @@
 import { NODES, type Node, type Taint } from '../../api/kubernetes/node.ts';
 import { isPodTerminal, PODS, type Pod, type Toleration } from '../../api/kubernetes/pod.ts';
 import { hasLabels, matchesFields, matchesRequirements, type Requirement } from '../../base/kube/selectors.ts';
+import { type Neighbours, NO_NEIGHBOURS, neighbourRefusal } from './affinity.ts';
 import { timestamp } from './children.ts';
 import { setCondition } from './conditions.ts';
 import { type Controller, type ControllerContext, isConflict, isNotFound, keyOf, startController } from './context.ts';
@@ -78,10 +79,10 @@ export type Placement =
   | { readonly kind: 'none'; readonly message: string };
 
 /** The node for `pod`, or the sentence `kubectl describe` shows. Pure. */
-export function place(pod: Pod, nodes: readonly Node[]): Placement {
+export function place(pod: Pod, nodes: readonly Node[], neighbours: Neighbours = NO_NEIGHBOURS): Placement {
   const reasons = new Map<string, number>();
   for (const node of nodes) {
-    const reason = refusal(pod, node);
+    const reason = refusal(pod, node) ?? neighbourRefusal(pod, node, neighbours);
     if (reason === undefined) return { kind: 'node', name: node.metadata.name };
     reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   }
@@ -101,6 +102,16 @@ export function startScheduler(context: ControllerContext): Controller {
   const nodes = context.store<Node>(NODES);
   const recorder = context.recorder(NAME);
 
+  /** Bound by us; the watch has not said so yet. */
+  const assumed = new Map<string, Pod>();
+  const uidOf = (pod: Pod): string => pod.metadata.uid ?? '';
+  const neighbours: Neighbours = {
+    get pods() {
+      return pods.list().map((pod) => assumed.get(uidOf(pod)) ?? pod);
+    },
+    node: (name) => nodes.get(undefined, name),
+  };
+
   const bind = async (pod: Pod, node: string): Promise<void> => {
     const { name, namespace, uid } = pod.metadata;
     const binding = {
@@ -116,15 +127,19 @@ export function startScheduler(context: ControllerContext): Controller {
       if (isConflict(error) || isNotFound(error)) return;
       throw error;
     }
+    if (!pods.get(namespace, name)?.spec.nodeName)
+      assumed.set(uidOf(pod), { ...pod, spec: { ...pod.spec, nodeName: node } });
     recorder.record(pod, 'Normal', 'Scheduled', `Successfully assigned ${namespace}/${name} to ${node}`);
   };
 
   return startController(context, {
     name: 'scheduler',
+    // One after the other: each placement counts for the next.
+    concurrency: 1,
     async reconcile(namespace, name) {
       const pod = pods.get(namespace, name);
-      if (!pod || !isWaiting(pod)) return undefined;
-      const placement = place(pod, nodes.list());
+      if (!pod || !isWaiting(pod) || assumed.has(uidOf(pod))) return undefined;
+      const placement = place(pod, nodes.list(), neighbours);
       if (placement.kind === 'node') await bind(pod, placement.name);
       else {
         const condition = {
@@ -142,7 +157,13 @@ export function startScheduler(context: ControllerContext): Controller {
     },
     watch: (add) => [
       pods.onChange((change) => {
+        if (change.kind === 'deleted' || change.object.spec.nodeName) assumed.delete(uidOf(change.object));
         if (change.kind !== 'deleted' && isWaiting(change.object)) add(keyOf(change.object));
+        // A neighbour came to its node or left it: who was refused because of neighbours may fit now.
+        const moved = change.kind === 'updated' && !change.previous.spec.nodeName && change.object.spec.nodeName;
+        if (change.kind !== 'deleted' && !moved) return;
+        for (const pod of pods.list())
+          if (isWaiting(pod) && (pod.spec.affinity || change.kind === 'deleted')) add(keyOf(pod));
       }),
       nodes.onChange(() => {
         for (const pod of pods.list()) if (isWaiting(pod)) add(keyOf(pod));
