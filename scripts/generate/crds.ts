@@ -15,7 +15,7 @@ export function generateCrds(root: string, out: string): void {
   const istio = ISTIO_KINDS.map((row) => {
     const file = path.join(istioPackage, row.group, row.schemaFrom, row.kind);
     const validator = path.join(istioPackage, '_schemas', `${camel(row.group)}${camel(row.schemaFrom)}${row.kind}.js`);
-    const declaration = readDeclaration(nodeModules, file, validator);
+    const declaration = readDeclaration(nodeModules, file, () => validator);
     if (!declaration) throw new Error(`${file}.d.ts declares no ${row.kind}`);
     return definition(row, istioSchema(declaration.schema));
   });
@@ -101,7 +101,7 @@ function gatewayReader(nodeModules: string): (file: string, depth: number) => Sc
       return { type: 'string', format: 'date-time' };
     }
     if (!existsSync(`${file}.d.ts`)) throw new Error(`${file}.d.ts is missing`);
-    const declaration = readDeclaration(nodeModules, file, gatewayValidator(nodeModules, file));
+    const declaration = readDeclaration(nodeModules, file, (f) => gatewayValidator(nodeModules, f));
     if (!declaration) throw new Error(`${file}.d.ts declares no ${path.basename(file)}`);
     const schema = addTables(path.basename(file), inline(declaration.schema, read, depth));
     cache.set(file, schema);

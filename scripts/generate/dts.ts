@@ -32,8 +32,11 @@ interface Context {
   readonly selfName: string;
 }
 
-/** `file` is absolute, without `.d.ts`. `validator`: file of the compiled validator, when there is one. A `$ref` holds the absolute path of the file it means. */
-export function readDeclaration(nodeModules: string, file: string, validator?: string): Declaration | undefined {
+/** Where the compiled validator of a declaration is; the file need not exist. */
+export type ValidatorOf = (file: string) => string;
+
+/** `file` is absolute, without `.d.ts`. A `$ref` in the answer holds the absolute path of the file it means. */
+export function readDeclaration(nodeModules: string, file: string, validatorOf: ValidatorOf): Declaration | undefined {
   const text = readFileSync(`${file}.d.ts`, 'utf8');
   const name = path.basename(file);
   const source = ts.createSourceFile(
@@ -61,10 +64,14 @@ export function readDeclaration(nodeModules: string, file: string, validator?: s
         schema.properties.kind = { type: 'string' };
         schema.required = schema.required?.filter((r) => r !== 'apiVersion' && r !== 'kind');
       }
-      return finish(schema, statement, context, validator, meta);
+      const own = finish(schema, statement, context, validatorOf(file), meta);
+      return baseFiles(statement, imports).reduce((merged, base) => {
+        const inherited = readDeclaration(nodeModules, base, validatorOf);
+        return inherited ? inherit(merged, inherited) : merged;
+      }, own);
     }
     if (ts.isTypeAliasDeclaration(statement) && statement.name.text === `I${name}`) {
-      return finish(typeSchema(statement.type, context), statement, context, validator, {});
+      return finish(typeSchema(statement.type, context), statement, context, validatorOf(file), {});
     }
   }
   return undefined;
@@ -74,14 +81,32 @@ function finish(
   schema: Schema,
   node: ts.Node,
   context: Context,
-  validator: string | undefined,
+  validator: string,
   meta: { apiVersion?: string; kind?: string },
 ): Declaration {
   const text = description(node, context.source);
-  if (validator !== undefined) applyFacets(schema, readFacets(validator));
+  applyFacets(schema, readFacets(validator));
   const described = text === undefined ? schema : { description: text, ...schema };
   if (described.required?.length === 0) delete described.required;
   return { schema: described, references: context.references, ...meta };
+}
+
+/** Files of the interfaces that `statement` extends, but for the bare apiVersion and kind. */
+function baseFiles(statement: ts.InterfaceDeclaration, imports: ReadonlyMap<string, string>): string[] {
+  const names = statement.heritageClauses?.flatMap((clause) => clause.types.map((t) => t.expression)) ?? [];
+  return names.flatMap((name) => {
+    if (!ts.isIdentifier(name) || name.text === 'TypeMeta') return [];
+    const file = imports.get(name.text);
+    if (file === undefined) throw new Error(`${statement.name.text} extends ${name.text}, which is not imported`);
+    return [file];
+  });
+}
+
+function inherit(own: Declaration, base: Declaration): Declaration {
+  const required = [...new Set([...(base.schema.required ?? []), ...(own.schema.required ?? [])])];
+  const schema: Schema = { ...own.schema, properties: { ...base.schema.properties, ...own.schema.properties } };
+  if (required.length > 0) schema.required = required;
+  return { ...own, schema, references: new Set([...own.references, ...base.references]) };
 }
 
 function literals(members: ts.NodeArray<ts.TypeElement>): { apiVersion?: string; kind?: string } {

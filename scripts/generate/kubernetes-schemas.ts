@@ -68,7 +68,7 @@ export function generateKubernetesSchemas(root: string, out: string): void {
   const nameOf = (file: string) => definitionName(nodeModules, file);
   for (let file = pending.pop(); file !== undefined; file = pending.pop()) {
     const name = nameOf(file);
-    const declaration = readDeclaration(nodeModules, file, validatorOf(nodeModules, file));
+    const declaration = readDeclaration(nodeModules, file, (f) => validatorOf(nodeModules, f));
     if (!declaration) continue;
     definitions[name] = finish(name, declaration.schema, nameOf);
     if (declaration.kind !== undefined && declaration.apiVersion !== undefined) {

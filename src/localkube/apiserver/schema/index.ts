@@ -3,7 +3,7 @@
 export { validateCustomResourceDefinition } from './crd.ts';
 export { type Decoded, decodeObject, type FieldValidation } from './decode.ts';
 export { applyDefaults } from './defaults.ts';
-export { invalidMessage, invalidStatus, SchemaError } from './errors.ts';
+export { errorText, invalidMessage, invalidStatus, SchemaError } from './errors.ts';
 export { createOpenApi, type OpenApi, type OpenApiDocument, type ServedResource } from './openapi.ts';
 export { createSchemaRegistry, type GeneratedSchemas, loadGeneratedSchemas, type SchemaRegistry } from './registry.ts';
 export type { FieldError, Gvk, Json, JsonObject, JsonSchema, KindSchema, StatusCause } from './types.ts';
