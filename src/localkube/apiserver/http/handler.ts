@@ -91,7 +91,6 @@ function checkAccess(services: HandlerServices, request: IncomingMessage, info: 
       ? info
       : {
           kind: 'resource',
-          // A stream is opened by GET or POST; both are `create` since Kubernetes 1.30 only for WebSockets, `get` by path.
           verb: info.verb,
           namespace: info.resource === 'namespaces' && info.name ? info.name : info.namespace,
           group: info.group,
