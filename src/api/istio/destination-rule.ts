@@ -2,6 +2,7 @@
 // load balancing, pools and outlier detection are refused by name. Used by config/ and the validation webhook.
 import type { Parsed } from '../../base/runtime/diagnostics.ts';
 import {
+  host as checkHost,
   createReader,
   finish,
   flag,
@@ -59,6 +60,7 @@ export function parseDestinationRule(spec: unknown, reader: Reader = createReade
     object(reader, spec, 'spec', ['host', 'trafficPolicy', 'subsets', 'exportTo'], ['workloadSelector']) ?? {};
   const host = text(reader, root.host, 'spec.host') ?? '';
   if (host === '') report(reader, 'spec.host', 'required', 'domain name "" invalid (empty host)');
+  else checkHost(reader, host, 'spec.host');
   const policy = readPolicy(reader, root.trafficPolicy, 'spec.trafficPolicy');
   const subsets: Subset[] = [];
   const seen = new Set<string>();

@@ -1,7 +1,9 @@
 // Gateway (networking.istio.io): decoding and validation. This version serves plain HTTP servers and refuses TLS and TCP ones
 // by name. Used by config/ and the validation webhook.
+import { isIP } from 'node:net';
 import type { Parsed } from '../../base/runtime/diagnostics.ts';
 import {
+  host as checkHost,
   createReader,
   finish,
   integer,
@@ -62,6 +64,8 @@ function readServer(reader: Reader, value: unknown, path: string): GatewayServer
   if (name === '') report(reader, `${path}.port.name`, 'required', 'port name must be set');
   const hosts = texts(reader, raw.hosts, `${path}.hosts`);
   if (hosts.length === 0) report(reader, `${path}.hosts`, 'required', 'server config must contain at least one host');
+  for (const [j, entry] of hosts.entries())
+    checkHost(reader, entry.slice(entry.indexOf('/') + 1), `${path}.hosts[${j}]`);
   const bind = text(reader, raw.bind, `${path}.bind`);
   if (protocol !== undefined && protocol !== 'HTTP' && protocol !== 'HTTP2' && protocol !== 'GRPC') {
     if ((protocol === 'HTTPS' || protocol === 'TLS') && raw.tls === undefined)
@@ -76,6 +80,8 @@ function readServer(reader: Reader, value: unknown, path: string): GatewayServer
   }
   if (raw.tls !== undefined)
     report(reader, `${path}.tls`, 'tls-on-http', 'server cannot have TLS settings for plain text HTTP ports');
+  if (bind !== undefined && isIP(bind) === 0)
+    report(reader, `${path}.bind`, 'bind', `${path}.bind must be an IP address`);
   if (number === undefined || protocol === undefined) return undefined;
   return { port: { number, protocol, name }, ...(bind ? { bind } : {}), hosts };
 }

@@ -1,4 +1,5 @@
 // Reads untrusted objects field by field and collects what is wrong with them. Used by every kind in src/api/.
+import { isIP } from 'node:net';
 import type { Diagnostic, Parsed } from '../../base/runtime/diagnostics.ts';
 
 export interface Reader {
@@ -177,4 +178,25 @@ export function selectorLabels(
       report(reader, path, 'wildcard', `wildcard is not supported in selector: "${key}=${label}"`);
   }
   return labels;
+}
+
+const HOST = /^(?:\*|(?:\*\.|\*-)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?)$/i;
+const MAX_HOST_BYTES = 255;
+
+/** A host as it may stand in rules: a name, an address, `*` or a name with a wildcard first label. */
+export function host(reader: Reader, value: string, path: string): void {
+  if (value.length > MAX_HOST_BYTES || !(HOST.test(value) || isIP(value) !== 0))
+    report(reader, path, 'host', `domain name ${JSON.stringify(value)} invalid`);
+}
+
+const HEADER_NAME = /^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** What would make a proxy refuse the whole configuration must not get that far. */
+export function headerName(reader: Reader, name: string, path: string): void {
+  if (!HEADER_NAME.test(name)) report(reader, path, 'header-name', `header name ${JSON.stringify(name)} is not valid`);
+}
+
+export function headerValue(reader: Reader, value: string, path: string): void {
+  if (/[\0\r\n]/.test(value))
+    report(reader, path, 'header-value', `${path}: a header value may not contain line breaks`);
 }

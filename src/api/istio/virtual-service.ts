@@ -4,10 +4,13 @@ import { RE2JS } from 're2js';
 import type { Parsed } from '../../base/runtime/diagnostics.ts';
 import { readExportTo } from './destination-rule.ts';
 import {
+  host as checkHost,
   createReader,
   duration,
   finish,
   flag,
+  headerName,
+  headerValue,
   integer,
   list,
   object,
@@ -106,6 +109,7 @@ export function parseVirtualService(spec: unknown, reader: Reader = createReader
   const hosts = texts(reader, root.hosts, 'spec.hosts');
   const gateways = texts(reader, root.gateways, 'spec.gateways');
   if (hosts.length === 0) report(reader, 'spec.hosts', 'required', 'virtual service must have at least one host');
+  for (const [i, host] of hosts.entries()) checkHost(reader, host, `spec.hosts[${i}]`);
   const toMesh = gateways.length === 0 || gateways.includes('mesh');
   if (toMesh && hosts.includes('*'))
     report(
@@ -225,7 +229,8 @@ function readMatches(reader: Reader, value: unknown, path: string): ReadonlyMap<
   const raw = object(reader, value, path, Object.keys(value)) ?? {};
   for (const [key, entry] of Object.entries(raw)) {
     const match = readStringMatch(reader, entry ?? {}, `${path}[${key}]`);
-    if (match) out.set(key.toLowerCase(), match);
+    if (!path.endsWith('queryParams')) headerName(reader, key, `${path}[${key}]`);
+    if (match) out.set(path.endsWith('queryParams') ? key : key.toLowerCase(), match);
   }
   return out;
 }
@@ -266,6 +271,7 @@ function readDestinations(reader: Reader, value: unknown, path: string): readonl
     const dest = object(reader, raw.destination, `${at}.destination`, ['host', 'subset', 'port']) ?? {};
     const host = text(reader, dest.host, `${at}.destination.host`) ?? '';
     if (host === '') report(reader, `${at}.destination.host`, 'required', 'destination must have a host');
+    else checkHost(reader, host, `${at}.destination.host`);
     const port = object(reader, dest.port, `${at}.destination.port`, ['number']);
     const number = integer(reader, port?.number, `${at}.destination.port.number`, 1, 65535);
     const weight = integer(reader, raw.weight, `${at}.weight`, 0, 2 ** 31 - 1) ?? 0;
@@ -395,11 +401,16 @@ function readHeaders(reader: Reader, value: unknown, path: string): Headers | un
   const ops = (key: 'request' | 'response'): HeaderOps => {
     const entry = object(reader, raw[key], `${path}.${key}`, ['set', 'add', 'remove']);
     if (!entry) return NO_OPS;
-    return {
+    const out = {
       set: textMap(reader, entry.set, `${path}.${key}.set`) ?? {},
       add: textMap(reader, entry.add, `${path}.${key}.add`) ?? {},
       remove: texts(reader, entry.remove, `${path}.${key}.remove`),
     };
+    for (const name of [...Object.keys(out.set), ...Object.keys(out.add), ...out.remove])
+      headerName(reader, name, `${path}.${key}`);
+    for (const value of [...Object.values(out.set), ...Object.values(out.add)])
+      headerValue(reader, value, `${path}.${key}`);
+    return out;
   };
   return { request: ops('request'), response: ops('response') };
 }

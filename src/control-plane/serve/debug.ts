@@ -150,7 +150,7 @@ function syncStatus(s: XdsStream, options: DebugOptions): Record<string, unknown
     const key = LONG_NAMES[short] ?? short;
     out[`${key}_sent`] = watch.nonceSent;
     out[`${key}_acked`] = watch.nonceAcked;
-    resources[short] = {
+    resources[watch.typeUrl] = {
       sent: watch.nonceSent,
       acked: watch.nonceAcked,
       sentTime: watch.lastSentMs ? new Date(watch.lastSentMs).toISOString() : undefined,
@@ -162,7 +162,13 @@ function syncStatus(s: XdsStream, options: DebugOptions): Record<string, unknown
   return { ...out, resources };
 }
 
-const LONG_NAMES: Readonly<Record<string, string>> = { cds: 'cluster', lds: 'listener', rds: 'route', eds: 'endpoint' };
+const LONG_NAMES: Readonly<Record<string, string>> = {
+  cds: 'cluster',
+  lds: 'listener',
+  rds: 'route',
+  eds: 'endpoint',
+  ecds: 'extensionconfig',
+};
 
 function endpoints(options: DebugOptions): unknown {
   return options.discovery.snapshot().services.map((s) => ({
