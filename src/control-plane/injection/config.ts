@@ -1,6 +1,7 @@
 // What the injector is told: values of the installation and MeshConfig.defaultConfig. Parsed here once; pure.
 // Called by the control plane's wiring (ConfigMaps istio and istio-sidecar-injector) and by kube-inject.
 import { parse } from 'yaml';
+import type { LabelSelector } from '../../base/kube/selectors.ts';
 
 export type Tree = { readonly [key: string]: unknown };
 
@@ -27,6 +28,11 @@ export interface InjectionConfig {
   /** MeshConfig.defaultConfig as written. */
   readonly defaultConfig: Tree;
   readonly nativeSidecars: boolean;
+  /** Pods matched by one of these are never (always) injected, unless they say themselves what they want. */
+  readonly neverInject: readonly LabelSelector[];
+  readonly alwaysInject: readonly LabelSelector[];
+  /** The network of pods whose label does not name one; '' = none. */
+  readonly network: string;
 }
 
 export interface InjectionInput {
@@ -48,7 +54,10 @@ export function injectionConfig(input: InjectionInput): InjectionConfig {
   const global = tree(input.values.global);
   const proxy = tree(global.proxy);
   const webhook = tree(input.values.sidecarInjectorWebhook);
-  const defaultConfig = tree(input.meshConfig.defaultConfig);
+  const meshDefault = tree(input.meshConfig.defaultConfig);
+  // Older values have the switch here; MeshConfig, when it says something, wins.
+  const hold = proxy.holdApplicationUntilProxyStarts === true ? { holdApplicationUntilProxyStarts: true } : {};
+  const defaultConfig: Tree = { ...hold, ...meshDefault };
   const resources = tree(proxy.resources);
   return {
     revision: input.revision || 'default',
@@ -69,6 +78,9 @@ export function injectionConfig(input: InjectionInput): InjectionConfig {
     },
     defaultConfig,
     nativeSidecars: input.nativeSidecars,
+    neverInject: selectors(webhook.neverInjectSelector),
+    alwaysInject: selectors(webhook.alwaysInjectSelector),
+    network: text(global.network, ''),
   };
 }
 
@@ -93,6 +105,9 @@ export function mergeTrees(base: Tree, over: Tree): Tree {
 
 function isTree(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+function selectors(value: unknown): readonly LabelSelector[] {
+  return Array.isArray(value) ? value.map((entry) => tree(entry) as LabelSelector) : [];
 }
 function text(value: unknown, otherwise: string): string {
   return typeof value === 'string' && value !== '' ? value : otherwise;

@@ -5,6 +5,7 @@ import { parseAllDocuments } from 'yaml';
 import type { Pod } from '../../api/kubernetes/pod.ts';
 import { type LabelSelector, matchesLabelSelector } from '../../base/kube/selectors.ts';
 import { injectionConfig, type Tree } from './config.ts';
+import { decide } from './decision.ts';
 import { createInjector, injectPod } from './injector.ts';
 import { diff, type PatchOp } from './patch.ts';
 import { mutatingWebhookConfiguration } from './webhook-configuration.ts';
@@ -21,8 +22,13 @@ function pod(metadata: Partial<Pod['metadata']> = {}, spec: Partial<Pod['spec']>
 }
 
 /** True when at least one webhook entry would be asked. */
-function asked(namespace: Record<string, string>, labels: Record<string, string>): boolean {
-  const { webhooks } = mutatingWebhookConfiguration({ revision: 'default', namespace: 'istio-system', caBundle: '' });
+function asked(
+  namespace: Record<string, string>,
+  labels: Record<string, string>,
+  extra: { readonly revision?: string; readonly enableNamespacesByDefault?: boolean } = {},
+): boolean {
+  const input = { revision: 'default', namespace: 'istio-system', caBundle: '', ...extra };
+  const { webhooks } = mutatingWebhookConfiguration(input);
   return (webhooks as { namespaceSelector: LabelSelector; objectSelector: LabelSelector }[]).some(
     (w) => matchesLabelSelector(w.namespaceSelector, namespace) && matchesLabelSelector(w.objectSelector, labels),
   );
@@ -46,6 +52,80 @@ test('the table of namespace label and pod label', () => {
       JSON.stringify(namespace),
     );
   assert.ok(asked({}, { 'istio.io/rev': 'default' }), 'a pod label with the revision is enough');
+});
+
+test('another revision answers for its own namespaces and pods only', () => {
+  const canary = { revision: 'canary' };
+  assert.ok(asked({ 'istio.io/rev': 'canary' }, {}, canary));
+  assert.ok(asked({}, { 'istio.io/rev': 'canary' }, canary));
+  assert.ok(!asked({ 'istio-injection': 'enabled' }, {}, canary));
+  assert.ok(!asked({ 'istio-injection': 'enabled', 'istio.io/rev': 'canary' }, {}, canary));
+  assert.ok(!asked({}, { 'sidecar.istio.io/inject': 'true' }, canary));
+});
+
+test('enableNamespacesByDefault adds the namespaces that say nothing, except the system ones', () => {
+  const auto = { enableNamespacesByDefault: true };
+  assert.ok(asked({ 'kubernetes.io/metadata.name': 'foo' }, {}, auto));
+  assert.ok(!asked({ 'kubernetes.io/metadata.name': 'foo' }, {}));
+  assert.ok(!asked({ 'kubernetes.io/metadata.name': 'kube-system' }, {}, auto));
+  assert.ok(!asked({ 'istio-injection': 'disabled' }, {}, auto));
+  assert.ok(!asked({}, { 'sidecar.istio.io/inject': 'false' }, auto));
+});
+
+test('the decision, row by row', () => {
+  const selectors = {
+    sidecarInjectorWebhook: {
+      neverInjectSelector: [{ matchLabels: { job: 'backup' } }, {}],
+      alwaysInjectSelector: [{ matchExpressions: [{ key: 'mesh', operator: 'Exists' }] }],
+    },
+  };
+  const at = (policy: string) =>
+    injectionConfig({ values: selectors, meshConfig: {}, policy, revision: 'default', nativeSidecars: false });
+  const inject = (value: string) => ({ 'sidecar.istio.io/inject': value });
+  const rows: readonly [Pod, string, boolean, boolean][] = [
+    [pod(), 'foo', true, false],
+    [pod({}, { hostNetwork: true }), 'foo', false, false],
+    [pod({ labels: inject('true') }), 'kube-system', false, false],
+    [pod({ labels: inject('true') }), 'foo', true, true],
+    [pod({ labels: inject('false') }), 'foo', false, false],
+    [pod({ annotations: inject('true') }), 'foo', true, true],
+    [pod({ annotations: inject('false') }), 'foo', false, false],
+    [pod({ labels: inject('true'), annotations: inject('false') }), 'foo', true, true],
+    [pod({ labels: inject('maybe') }), 'foo', true, false],
+    [pod({ labels: { job: 'backup', mesh: '' } }), 'foo', false, false],
+    [pod({ labels: { mesh: '' } }), 'foo', true, true],
+    [pod({ labels: { job: 'backup', ...inject('true') } }), 'foo', true, true],
+  ];
+  for (const [one, namespace, enabled, disabled] of rows)
+    assert.deepEqual(
+      [decide(one, namespace, at('enabled')).inject, decide(one, namespace, at('disabled')).inject],
+      [enabled, disabled],
+      `${namespace} ${JSON.stringify(one.metadata)}`,
+    );
+});
+
+test('a pod without containers is left to validation', async () => {
+  const injector = createInjector({ config: () => config });
+  const kind = { group: '', version: 'v1', kind: 'Pod' };
+  for (const object of [null, {}, { metadata: { name: 'x' } }, { metadata: {}, spec: {} }])
+    assert.deepEqual(
+      await injector.handle({ uid: 'u', namespace: 'foo', operation: 'CREATE', object, kind }, '/inject'),
+      { uid: 'u', allowed: true },
+    );
+});
+
+test('network, limits and the old place of the hold switch reach the pod', () => {
+  const values = { global: { network: 'net-1', proxy: { holdApplicationUntilProxyStarts: true } } };
+  const other = injectionConfig({ values, meshConfig: {}, revision: 'default', nativeSidecars: false });
+  const envOf = (p: Pod) =>
+    new Map(p.spec.containers.find((c) => c.name === 'istio-proxy')!.env!.map((e) => [e.name, e]));
+  const out = injectPod(pod(), 'foo', other);
+  assert.equal(out.spec.containers[0]!.name, 'istio-proxy');
+  assert.equal(envOf(out).get('ISTIO_META_NETWORK')?.value, 'net-1');
+  assert.equal(envOf(out).get('GOMEMLIMIT')?.valueFrom?.resourceFieldRef?.resource, 'limits.memory');
+  const labelled = injectPod(pod({ labels: { 'topology.istio.io/network': 'net-2' } }), 'foo', other);
+  assert.equal(envOf(labelled).get('ISTIO_META_NETWORK')?.value, 'net-2');
+  assert.equal(envOf(injectPod(pod(), 'foo', config)).has('ISTIO_META_NETWORK'), false);
 });
 
 test('an injected pod: init container, proxy last, labels, annotations, volumes', () => {

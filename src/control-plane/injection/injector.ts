@@ -37,7 +37,9 @@ export function createInjector(options: InjectorOptions): Injector {
   return {
     async handle(request: AdmissionRequest, path: string): Promise<AdmissionResponse> {
       const pod = request.object as Pod;
-      const namespace = request.namespace || pod.metadata.namespace || 'default';
+      const namespace = request.namespace || pod?.metadata?.namespace || 'default';
+      // The webhook comes before validation: a pod without containers is the API server's to refuse.
+      if (!Array.isArray(pod?.spec?.containers)) return { uid: request.uid, allowed: true };
       const config = options.config();
       const decision = decide(pod, namespace, config);
       if (!decision.inject) {

@@ -7,6 +7,8 @@ export interface WebhookInput {
   readonly namespace: string;
   /** Base64 PEM; istiod puts its own in. */
   readonly caBundle: string;
+  /** sidecarInjectorWebhook.enableNamespacesByDefault: namespaces that say nothing are injected too. */
+  readonly enableNamespacesByDefault?: boolean;
 }
 
 type Expression = { readonly key: string; readonly operator: string; readonly values?: readonly string[] };
@@ -19,6 +21,8 @@ const select = (...matchExpressions: Expression[]): Selector => ({ matchExpressi
 
 const NS_INJECTION = 'istio-injection';
 const REV = 'istio.io/rev';
+const NS_NAME = 'kubernetes.io/metadata.name';
+const SYSTEM_NAMESPACES = ['kube-system', 'kube-public', 'kube-node-lease', 'local-path-storage'];
 const POD_INJECT = 'sidecar.istio.io/inject';
 
 export function mutatingWebhookConfiguration(
@@ -61,6 +65,15 @@ export function mutatingWebhookConfiguration(
         ? [
             webhook('namespace', select(isIn(NS_INJECTION, 'enabled')), select(notIn(POD_INJECT, 'false'))),
             webhook('object', select(absent(NS_INJECTION), absent(REV)), select(isIn(POD_INJECT, 'true'), absent(REV))),
+            ...(input.enableNamespacesByDefault
+              ? [
+                  webhook(
+                    'auto',
+                    select(absent(NS_INJECTION), absent(REV), notIn(NS_NAME, ...SYSTEM_NAMESPACES)),
+                    select(absent(POD_INJECT), absent(REV)),
+                  ),
+                ]
+              : []),
           ]
         : []),
     ],
