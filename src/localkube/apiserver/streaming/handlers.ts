@@ -61,7 +61,9 @@ export function createStreaming(backend: NodeBackend): Streaming {
     if (upgrade.kind === 'refused') refuseUpgrade(socket, upgrade.code, upgrade.message);
     else if (!admit(socket)) return;
     else if (upgrade.kind === 'websocket') {
-      upgradeWebSocket(request, socket, head, upgrade.protocol, (ws) => serveWebSocketExec(backend, session, ws));
+      upgradeWebSocket(request, socket, head, upgrade.protocol, (ws) =>
+        serveWebSocketExec(backend, session, ws, upgrade.protocol),
+      );
     } else {
       switchToSpdy(socket, SPDY_EXEC_PROTOCOL);
       serveSpdyExec(backend, session, socket, head);
@@ -135,12 +137,10 @@ function upgradeWebSocket(
   protocol: string,
   serve: (ws: WebSocket) => void,
 ): void {
-  const server = new WebSocketServer({
-    noServer: true,
-    maxPayload: MAX_FRAME_BYTES,
-    perMessageDeflate: false,
-    handleProtocols: () => (protocol === '' ? false : protocol),
-  });
+  // The tunnel's name has a "/", which the library refuses to read or write: the choice is made here and told by hand.
+  delete request.headers['sec-websocket-protocol'];
+  const server = new WebSocketServer({ noServer: true, maxPayload: MAX_FRAME_BYTES, perMessageDeflate: false });
+  if (protocol !== '') server.on('headers', (lines) => lines.push(`Sec-WebSocket-Protocol: ${protocol}`));
   server.handleUpgrade(request, socket, head, serve);
 }
 

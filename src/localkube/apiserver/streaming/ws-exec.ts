@@ -20,7 +20,8 @@ const PROTOCOL_ERROR = 1002;
 /** Bytes of stdin kept before the connection waits. */
 const STDIN_BUFFER_BYTES = 256 * 1024;
 
-export function serveWebSocketExec(backend: NodeBackend, session: Session, socket: WebSocket): void {
+/** `protocol`: one of EXEC_PROTOCOLS, or '' for plain channels. */
+export function serveWebSocketExec(backend: NodeBackend, session: Session, socket: WebSocket, protocol: string): void {
   const { query } = session;
   const gone = new AbortController();
   const resize = createResizeFeed();
@@ -40,11 +41,11 @@ export function serveWebSocketExec(backend: NodeBackend, session: Session, socke
     } else if (channel === RESIZE) {
       const size = parseSize(message.toString('utf8', 1));
       if (size) resize.push(size);
-    } else if (channel === CLOSE && socket.protocol.startsWith('v5.')) {
+    } else if (channel === CLOSE && protocol.startsWith('v5.')) {
       if (message[1] === STDIN) stdin?.push(null);
     } else if (channel !== STDIN) socket.close(PROTOCOL_ERROR, `unexpected channel ${channel}`);
   });
-  const status = socket.protocol.startsWith('v4.') || socket.protocol.startsWith('v5.');
+  const status = protocol.startsWith('v4.') || protocol.startsWith('v5.');
   void runSession(backend, session, {
     stdin,
     stdout: query.stdout ? createChannel(socket, STDOUT) : undefined,
