@@ -55,7 +55,7 @@ function decodeValue(
 ): Json | undefined {
   if (depth > MAX_OBJECT_DEPTH)
     throw new SchemaError(400, `object is nested deeper than ${MAX_OBJECT_DEPTH} levels at ${path}`);
-  if (value === null || value === undefined) return walk.kind.custom && schema.nullable !== true ? value : value;
+  if (value === null || value === undefined) return value;
   const resolved = walk.kind.resolve(schema);
   if (Array.isArray(value)) {
     if (!walk.kind.custom && resolved.type !== undefined && resolved.type !== 'array')
