@@ -28,7 +28,7 @@ export function installPlan(spec: InstallSpec, repoRoot: string): InstallPlan {
   return {
     namespace: named('v1', 'Namespace', ROOT_NAMESPACE, {}),
     crds: spec.profile === 'empty' ? [] : crds(repoRoot),
-    controlPlane: spec.pilotEnabled ? [...istiodManifests(spec), injectorWebhook(), validatorWebhook()] : [],
+    controlPlane: spec.pilotEnabled ? [...istiodManifests(spec), injectorWebhook(spec), validatorWebhook()] : [],
     ingress: ingress.flatMap((g) => ingressManifests(spec, g.name)),
     egress: egress.flatMap((g) => egressManifests(spec, g.name)),
     deployments: {
@@ -47,8 +47,15 @@ function crds(repoRoot: string): readonly KubeObject[] {
   return 'items' in parsed ? parsed.items : parsed;
 }
 
-function injectorWebhook(): KubeObject {
-  const config = mutatingWebhookConfiguration({ revision: 'default', namespace: ROOT_NAMESPACE, caBundle: '' });
+function injectorWebhook(spec: InstallSpec): KubeObject {
+  const webhook = spec.values.sidecarInjectorWebhook as { readonly enableNamespacesByDefault?: boolean } | undefined;
+  const enableNamespacesByDefault = webhook?.enableNamespacesByDefault === true;
+  const config = mutatingWebhookConfiguration({
+    revision: 'default',
+    namespace: ROOT_NAMESPACE,
+    caBundle: '',
+    enableNamespacesByDefault,
+  });
   return {
     ...config,
     metadata: { ...config.metadata, labels: { ...config.metadata.labels, [OWNED_LABEL]: 'meltemi' } },
