@@ -292,7 +292,9 @@ spec:
   assert.match(n('get', 'bt'), /^NAME +SAILS\na +3/);
   kOk('delete', 'crd', 'boats.sea.example');
   // kubectl may still have the name in its discovery cache; the server no longer has it.
-  await eventually(() => assert.match(k('get', 'boats').stderr, /doesn't have a resource type|could not find the requested resource/));
+  await eventually(() =>
+    assert.match(k('get', 'boats').stderr, /doesn't have a resource type|could not find the requested resource/),
+  );
 });
 
 test('StatefulSet, DaemonSet, Job and CronJob run', async () => {
