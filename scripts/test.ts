@@ -23,7 +23,11 @@ if (!existsSync(path.join(root, 'generated', 'proto')))
   step('generate', process.execPath, ['scripts/generate/main.ts']);
 if (chosen.length === 0) {
   step('types', bin('tsc'), ['--noEmit']);
-  step('lint', bin('biome'), ['check', '--error-on-warnings', '.']);
+  step('lint', path.join(root, 'node_modules', '@biomejs', 'cli-linux-x64', 'biome'), [
+    'check',
+    '--error-on-warnings',
+    '.',
+  ]);
 }
 const files =
   chosen.length > 0

@@ -82,7 +82,11 @@ function runBuf(root: string, work: string, out: string): void {
     PATH: `${path.dirname(process.execPath)}:${process.env.PATH}`,
     BUF_CACHE_DIR: path.join(work, '.cache'),
   };
-  const run = spawnSync(bin('buf'), ['generate'], { cwd: work, encoding: 'utf8', env });
+  const run = spawnSync(path.join(root, 'node_modules', '@bufbuild', 'buf-linux-x64', 'bin', 'buf'), ['generate'], {
+    cwd: work,
+    encoding: 'utf8',
+    env,
+  });
   if (run.status !== 0) throw new Error(`buf generate failed (exit ${run.status}):\n${run.stdout}${run.stderr}`);
   cpSync(path.join(work, 'out'), out, { recursive: true });
 }
