@@ -1,0 +1,44 @@
+// /certs: the certificates in use, never their keys.
+import type { X509Certificate } from 'node:crypto';
+import type { Engine } from '../engine.ts';
+import { altNamesOf } from '../transport-socket/san.ts';
+import type { TlsContext } from '../transport-socket/tls-context.ts';
+
+export function certsPage(engine: Engine): string {
+  const now = engine.deps.clock.now();
+  const certificates = contexts(engine).map((context) => ({
+    ca_cert: (context.trust()?.roots ?? []).map((root) => detail(root, now)),
+    cert_chain: context
+      .certificates()
+      .flatMap((material) => material.chain.slice(0, 1).map((leaf) => detail(leaf, now))),
+  }));
+  return JSON.stringify({ certificates }, null, 1);
+}
+
+function contexts(engine: Engine): TlsContext[] {
+  const out = new Set<TlsContext>();
+  for (const view of engine.listeners.views())
+    for (const chain of view.active?.chains() ?? []) if (chain.tls) out.add(chain.tls.context);
+  for (const view of engine.clusters.views())
+    for (const socket of view.active?.tlsSockets() ?? []) if (socket.kind === 'tls') out.add(socket.context);
+  return [...out];
+}
+
+function detail(certificate: X509Certificate, now: number): object {
+  const from = Date.parse(certificate.validFrom);
+  const to = Date.parse(certificate.validTo);
+  const names: Record<string, string>[] = [];
+  for (const name of altNamesOf(certificate)) {
+    if (name.kind === 'uri') names.push({ uri: name.value });
+    if (name.kind === 'dns') names.push({ dns: name.value });
+    if (name.kind === 'ip') names.push({ ip_address: name.value });
+  }
+  return {
+    path: '<inline>',
+    serial_number: certificate.serialNumber.toLowerCase(),
+    subject_alt_names: names,
+    days_until_expiration: String(Math.max(0, Math.floor((to - now) / 86_400_000))),
+    valid_from: new Date(from).toISOString(),
+    expiration_time: new Date(to).toISOString(),
+  };
+}

@@ -1,0 +1,271 @@
+// Reads an Envoy Cluster message into checked settings. Called by the cluster manager before anything changes.
+import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
+import {
+  Cluster_CommonLbConfigSchema,
+  Cluster_LeastRequestLbConfigSchema,
+  Cluster_OriginalDstLbConfigSchema,
+  type Cluster as ClusterMessage,
+  ClusterSchema,
+  Cluster_DnsLookupFamily as Family,
+  Cluster_LbPolicy as Policy,
+  Cluster_DiscoveryType as Type,
+  UpstreamConnectionOptionsSchema,
+} from '#proto/envoy/config/cluster/v3/cluster_pb.js';
+import { BindConfigSchema, ExtraSourceAddressSchema } from '#proto/envoy/config/core/v3/address_pb.js';
+import {
+  HttpProtocolOptionsSchema as CommonHttpOptionsSchema,
+  Http1ProtocolOptionsSchema,
+  UpstreamHttpProtocolOptionsSchema,
+} from '#proto/envoy/config/core/v3/protocol_pb.js';
+import {
+  HttpProtocolOptions_ExplicitHttpConfigSchema,
+  HttpProtocolOptionsSchema,
+} from '#proto/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js';
+import { openAny } from '../config/any.ts';
+import { ConfigError, join, millis, only } from '../config/fields.ts';
+import { DEFAULT_CONNECT_TIMEOUT_MS, DEFAULT_DNS_REFRESH_MS, DEFAULT_UPSTREAM_IDLE_MS } from '../limits.ts';
+import type { LbPolicy } from './load-balancer.ts';
+
+export interface ClusterSettings {
+  readonly type: 'static' | 'eds' | 'strict-dns' | 'logical-dns' | 'original-dst';
+  readonly policy: LbPolicy;
+  readonly connectTimeoutMs: number;
+  readonly idleMs: number;
+  readonly maxRequestsPerConnection: number;
+  readonly protocol: 'http1' | 'http2' | 'downstream';
+  readonly autoSni: boolean;
+  readonly keepAlive: boolean;
+  /** Source address for IPv4 and IPv6 targets. */
+  readonly source4: string | undefined;
+  readonly source6: string | undefined;
+  readonly dnsRefreshMs: number;
+  readonly dnsFamily: 'auto' | 'v4' | 'v6' | 'v4-preferred' | 'all';
+  readonly portOverride: number | undefined;
+  readonly edsName: string;
+  readonly initialFetchMs: number;
+}
+
+const SUPPORTED = [
+  'name',
+  'alt_stat_name',
+  'type',
+  'eds_cluster_config',
+  'connect_timeout',
+  'lb_policy',
+  'load_assignment',
+  'max_requests_per_connection',
+  'circuit_breakers',
+  'http_protocol_options',
+  'http2_protocol_options',
+  'common_http_protocol_options',
+  'upstream_http_protocol_options',
+  'typed_extension_protocol_options',
+  'protocol_selection',
+  'dns_refresh_rate',
+  'respect_dns_ttl',
+  'dns_lookup_family',
+  'upstream_bind_config',
+  'least_request_lb_config',
+  'original_dst_lb_config',
+  'round_robin_lb_config',
+  'common_lb_config',
+  'transport_socket',
+  'transport_socket_matches',
+  'metadata',
+  'upstream_connection_options',
+  'cleanup_interval',
+  'filters',
+  // Our buffers are fixed and smaller than any limit Istio sends (64 KiB a connection).
+  'per_connection_buffer_limit_bytes',
+];
+
+export const HTTP_OPTIONS_KEY = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+
+export function readCluster(message: ClusterMessage, path: string): ClusterSettings {
+  if (message.name === '') throw new ConfigError(join(path, 'name'), 'value is required');
+  only(ClusterSchema, message, path, SUPPORTED);
+  const type = typeOf(message, path);
+  const http = httpOptions(message, path);
+  const source = bindOf(message, path);
+  const lb = lbOf(message, path, type);
+  checkOptions(message, path);
+  const eds = message.edsClusterConfig;
+  if (type === 'eds' && !eds) throw new ConfigError(join(path, 'eds_cluster_config'), 'value is required');
+  return {
+    type,
+    policy: lb.policy,
+    portOverride: lb.portOverride,
+    connectTimeoutMs: millis(message.connectTimeout, DEFAULT_CONNECT_TIMEOUT_MS),
+    idleMs: http.idleMs,
+    maxRequestsPerConnection: http.maxRequests || (message.maxRequestsPerConnection ?? 0),
+    protocol: http.protocol,
+    autoSni: http.autoSni,
+    keepAlive: message.upstreamConnectionOptions?.tcpKeepalive !== undefined,
+    source4: source.v4,
+    source6: source.v6,
+    dnsRefreshMs: millis(message.dnsRefreshRate, DEFAULT_DNS_REFRESH_MS),
+    dnsFamily: familyOf(message.dnsLookupFamily),
+    edsName: eds?.serviceName || message.name,
+    initialFetchMs: millis(eds?.edsConfig?.initialFetchTimeout, -1),
+  };
+}
+
+function typeOf(message: ClusterMessage, path: string): ClusterSettings['type'] {
+  const kind = message.clusterDiscoveryType;
+  switch (kind.case === 'type' ? kind.value : Type.STATIC) {
+    case Type.STATIC:
+      return 'static';
+    case Type.STRICT_DNS:
+      return 'strict-dns';
+    case Type.LOGICAL_DNS:
+      return 'logical-dns';
+    case Type.EDS:
+      return 'eds';
+    case Type.ORIGINAL_DST:
+      return 'original-dst';
+    default:
+      throw new ConfigError(join(path, 'type'), 'unknown discovery type');
+  }
+}
+
+function familyOf(family: Family): ClusterSettings['dnsFamily'] {
+  const names = {
+    [Family.AUTO]: 'auto',
+    [Family.V4_ONLY]: 'v4',
+    [Family.V6_ONLY]: 'v6',
+    [Family.V4_PREFERRED]: 'v4-preferred',
+    [Family.ALL]: 'all',
+  } as const;
+  return names[family];
+}
+
+function lbOf(message: ClusterMessage, path: string, type: ClusterSettings['type']) {
+  const at = join(path, 'lb_policy');
+  let portOverride: number | undefined;
+  if (message.lbConfig.case === 'originalDstLbConfig') {
+    only(Cluster_OriginalDstLbConfigSchema, message.lbConfig.value, join(path, 'original_dst_lb_config'), [
+      'upstream_port_override',
+    ]);
+    portOverride = message.lbConfig.value.upstreamPortOverride;
+  }
+  if (message.lbConfig.case === 'leastRequestLbConfig')
+    only(Cluster_LeastRequestLbConfigSchema, message.lbConfig.value, join(path, 'least_request_lb_config'), []);
+  if (message.lbConfig.case === 'roundRobinLbConfig' && message.lbConfig.value.slowStartConfig)
+    throw new ConfigError(
+      join(path, 'round_robin_lb_config.slow_start_config'),
+      'field is not supported by this proxy',
+    );
+  if (type === 'original-dst' && message.lbPolicy !== Policy.CLUSTER_PROVIDED)
+    throw new ConfigError(
+      at,
+      `cluster: LB policy ${Policy[message.lbPolicy]} is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'`,
+    );
+  const policies: Partial<Record<Policy, LbPolicy>> = {
+    [Policy.ROUND_ROBIN]: 'round-robin',
+    [Policy.LEAST_REQUEST]: 'least-request',
+    [Policy.RANDOM]: 'random',
+    ...(type === 'original-dst' ? { [Policy.CLUSTER_PROVIDED]: 'random' } : {}),
+  };
+  const policy = policies[message.lbPolicy];
+  if (!policy)
+    throw new ConfigError(at, `load balancing policy ${Policy[message.lbPolicy]} is not supported by this proxy`);
+  return { policy, portOverride };
+}
+
+function checkOptions(message: ClusterMessage, path: string): void {
+  if (message.commonLbConfig)
+    // Panic threshold 0 and locality weights of 1 are what this balancer does; health checks never ignore new hosts.
+    only(Cluster_CommonLbConfigSchema, message.commonLbConfig, join(path, 'common_lb_config'), [
+      'healthy_panic_threshold',
+      'locality_weighted_lb_config',
+      'update_merge_window',
+      'close_connections_on_host_set_change',
+    ]);
+  if (message.upstreamConnectionOptions)
+    only(
+      UpstreamConnectionOptionsSchema,
+      message.upstreamConnectionOptions,
+      join(path, 'upstream_connection_options'),
+      ['tcp_keepalive'],
+    );
+}
+
+function bindOf(message: ClusterMessage, path: string): { v4: string | undefined; v6: string | undefined } {
+  const bind = message.upstreamBindConfig;
+  if (!bind) return { v4: undefined, v6: undefined };
+  const at = join(path, 'upstream_bind_config');
+  only(BindConfigSchema, bind, at, ['source_address', 'extra_source_addresses']);
+  const all = [bind.sourceAddress?.address];
+  for (const [i, extra] of bind.extraSourceAddresses.entries()) {
+    only(ExtraSourceAddressSchema, extra, join(at, `extra_source_addresses[${i}]`), ['address']);
+    all.push(extra.address?.address);
+  }
+  const used = all.filter((ip) => ip !== undefined && ip !== '0.0.0.0' && ip !== '::');
+  return { v4: used.find((ip) => !ip?.includes(':')), v6: used.find((ip) => ip?.includes(':')) };
+}
+
+interface HttpOptions {
+  readonly protocol: ClusterSettings['protocol'];
+  readonly idleMs: number;
+  readonly maxRequests: number;
+  readonly autoSni: boolean;
+}
+
+function httpOptions(message: ClusterMessage, path: string): HttpOptions {
+  let protocol: ClusterSettings['protocol'] = message.http2ProtocolOptions ? 'http2' : 'http1';
+  if (message.protocolSelection === 1) protocol = 'downstream';
+  let common = message.commonHttpProtocolOptions;
+  let upstream = message.upstreamHttpProtocolOptions;
+  for (const [key, any] of Object.entries(message.typedExtensionProtocolOptions)) {
+    const at = join(path, `typed_extension_protocol_options[${key}]`);
+    if (key !== HTTP_OPTIONS_KEY) throw new ConfigError(at, 'these options are not supported by this proxy');
+    const options = openAny(any, at).open(HttpProtocolOptionsSchema);
+    only(HttpProtocolOptionsSchema, options, at, [
+      'common_http_protocol_options',
+      'upstream_http_protocol_options',
+      'explicit_http_config',
+      'use_downstream_protocol_config',
+    ]);
+    common = options.commonHttpProtocolOptions ?? common;
+    upstream = options.upstreamHttpProtocolOptions ?? upstream;
+    const kind = options.upstreamProtocolOptions;
+    if (kind.case === 'useDownstreamProtocolConfig') protocol = 'downstream';
+    if (kind.case === 'explicitHttpConfig') {
+      only(HttpProtocolOptions_ExplicitHttpConfigSchema, kind.value, join(at, 'explicit_http_config'), [
+        'http_protocol_options',
+        'http2_protocol_options',
+      ]);
+      protocol = kind.value.protocolConfig.case === 'http2ProtocolOptions' ? 'http2' : 'http1';
+      if (kind.value.protocolConfig.case === 'httpProtocolOptions')
+        only(Http1ProtocolOptionsSchema, kind.value.protocolConfig.value, join(at, 'http_protocol_options'), []);
+    }
+  }
+  if (common)
+    only(CommonHttpOptionsSchema, common, join(path, 'common_http_protocol_options'), [
+      'idle_timeout',
+      'max_requests_per_connection',
+    ]);
+  if (upstream)
+    only(UpstreamHttpProtocolOptionsSchema, upstream, join(path, 'upstream_http_protocol_options'), ['auto_sni']);
+  return {
+    protocol,
+    idleMs: millis(common?.idleTimeout, DEFAULT_UPSTREAM_IDLE_MS),
+    maxRequests: common?.maxRequestsPerConnection ?? 0,
+    autoSni: upstream?.autoSni ?? false,
+  };
+}
+
+/** The `istio` metadata of a cluster: what services it stands for, for metrics. */
+export interface ServiceIdentity {
+  readonly host: string;
+  readonly name: string;
+  readonly namespace: string;
+}
+
+export function serviceOf(metadata: JsonObject | undefined): ServiceIdentity | undefined {
+  const services = metadata?.services;
+  const first: JsonValue | undefined = Array.isArray(services) ? services[0] : undefined;
+  if (typeof first !== 'object' || first === null || Array.isArray(first)) return undefined;
+  const text = (key: string) => (typeof first[key] === 'string' ? first[key] : '');
+  return { host: text('host'), name: text('name'), namespace: text('namespace') };
+}

@@ -1,0 +1,332 @@
+// The proxy as one object: made from a bootstrap and injected effects, started, asked, drained, stopped.
+// Called by wiring.ts (the `envoy` process) and by tests, several in one process.
+import { clone, create } from '@bufbuild/protobuf';
+import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
+import { type Node, NodeSchema } from '#proto/envoy/config/core/v3/base_pb.js';
+import type { Clock } from '../../base/runtime/clock.ts';
+import type { Logger } from '../../base/runtime/log.ts';
+import { AccessLogManager, type LogFiles } from './access-log/logger.ts';
+import { AdminServer } from './admin/server.ts';
+import type { Resolve } from './cluster/dns.ts';
+import { ClusterManager } from './cluster/manager.ts';
+import type { SocketAddr } from './config/address.ts';
+import { addressOf } from './config/address.ts';
+import { nodeMetadata } from './config/bootstrap.ts';
+import { ConfigError, millis } from './config/fields.ts';
+import { localPeer } from './http-filter/peer.ts';
+import { ListenerManager } from './listener/manager.ts';
+import { IstioStats } from './stats/istio-stats.ts';
+import { readNaming, type StatNaming } from './stats/render.ts';
+import { StatsStore } from './stats/stats.ts';
+import type { DataReader } from './transport-socket/secrets.ts';
+import { AdsClient } from './xds/ads.ts';
+import { readApiSource, requireAds } from './xds/config-source.ts';
+import { RouteManager } from './xds/rds.ts';
+import { SecretManager } from './xds/sds.ts';
+import { type Books, cdsHandler, EDS, edsHandler, ldsHandler, RDS, rdsHandler } from './xds/types.ts';
+
+export type ServerState = 'PRE_INITIALIZING' | 'INITIALIZING' | 'LIVE' | 'DRAINING';
+/** Values of the gauge server.state (Envoy's enum). */
+const STATE_NUMBER: Readonly<Record<ServerState, number>> = {
+  LIVE: 0,
+  DRAINING: 1,
+  PRE_INITIALIZING: 2,
+  INITIALIZING: 3,
+};
+
+export interface EngineDeps {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Logger;
+  readonly reader: DataReader;
+  readonly files: LogFiles;
+  readonly resolve: Resolve;
+}
+
+export interface EngineOptions {
+  readonly drainMs: number;
+  readonly logFlushMs: number;
+  /** Options of the command line, shown by /server_info. */
+  readonly commandLine: Readonly<Record<string, string | number | boolean>>;
+  readonly nodeId: string;
+  readonly nodeCluster: string;
+  /** Version text of /server_info. */
+  readonly version: string;
+  /** The level of the process's log, changed by /logging. */
+  readonly logLevel: LogLevelControl;
+  /** Asked by /quitquitquit. */
+  readonly onQuit: () => void;
+}
+
+/** Envoy's names: trace, debug, info, warning, error, critical, off. */
+export interface LogLevelControl {
+  current(): string;
+  /** False when the name is unknown. */
+  set(level: string): boolean;
+}
+
+export class Engine {
+  readonly bootstrap: Bootstrap;
+  readonly options: EngineOptions;
+  readonly deps: EngineDeps;
+  readonly stats = new StatsStore();
+  readonly naming: StatNaming;
+  readonly istioStats: IstioStats;
+  readonly clusters: ClusterManager;
+  readonly listeners: ListenerManager;
+  readonly routes: RouteManager;
+  readonly secrets: SecretManager;
+  readonly logs: AccessLogManager;
+  readonly books: Books = { clusters: new Map(), listeners: new Map(), endpoints: new Map(), routes: new Map() };
+  readonly startedAt: number;
+  readonly #ads: AdsClient | undefined;
+  readonly #admin: AdminServer | undefined;
+  #state: ServerState = 'PRE_INITIALIZING';
+  #cdsSeen = false;
+  #ldsSeen = false;
+  #ldsAsked = false;
+  #startedWorkers = false;
+  #failingHealth = false;
+  #live: (() => void)[] = [];
+
+  /** Throws ConfigError when the bootstrap cannot be used; nothing is opened then. */
+  constructor(bootstrap: Bootstrap, options: EngineOptions, deps: EngineDeps) {
+    this.bootstrap = bootstrap;
+    this.options = options;
+    this.deps = deps;
+    const { clock, random, log, reader } = deps;
+    const { stats } = this;
+    this.startedAt = clock.now();
+    this.naming = readNaming(bootstrap.statsConfig);
+    stats.shown = this.naming.shown;
+    const node = nodeMetadata(bootstrap);
+    this.istioStats = new IstioStats(
+      stats,
+      typeof node.ISTIO_VERSION === 'string' ? node.ISTIO_VERSION : options.version,
+    );
+    this.logs = new AccessLogManager({ files: deps.files, clock, stats, flushMs: options.logFlushMs });
+    const nodeMessage = this.#node();
+    this.secrets = new SecretManager({
+      reader,
+      clock,
+      random,
+      stats,
+      log: log.scope('secret'),
+      node: nodeMessage,
+      clusterAddress: (name) => this.#clusterAddress(name),
+    });
+    for (const [i, secret] of (bootstrap.staticResources?.secrets ?? []).entries())
+      this.secrets.addStatic(secret, `static_resources.secrets[${i}]`);
+    this.routes = new RouteManager(clock, (names) => this.#ads?.setNames(RDS, names));
+    this.clusters = new ClusterManager({
+      stats,
+      clock,
+      random,
+      reader,
+      secrets: this.secrets,
+      resolve: deps.resolve,
+      edsNames: (names) => this.#ads?.setNames(EDS, names),
+    });
+    this.listeners = new ListenerManager({
+      stats,
+      clock,
+      random,
+      reader,
+      log: log.scope('config'),
+      secrets: this.secrets,
+      clusters: this.clusters,
+      routes: this.routes,
+      logs: this.logs,
+      local: localPeer(options.nodeId || bootstrap.node?.id || '', node),
+      istioStats: this.istioStats,
+      drainMs: options.drainMs,
+    });
+    try {
+      this.#loadStatic();
+      this.#ads = this.#createAds(nodeMessage);
+      this.#admin = bootstrap.admin?.address
+        ? new AdminServer(this, addressOf(bootstrap.admin.address, 'admin.address'))
+        : undefined;
+    } catch (error) {
+      this.#dispose();
+      throw error;
+    }
+    this.#gauges();
+  }
+
+  get state(): ServerState {
+    return this.#failingHealth && this.#state === 'LIVE' ? 'DRAINING' : this.#state;
+  }
+
+  /** Address of the admin interface once started. */
+  get adminAddress(): SocketAddr | undefined {
+    return this.#admin?.bound;
+  }
+
+  /** Opens the admin interface, asks the control plane, and listens when everything needed has arrived. */
+  async start(): Promise<void> {
+    await this.#admin?.listen();
+    this.#setState('INITIALIZING');
+    const again = (): void => this.#advance();
+    this.clusters.onChange(again);
+    this.listeners.onChange(again);
+    this.#ads?.start();
+    this.#advance();
+  }
+
+  get logLevel(): string {
+    return this.options.logLevel.current();
+  }
+
+  setLogLevel(level: string): boolean {
+    return this.options.logLevel.set(level);
+  }
+
+  /** Resolves when the state is LIVE. */
+  whenLive(): Promise<void> {
+    if (this.#state === 'LIVE') return Promise.resolve();
+    return new Promise((resolve) => this.#live.push(resolve));
+  }
+
+  setHealthFailing(failing: boolean): void {
+    this.#failingHealth = failing;
+    this.#gauges();
+    if (failing) this.listeners.drain(false, true);
+  }
+
+  /** Closes everything now. */
+  stop(): void {
+    this.#dispose();
+    this.#admin?.close();
+    this.logs.flush();
+  }
+
+  #dispose(): void {
+    this.#ads?.stop();
+    this.secrets.stop();
+    this.listeners.stop();
+    this.clusters.stop();
+  }
+
+  #loadStatic(): void {
+    const resources = this.bootstrap.staticResources;
+    for (const cluster of resources?.clusters ?? []) this.clusters.apply(cluster, true);
+    for (const [i, listener] of (resources?.listeners ?? []).entries()) {
+      // Static listeners may come without a name.
+      if (listener.name === '') listener.name = `listener_${i}`;
+      this.listeners.apply(listener, true);
+    }
+  }
+
+  #createAds(node: Node): AdsClient | undefined {
+    const dynamic = this.bootstrap.dynamicResources;
+    if (!dynamic) return undefined;
+    if (dynamic.cdsConfig) requireAds(dynamic.cdsConfig, 'dynamic_resources.cds_config');
+    if (dynamic.ldsConfig) requireAds(dynamic.ldsConfig, 'dynamic_resources.lds_config');
+    if (!dynamic.adsConfig) {
+      if (dynamic.cdsConfig || dynamic.ldsConfig)
+        throw new ConfigError('dynamic_resources.ads_config', 'value is required by `ads`');
+      return undefined;
+    }
+    const source = readApiSource(dynamic.adsConfig, 'dynamic_resources.ads_config');
+    if (!this.clusters.find(source.cluster) && !this.clusters.views().some((view) => view.name === source.cluster))
+      throw new ConfigError('dynamic_resources.ads_config', `unknown gRPC cluster '${source.cluster}'`);
+    const { clock, random, log } = this.deps;
+    const ads = new AdsClient({
+      delta: source.delta,
+      address: () => this.#clusterAddress(source.cluster),
+      metadata: source.metadata,
+      node,
+      clock,
+      random,
+      log: log.scope('upstream'),
+      stats: this.stats,
+    });
+    ads.subscribe(edsHandler(this.clusters, this.books, clock, () => this.#advance()));
+    ads.subscribe(rdsHandler(this.routes, this.books, clock));
+    if (dynamic.cdsConfig)
+      ads.subscribe(
+        cdsHandler(this.clusters, this.books, clock, () => {
+          this.#cdsSeen = true;
+          this.#advance();
+        }),
+      );
+    else this.#cdsSeen = true;
+    if (!dynamic.ldsConfig) this.#ldsSeen = true;
+    this.#fetchDeadlines();
+    return ads;
+  }
+
+  /** initial_fetch_timeout of CDS and LDS; Istio's 0 means to wait for ever. */
+  #fetchDeadlines(): void {
+    const dynamic = this.bootstrap.dynamicResources;
+    const cds = millis(dynamic?.cdsConfig?.initialFetchTimeout, 15_000);
+    const lds = millis(dynamic?.ldsConfig?.initialFetchTimeout, 15_000);
+    if (cds > 0)
+      this.deps.clock.after(cds, () => {
+        this.#cdsSeen = true;
+        this.#advance();
+      });
+    if (lds > 0)
+      this.deps.clock.after(cds + lds, () => {
+        this.#ldsSeen = true;
+        this.#advance();
+      });
+  }
+
+  /** The order of start: clusters, then listeners, then traffic. */
+  #advance(): void {
+    if (this.#state !== 'INITIALIZING' || this.#startedWorkers) return;
+    const ads = this.#ads;
+    if (!this.clusters.warm) return;
+    if (ads && !this.#cdsSeen) return;
+    if (ads && !this.#ldsAsked && this.bootstrap.dynamicResources?.ldsConfig) {
+      this.#ldsAsked = true;
+      ads.subscribe(
+        ldsHandler(this.listeners, this.books, this.deps.clock, () => {
+          this.#ldsSeen = true;
+          this.#advance();
+        }),
+      );
+      return;
+    }
+    if (ads && !this.#ldsSeen) return;
+    if (!this.listeners.warm) return;
+    this.#startedWorkers = true;
+    void this.listeners.start().then(
+      () => {
+        this.#setState('LIVE');
+        this.deps.log.info('all dependencies initialized. starting workers');
+        for (const run of this.#live.splice(0)) run();
+      },
+      (error: unknown) => {
+        this.deps.log.error('cannot start', { error: error instanceof Error ? error.message : String(error) });
+        this.options.onQuit();
+      },
+    );
+  }
+
+  #setState(state: ServerState): void {
+    this.#state = state;
+    this.#gauges();
+  }
+
+  #gauges(): void {
+    this.stats.gauge('server.state').value = STATE_NUMBER[this.state];
+    this.stats.gauge('server.live').value = this.state === 'LIVE' ? 1 : 0;
+  }
+
+  #node(): Node {
+    const given = this.bootstrap.node;
+    const node = given ? clone(NodeSchema, given) : create(NodeSchema);
+    if (this.options.nodeId !== '') node.id = this.options.nodeId;
+    if (this.options.nodeCluster !== '') node.cluster = this.options.nodeCluster;
+    node.userAgentName = 'envoy';
+    node.clientFeatures = ['envoy.lb.does_not_support_overprovisioning', 'envoy.lrs.supports_send_all_clusters'];
+    return node;
+  }
+
+  #clusterAddress(name: string): SocketAddr | undefined {
+    return this.clusters.find(name)?.pick(undefined)?.spec.address;
+  }
+}

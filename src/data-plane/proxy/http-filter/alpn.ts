@@ -1,0 +1,46 @@
+// istio.alpn: tells the upstream TLS handshake which protocol the request speaks, so that the server can match on it.
+import {
+  type FilterConfig,
+  FilterConfig_AlpnOverrideSchema,
+  FilterConfigSchema,
+  FilterConfig_Protocol as Protocol,
+} from '#proto/istio/filters_pb.js';
+import { join, only } from '../config/fields.ts';
+import type { HttpFilter } from './filter.ts';
+import type { ClusterFinder } from './router.ts';
+
+export function createAlpnFilter(
+  message: FilterConfig,
+  context: { readonly name: string; readonly clusters: ClusterFinder },
+  path: string,
+): HttpFilter {
+  only(FilterConfigSchema, message, path, ['alpn_override']);
+  const byProtocol = new Map<string, readonly string[]>();
+  for (const [i, entry] of message.alpnOverride.entries()) {
+    only(FilterConfig_AlpnOverrideSchema, entry, join(path, `alpn_override[${i}]`), [
+      'upstream_protocol',
+      'alpn_override',
+    ]);
+    const protocol =
+      entry.upstreamProtocol === Protocol.HTTP10
+        ? 'HTTP/1.0'
+        : entry.upstreamProtocol === Protocol.HTTP11
+          ? 'HTTP/1.1'
+          : 'HTTP/2';
+    byProtocol.set(protocol, entry.alpnOverride);
+  }
+  return {
+    name: context.name,
+    onRequest(stream) {
+      const action = stream.route?.action;
+      if (action?.kind !== 'forward') return 'continue';
+      // Upstream connections speak HTTP/1.1 whatever the client spoke.
+      const alpn = byProtocol.get('HTTP/1.1');
+      if (!alpn || alpn.length === 0) return 'continue';
+      const cluster = context.clusters.find(action.clusters[0] ?? '');
+      if (cluster?.metadata.istio?.alpn_override === 'false') return 'continue';
+      stream.upstreamAlpn = alpn;
+      return 'continue';
+    },
+  };
+}

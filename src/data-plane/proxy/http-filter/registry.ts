@@ -1,0 +1,79 @@
+// Every HTTP filter this proxy knows, by the type of its configuration. A new filter is one file and one line here.
+import type { Any } from '@bufbuild/protobuf/wkt';
+import { CorsPolicySchema, CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
+import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
+import { FilterConfigSchema as GrpcStatsSchema } from '#proto/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js';
+import { RouterSchema } from '#proto/envoy/extensions/filters/http/router/v3/router_pb.js';
+import {
+  type HttpFilter as HttpFilterMessage,
+  HttpFilterSchema,
+} from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
+import { FilterConfigSchema as AlpnSchema } from '#proto/istio/filters_pb.js';
+import { ConfigSchema as PeerMetadataSchema } from '#proto/istio/peer_metadata_pb.js';
+import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
+import { buildExtension, type Extension, extension, openAny } from '../config/any.ts';
+import { ConfigError, join, only } from '../config/fields.ts';
+import type { IstioStats } from '../stats/istio-stats.ts';
+import { createAlpnFilter } from './alpn.ts';
+import { createCorsFilter, readCorsPolicy } from './cors.ts';
+import { createFaultFilter, readFault } from './fault.ts';
+import type { HttpFilter } from './filter.ts';
+import { createIstioStatsFilter } from './istio-stats.ts';
+import type { LocalPeer } from './peer.ts';
+import { createPeerMetadataFilter } from './peer-metadata.ts';
+import { type ClusterFinder, createRouter } from './router.ts';
+
+export interface HttpFilterContext {
+  readonly name: string;
+  readonly direction: 'inbound' | 'outbound' | 'unspecified';
+  readonly clusters: ClusterFinder;
+  readonly random: () => number;
+  readonly local: LocalPeer;
+  readonly istioStats: IstioStats;
+}
+
+const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
+  extension(RouterSchema, (message, context, path) => {
+    only(RouterSchema, message, path, ['dynamic_stats', 'suppress_envoy_headers', 'start_child_span']);
+    return createRouter(context.clusters, { suppressEnvoyHeaders: message.suppressEnvoyHeaders });
+  }),
+  extension(HTTPFaultSchema, (message, context, path) => createFaultFilter(readFault(message, path), context)),
+  extension(CorsSchema, (_message, context) => createCorsFilter(context.name)),
+  // gRPC message counts are not kept yet; calls are counted by istio.stats like every request.
+  extension(GrpcStatsSchema, (message, context, path) => {
+    only(GrpcStatsSchema, message, path, ['emit_filter_state', 'stats_for_all_methods']);
+    return { name: context.name };
+  }),
+  extension(AlpnSchema, (message, context, path) => createAlpnFilter(message, context, path)),
+  extension(PeerMetadataSchema, (message, context, path) => createPeerMetadataFilter(message, context, path)),
+  extension(PluginConfigSchema, (message, context, path) => createIstioStatsFilter(message, context, path)),
+];
+
+/** Builds the filters in order; the last must be terminal. */
+export function buildHttpFilters(
+  messages: readonly HttpFilterMessage[],
+  context: Omit<HttpFilterContext, 'name'>,
+  path: string,
+): HttpFilter[] {
+  const out: HttpFilter[] = [];
+  for (const [i, message] of messages.entries()) {
+    const at = join(path, `http_filters[${i}]`);
+    only(HttpFilterSchema, message, at, ['name', 'typed_config', 'is_optional', 'disabled']);
+    if (message.disabled) continue;
+    const any = message.configType.case === 'typedConfig' ? message.configType.value : undefined;
+    if (any && message.isOptional && !FILTERS.some((known) => known.typeName === openAny(any, at).typeName)) continue;
+    out.push(buildExtension(FILTERS, any, message.name, { ...context, name: message.name }, join(at, 'typed_config')));
+  }
+  return out;
+}
+
+/** Settings of a filter on a route. A type nobody knows is refused. */
+export function buildPerFilter(name: string, any: Any, path: string): unknown {
+  const opened = openAny(any, path);
+  if (opened.typeName === HTTPFaultSchema.typeName) return readFault(opened.open(HTTPFaultSchema), path);
+  if (opened.typeName === CorsPolicySchema.typeName) return readCorsPolicy(opened.open(CorsPolicySchema), path);
+  throw new ConfigError(
+    path,
+    `per-filter configuration '${name}' of type '${opened.typeName}' is not supported by this proxy`,
+  );
+}

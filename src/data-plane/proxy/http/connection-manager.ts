@@ -1,0 +1,295 @@
+// The HTTP connection manager: owns the downstream HTTP connections of a filter chain, prepares requests for the filters
+// and closes the books on each. Built from HttpConnectionManager by network-filter/registry.ts.
+import type { Clock } from '../../../base/runtime/clock.ts';
+import type { LogEntry } from '../access-log/logger.ts';
+import type { HttpFilter } from '../http-filter/filter.ts';
+import type { RouteTable } from '../route/route-table.ts';
+import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import type { Live } from '../transport-socket/secrets.ts';
+import type { Transport } from '../transport-socket/transport.ts';
+import type { ResponseSender, ServerCallbacks, ServerConnection } from './codec.ts';
+import { H1ServerConnection } from './h1-server.ts';
+import type { HeaderMap } from './header-map.ts';
+import { H } from './names.ts';
+import { normalizePath } from './path-normalize.ts';
+import { clientAddress, clientCertificate } from './request-headers.ts';
+import { newRequestId } from './request-id.ts';
+import type { ManagerSettings } from './settings.ts';
+import { HttpStream } from './stream.ts';
+import { type ConnectionInfo, FLAG, StreamInfo } from './stream-info.ts';
+
+export interface ManagerDeps {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly stats: StatsStore;
+}
+
+export function managerCounters(scope: StatsScope) {
+  return {
+    cxTotal: scope.counter('downstream_cx_total'),
+    cxActive: scope.gauge('downstream_cx_active'),
+    cxDestroy: scope.counter('downstream_cx_destroy'),
+    cxIdleTimeout: scope.counter('downstream_cx_idle_timeout'),
+    cxDrainClose: scope.counter('downstream_cx_drain_close'),
+    cxProtocolError: scope.counter('downstream_cx_protocol_error'),
+    rqTotal: scope.counter('downstream_rq_total'),
+    rqActive: scope.gauge('downstream_rq_active'),
+    rqCompleted: scope.counter('downstream_rq_completed'),
+    rqClasses: [1, 2, 3, 4, 5].map((digit) => scope.counter(`downstream_rq_${digit}xx`)),
+    rqRxReset: scope.counter('downstream_rq_rx_reset'),
+    rqIdleTimeout: scope.counter('downstream_rq_idle_timeout'),
+    rqTime: scope.histogram('downstream_rq_time'),
+    noRoute: scope.counter('no_route'),
+    noCluster: scope.counter('no_cluster'),
+    rqDirect: scope.counter('rq_direct_response'),
+    rqRedirect: scope.counter('rq_redirect'),
+  };
+}
+
+export class ConnectionManager {
+  readonly settings: ManagerSettings;
+  readonly deps: ManagerDeps;
+  readonly routes: Live<RouteTable>;
+  readonly filters: readonly HttpFilter[];
+  readonly counters: ReturnType<typeof managerCounters>;
+  readonly #log: LogEntry | undefined;
+  readonly #connections = new Set<ServerConnection>();
+  #draining = false;
+  #sweep: (() => void) | undefined;
+
+  constructor(
+    settings: ManagerSettings,
+    routes: Live<RouteTable>,
+    filters: readonly HttpFilter[],
+    log: LogEntry | undefined,
+    deps: ManagerDeps,
+  ) {
+    this.settings = settings;
+    this.routes = routes;
+    this.filters = filters;
+    this.deps = deps;
+    this.#log = log;
+    this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
+  }
+
+  get active(): number {
+    return this.#connections.size;
+  }
+
+  accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
+    const { counters } = this;
+    counters.cxTotal.value += 1;
+    counters.cxActive.value += 1;
+    let requests = 0;
+    const { maxRequestsPerConnection } = this.settings;
+    const callbacks: ServerCallbacks = {
+      newStream: (sender: ResponseSender) => {
+        requests += 1;
+        if (maxRequestsPerConnection > 0 && requests >= maxRequestsPerConnection) connection.drain();
+        return new HttpStream(this, info, sender);
+      },
+      onBadRequest: (error, status) => this.#badRequest(info, error, status),
+      onConnectionClosed: () => {
+        if (!this.#connections.delete(connection)) return;
+        counters.cxActive.value -= 1;
+        counters.cxDestroy.value += 1;
+        closed();
+      },
+    };
+    const connection = new H1ServerConnection(transport, callbacks, this.settings, this.deps.clock);
+    this.#connections.add(connection);
+    if (this.#draining) connection.drain();
+    if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
+    connection.start();
+  }
+
+  /** From now on every response closes its connection. */
+  drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    for (const connection of this.#connections) {
+      this.counters.cxDrainClose.value += 1;
+      connection.drain();
+    }
+  }
+
+  /** The drain time is over. */
+  closeAll(): void {
+    for (const connection of this.#connections) connection.close();
+    this.#sweep?.();
+    this.#sweep = undefined;
+  }
+
+  /** Prepares a request; false = it was answered here. */
+  admit(stream: HttpStream): boolean {
+    const { headers } = stream;
+    const problem = this.#target(stream) ?? this.#upgrade(stream);
+    if (problem) {
+      stream.localReply({ body: '', flags: problem.flags, status: problem.status, details: problem.details });
+      return false;
+    }
+    const { settings } = this;
+    const { connection } = stream;
+    const internal = clientAddress(headers, connection, settings.client);
+    const secure = connection.tls !== undefined;
+    if (settings.client.useRemoteAddress && settings.client.trustedHops === 0)
+      headers.set(H.forwardedProto, secure ? 'https' : 'http');
+    else headers.setIfAbsent(H.forwardedProto, secure ? 'https' : 'http');
+    stream.scheme = headers.get(H.forwardedProto) === 'https' ? 'https' : 'http';
+    clientCertificate(headers, connection.tls, settings.xfcc);
+    this.#requestId(headers, internal);
+    const normal = normalizePath(stream.path, settings.path);
+    if (normal.kind === 'reject') {
+      stream.localReply({ status: 400, body: '', flags: 0, details: 'path_normalization_failed' });
+      return false;
+    }
+    if (normal.kind === 'redirect') {
+      stream.localReply({
+        status: 307,
+        body: '',
+        flags: 0,
+        details: 'path_normalization_failed',
+        edit: (reply) => reply.set(H.location, normal.path),
+      });
+      return false;
+    }
+    stream.path = normal.path;
+    if (!settings.proxy100Continue && headers.get(H.expect)?.toLowerCase() === '100-continue') {
+      headers.remove(H.expect);
+      if (!stream.requestEnded) stream.sender.sendContinue();
+    }
+    this.#timers(stream);
+    return true;
+  }
+
+  /** Host and target; undefined when they are in order. */
+  #target(stream: HttpStream): { status: number; flags: number; details: string } | undefined {
+    const { headers } = stream;
+    const host = headers.getAll(H.host);
+    if (stream.method === 'CONNECT') return { status: 404, flags: FLAG.NR, details: 'route_not_found' };
+    const absolute = /^https?:\/\/([^/?#]*)(.*)$/i.exec(stream.path);
+    if (absolute) {
+      stream.authority = absolute[1]!;
+      stream.path = absolute[2]!.startsWith('/') ? absolute[2]! : `/${absolute[2]}`;
+      headers.set(H.host, stream.authority);
+    } else if (stream.path.charCodeAt(0) !== 47 && !(stream.path === '*' && stream.method === 'OPTIONS')) {
+      return { status: 400, flags: FLAG.DPE, details: 'http1.invalid_url' };
+    } else if (host === undefined) {
+      if (stream.info.protocol === 'HTTP/1.1') return { status: 400, flags: 0, details: 'missing_host_header' };
+    } else stream.authority = host;
+    // Two Host headers join with a comma, which no host contains.
+    if (/[\s,/?#@\\]/.test(stream.authority)) return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
+    const hash = stream.path.indexOf('#');
+    if (hash >= 0) return { status: 400, flags: FLAG.DPE, details: 'fragment_not_allowed' };
+    this.#stripPort(stream);
+    return undefined;
+  }
+
+  #stripPort(stream: HttpStream): void {
+    const { stripPort } = this.settings;
+    if (stripPort === 'no') return;
+    const match = /^(.*):(\d+)$/.exec(stream.authority);
+    if (!match) return;
+    const { local } = stream.connection;
+    if (stripPort === 'matching' && !(local.kind === 'ip' && String(local.port) === match[2])) return;
+    stream.authority = match[1]!;
+    stream.headers.set(H.host, stream.authority);
+  }
+
+  #upgrade(stream: HttpStream): { status: number; flags: number; details: string } | undefined {
+    if (stream.upgrade === '') return undefined;
+    if (stream.upgrade === 'h2c') {
+      // An offer, not a demand: go on with HTTP/1.1.
+      stream.upgrade = '';
+      stream.headers.remove(H.http2Settings);
+      return undefined;
+    }
+    const { route } = stream;
+    const byRoute = route?.action.kind === 'forward' ? route.action.upgrades.get(stream.upgrade) : undefined;
+    const allowed = byRoute ?? this.settings.upgrades.get(stream.upgrade) ?? false;
+    return allowed ? undefined : { status: 403, flags: 0, details: 'upgrade_failed' };
+  }
+
+  #requestId(headers: HeaderMap, internal: boolean): void {
+    if (!this.settings.generateRequestId) return;
+    const edge = this.settings.client.useRemoteAddress && !internal;
+    if (edge && !this.settings.preserveExternalRequestId) headers.remove(H.requestId);
+    if (!headers.has(H.requestId)) headers.add(H.requestId, newRequestId(this.deps.random));
+  }
+
+  #timers(stream: HttpStream): void {
+    const { requestTimeoutMs, maxStreamMs } = this.settings;
+    if (requestTimeoutMs > 0 && !stream.requestEnded)
+      stream.after(requestTimeoutMs, () => {
+        if (!stream.requestEnded)
+          stream.localReply({ status: 408, body: 'request timeout', flags: 0, details: 'request_overall_timeout' });
+      });
+    if (maxStreamMs > 0)
+      stream.after(maxStreamMs, () =>
+        stream.localReply({
+          status: 408,
+          body: 'downstream duration timeout',
+          flags: FLAG.UMSDR,
+          details: 'max_duration_timeout',
+        }),
+      );
+  }
+
+  finishResponseHeaders(stream: HttpStream, headers: HeaderMap): void {
+    const { settings } = this;
+    if (settings.serverHeader === 'overwrite') headers.set(H.server, settings.serverName);
+    else if (settings.serverHeader === 'if-absent') headers.setIfAbsent(H.server, settings.serverName);
+    if (settings.alwaysSetRequestIdInResponse) {
+      const id = stream.headers.get(H.requestId);
+      if (id !== undefined) headers.set(H.requestId, id);
+    }
+  }
+
+  complete(stream: HttpStream): void {
+    const { counters, filters } = this;
+    const { info } = stream;
+    counters.rqActive.value -= 1;
+    counters.rqCompleted.value += 1;
+    counters.rqTime.record(info.duration);
+    const digit = Math.floor(info.responseCode / 100);
+    if (digit >= 1 && digit <= 5) counters.rqClasses[digit - 1]!.value += 1;
+    for (let i = 0; i < filters.length; i++) filters[i]!.onComplete?.(stream, i);
+    this.#log?.(info);
+  }
+
+  /** A request that never became a stream still has its log line. */
+  #badRequest(connection: ConnectionInfo, error: string, status: number): void {
+    const { counters } = this;
+    if (error === 'http1.body') {
+      counters.cxProtocolError.value += 1;
+      return;
+    }
+    counters.rqTotal.value += 1;
+    counters.rqCompleted.value += 1;
+    counters.rqClasses[Math.floor(status / 100) - 1]!.value += 1;
+    const info = new StreamInfo(connection, this.deps.clock.now());
+    info.responseCode = status;
+    info.duration = 0;
+    if (error === 'http10_not_allowed') info.responseDetails = 'low_version';
+    else {
+      counters.cxProtocolError.value += 1;
+      info.flags = FLAG.DPE;
+      info.responseDetails = error;
+    }
+    this.#log?.(info);
+  }
+
+  #scheduleSweep(): void {
+    const { idleMs } = this.settings;
+    this.#sweep = this.deps.clock.after(Math.max(250, idleMs / 4), () => {
+      this.#sweep = undefined;
+      const deadline = this.deps.clock.now() - idleMs;
+      for (const connection of this.#connections)
+        if (!connection.busy && connection.lastActive <= deadline) {
+          this.counters.cxIdleTimeout.value += 1;
+          connection.close();
+        }
+      if (this.#connections.size > 0) this.#scheduleSweep();
+    });
+  }
+}

@@ -1,0 +1,147 @@
+// Decoder of HTTP/1 bodies (fixed length, chunked, until close). Gives the payload on; framing stays here.
+import { MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES } from '../limits.ts';
+import { BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE, type BodyMode } from './h1-head.ts';
+
+export interface BodySink {
+  onBodyData(bytes: Buffer, start: number, end: number): void;
+}
+
+/** Steps of the chunked state machine. */
+const SIZE = 0;
+const EXTENSION = 1;
+const SIZE_LF = 2;
+const DATA = 3;
+const DATA_CR = 4;
+const DATA_LF = 5;
+const TRAILER_START = 6;
+const TRAILER_LINE = 7;
+const TRAILER_LF = 8;
+const END_LF = 9;
+
+const MAX_SIZE_DIGITS = 13;
+
+export class BodyDecoder {
+  mode: BodyMode = BODY_NONE;
+  #left = 0;
+  #step = SIZE;
+  #digits = 0;
+  #line = 0;
+
+  begin(mode: BodyMode, contentLength: number): void {
+    this.mode = mode;
+    this.#left = mode === BODY_LENGTH ? contentLength : 0;
+    this.#step = SIZE;
+    this.#digits = 0;
+    this.#line = 0;
+  }
+
+  get done(): boolean {
+    return this.mode === BODY_NONE;
+  }
+
+  /** Consumes what belongs to the body and returns the next offset, or -1 when the framing is broken. */
+  feed(bytes: Buffer, start: number, end: number, sink: BodySink): number {
+    switch (this.mode) {
+      case BODY_NONE:
+        return start;
+      case BODY_UNTIL_CLOSE:
+        if (end > start) sink.onBodyData(bytes, start, end);
+        return end;
+      case BODY_LENGTH: {
+        const stop = Math.min(end, start + this.#left);
+        this.#left -= stop - start;
+        if (this.#left === 0) this.mode = BODY_NONE;
+        if (stop > start) sink.onBodyData(bytes, start, stop);
+        return stop;
+      }
+      case BODY_CHUNKED:
+        return this.#chunked(bytes, start, end, sink);
+    }
+  }
+
+  #chunked(bytes: Buffer, start: number, end: number, sink: BodySink): number {
+    let i = start;
+    while (i < end) {
+      if (this.#step === DATA) {
+        const stop = Math.min(end, i + this.#left);
+        this.#left -= stop - i;
+        if (this.#left === 0) this.#step = DATA_CR;
+        sink.onBodyData(bytes, i, stop);
+        i = stop;
+        continue;
+      }
+      if (!this.#step1(bytes[i]!)) return -1;
+      i += 1;
+      if (this.mode === BODY_NONE) return i;
+    }
+    return i;
+  }
+
+  /** One byte outside chunk data; false = refused. */
+  #step1(byte: number): boolean {
+    switch (this.#step) {
+      case SIZE:
+        return this.#size(byte);
+      case EXTENSION:
+        this.#line += 1;
+        if (this.#line > MAX_CHUNK_LINE_BYTES) return false;
+        if (byte === 13) this.#step = SIZE_LF;
+        else if (byte < 32 && byte !== 9) return false;
+        return true;
+      case SIZE_LF:
+        if (byte !== 10) return false;
+        this.#step = this.#left === 0 ? TRAILER_START : DATA;
+        this.#line = 0;
+        return true;
+      case DATA_CR:
+        this.#step = DATA_LF;
+        return byte === 13;
+      case DATA_LF:
+        this.#step = SIZE;
+        this.#digits = 0;
+        return byte === 10;
+      default:
+        return this.#trailer(byte);
+    }
+  }
+
+  #size(byte: number): boolean {
+    const digit =
+      byte >= 48 && byte <= 57 ? byte - 48 : (byte | 32) >= 97 && (byte | 32) <= 102 ? (byte | 32) - 87 : -1;
+    if (digit >= 0) {
+      this.#digits += 1;
+      this.#left = this.#left * 16 + digit;
+      return this.#digits <= MAX_SIZE_DIGITS;
+    }
+    if (this.#digits === 0) return false;
+    this.#line = 0;
+    if (byte === 13) this.#step = SIZE_LF;
+    else if (byte === 59) this.#step = EXTENSION;
+    else return false;
+    return true;
+  }
+
+  /** Trailers are read and dropped (Envoy's default), within a limit. */
+  #trailer(byte: number): boolean {
+    this.#line += 1;
+    if (this.#line > MAX_TRAILER_BYTES) return false;
+    switch (this.#step) {
+      case TRAILER_START:
+        if (byte === 13) this.#step = END_LF;
+        else if (byte <= 32 || byte === 127) return false;
+        else this.#step = TRAILER_LINE;
+        return true;
+      case TRAILER_LINE:
+        if (byte === 13) this.#step = TRAILER_LF;
+        else if (byte < 32 && byte !== 9) return false;
+        return true;
+      case TRAILER_LF:
+        this.#step = TRAILER_START;
+        return byte === 10;
+      default:
+        if (byte !== 10) return false;
+        this.mode = BODY_NONE;
+        return true;
+    }
+  }
+}

@@ -1,0 +1,378 @@
+// HTTP/1 on an accepted connection: one exchange at a time, pipelined requests wait. Made by the connection manager.
+import type { Clock } from '../../../base/runtime/clock.ts';
+import { DELAYED_CLOSE_MS, MAX_PIPELINED_BYTES } from '../limits.ts';
+import { arena } from '../transport-socket/arena.ts';
+import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
+import type {
+  RequestReceiver,
+  ResponseSender,
+  ServerCallbacks,
+  ServerCodecOptions,
+  ServerConnection,
+} from './codec.ts';
+import { BodyDecoder, type BodySink } from './h1-body.ts';
+import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead } from './h1-head.ts';
+import { HeaderMap } from './header-map.ts';
+import { H } from './names.ts';
+import { httpDate, statusLine } from './status.ts';
+
+const CRLF = Buffer.from('\r\n');
+const LAST_CHUNK = Buffer.from('0\r\n\r\n');
+const CONTINUE = Buffer.from('HTTP/1.1 100 Continue\r\n\r\n');
+const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
+const CLOSE_LINE = Buffer.from('connection: close\r\n');
+const EMPTY_LINE = Buffer.from('content-length: 0\r\n');
+/** Room for the lines this file adds to a head. */
+const HEAD_SLACK = 256;
+/** Empty lines a client may send before a request (RFC 9112 §2.2). */
+const MAX_LEADING_CRLF = 8;
+
+export class H1ServerConnection implements ServerConnection, TransportSink, ResponseSender, BodySink {
+  readonly transport: Transport;
+  lastActive: number;
+  readonly #callbacks: ServerCallbacks;
+  readonly #options: ServerCodecOptions;
+  readonly #clock: Clock;
+  readonly #info = new HeadInfo();
+  readonly #headers = new HeaderMap();
+  readonly #decoder = new BodyDecoder();
+  #stream: RequestReceiver | undefined;
+  #pending: Buffer | undefined;
+  #scanned = 0;
+  #paused = false;
+  #requestEnded = false;
+  #responseStarted = false;
+  #chunked = false;
+  #headOnly = false;
+  #closing = false;
+  #tunnel = false;
+  #feeding = false;
+  #wireIn = 0;
+  #wireOut = 0;
+
+  constructor(transport: Transport, callbacks: ServerCallbacks, options: ServerCodecOptions, clock: Clock) {
+    this.transport = transport;
+    this.#callbacks = callbacks;
+    this.#options = options;
+    this.#clock = clock;
+    this.lastActive = clock.now();
+  }
+
+  get busy(): boolean {
+    return this.#stream !== undefined;
+  }
+
+  start(): void {
+    this.transport.start(this);
+  }
+
+  drain(): void {
+    this.#closing = true;
+  }
+
+  close(): void {
+    this.#closing = true;
+    if (!this.#stream) this.transport.end();
+    this.transport.destroy();
+  }
+
+  // --- from the transport
+
+  onData(bytes: Buffer, start: number, end: number): void {
+    this.lastActive = this.#clock.now();
+    if (this.#pending) {
+      const all = Buffer.concat([this.#pending, bytes.subarray(start, end)]);
+      this.#pending = undefined;
+      this.#feed(all, 0, all.length);
+    } else this.#feed(bytes, start, end);
+  }
+
+  onEnd(): void {
+    // A client that half-closes is taken as gone, as Envoy's HTTP codecs do.
+    if (this.#stream) this.#dropStream('reset');
+    this.transport.end();
+    if (!this.#tunnel) this.transport.destroy();
+  }
+
+  onBacklog(full: boolean): void {
+    this.#stream?.onResponseBacklog(full);
+  }
+
+  onClose(_failure: TransportFailure | undefined): void {
+    this.#dropStream('reset');
+    this.#callbacks.onConnectionClosed();
+  }
+
+  // --- requests
+
+  #feed(bytes: Buffer, start: number, end: number): void {
+    this.#feeding = true;
+    let at = start;
+    while (at < end && !this.transport.closed) {
+      const next = this.#step(bytes, at, end);
+      if (next < 0) break;
+      at = next;
+    }
+    this.#feeding = false;
+  }
+
+  /** Consumes something and returns the next offset; -1 when the rest was kept or dropped. */
+  #step(bytes: Buffer, at: number, end: number): number {
+    const stream = this.#stream;
+    if (!stream) return this.#head(bytes, at, end);
+    if (this.#requestEnded && !this.#tunnel) return this.#keep(bytes, at, end, MAX_PIPELINED_BYTES);
+    if (this.#paused) return this.#keep(bytes, at, end, 0);
+    if (this.#tunnel) {
+      this.#wireIn += end - at;
+      stream.onRequestData(bytes, at, end);
+      return end;
+    }
+    // Nothing is sent on before the upstream agreed to the upgrade.
+    if (this.#info.upgrade !== '') return this.#keep(bytes, at, end, MAX_PIPELINED_BYTES);
+    const next = this.#decoder.feed(bytes, at, end, this);
+    if (next < 0) {
+      this.#badBody();
+      return -1;
+    }
+    this.#wireIn += next - at;
+    if (this.#decoder.done) {
+      this.#requestEnded = true;
+      stream.onRequestEnd();
+    }
+    return next;
+  }
+
+  onBodyData(bytes: Buffer, start: number, end: number): void {
+    this.#stream?.onRequestData(bytes, start, end);
+  }
+
+  #head(bytes: Buffer, from: number, end: number): number {
+    let at = from;
+    while (at < end && at - from < MAX_LEADING_CRLF && (bytes[at] === 13 || bytes[at] === 10)) at += 1;
+    const resume = Math.max(at, at + this.#scanned - 3);
+    const stop = findHeadEnd(bytes, resume, end);
+    const limit = this.#options.maxHeadBytes;
+    if (stop === -2) return this.#refuse('http1.codec_error', 400);
+    if (stop < 0 && end - at <= limit) {
+      this.#scanned = end - at;
+      return at === end ? end : this.#keep(bytes, at, end, limit);
+    }
+    this.#scanned = 0;
+    if (stop < 0 || stop - at > limit) return this.#refuse('headers_too_large', 431);
+    this.#headers.clear();
+    this.#headers.load(bytes, at, stop);
+    const info = this.#info;
+    const error = parseRequestHead(this.#headers, stop - at, info, this.#options.maxHeaders);
+    if (error) return this.#refuse(error, statusOf(error));
+    if (info.minorVersion === 0 && !this.#options.acceptHttp10) return this.#refuse('http10_not_allowed', 426);
+    this.#begin(stop - at);
+    return stop;
+  }
+
+  #begin(headBytes: number): void {
+    const info = this.#info;
+    if (info.bodyMode !== BODY_NONE) info.upgrade = '';
+    const ended = info.bodyMode === BODY_NONE && info.upgrade === '';
+    this.#wireIn = headBytes;
+    this.#wireOut = 0;
+    this.#requestEnded = ended;
+    this.#responseStarted = false;
+    this.#headOnly = info.method === 'HEAD';
+    this.#paused = false;
+    this.#decoder.begin(info.bodyMode, info.contentLength);
+    const stream = this.#callbacks.newStream(this);
+    this.#stream = stream;
+    stream.onRequestHead(info, this.#headers, ended);
+  }
+
+  /** Keeps bytes for later and stops reading when there are more than `room`. */
+  #keep(bytes: Buffer, at: number, end: number, room: number): number {
+    this.#pending = Buffer.from(bytes.subarray(at, end));
+    if (this.#stream && this.#pending.length > room) this.transport.pause();
+    return -1;
+  }
+
+  #refuse(error: HeadError | 'headers_too_large' | 'http10_not_allowed', status: number): number {
+    this.#callbacks.onBadRequest(error, status);
+    const head = `${statusLine(status)}content-length: 0\r\nconnection: close\r\ndate: ${httpDate(this.#clock.now())}\r\n${
+      this.#options.serverName ? `server: ${this.#options.serverName}\r\n` : ''
+    }\r\n`;
+    const text = Buffer.from(head, 'latin1');
+    this.transport.write(text, 0, text.length);
+    this.#finishConnection();
+    return -1;
+  }
+
+  /** A body that cannot be read: if nothing was answered yet the client hears 400, in any case the connection ends. */
+  #badBody(): void {
+    this.#callbacks.onBadRequest('http1.body', 400);
+    const started = this.#responseStarted;
+    this.#dropStream('protocol');
+    if (started) this.transport.destroy();
+    else this.#refuse('http1.codec_error', 400);
+  }
+
+  #dropStream(reason: 'reset' | 'protocol'): void {
+    const stream = this.#stream;
+    this.#stream = undefined;
+    stream?.onRequestReset(reason);
+  }
+
+  pauseRequest(): void {
+    if (this.#paused || this.#requestEnded) return;
+    this.#paused = true;
+    this.transport.pause();
+  }
+
+  resumeRequest(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.transport.resume();
+    if (!this.#feeding) this.#feedPending();
+  }
+
+  #feedPending(): void {
+    const pending = this.#pending;
+    if (!pending) return;
+    this.#pending = undefined;
+    arena.beginTurn();
+    this.#feed(pending, 0, pending.length);
+    arena.endTurn();
+  }
+
+  // --- responses
+
+  wireBytesReceived(): number {
+    return this.#wireIn;
+  }
+
+  wireBytesSent(): number {
+    return this.#wireOut;
+  }
+
+  sendContinue(): void {
+    this.transport.write(CONTINUE, 0, CONTINUE.length);
+  }
+
+  sendHead(status: number, headers: HeaderMap, endStream: boolean): void {
+    const { transport } = this;
+    this.#responseStarted = true;
+    const bodyless = this.#headOnly || status === 204 || status === 304;
+    const switching = status === 101;
+    if (!switching && endStream && !this.#requestEnded) this.#closing = true;
+    let at = transport.reserve(headers.writtenSize() + HEAD_SLACK);
+    const from = at;
+    const out = arena.buffer;
+    at += statusLine(status).copy(out, at);
+    if (!switching && !headers.has(H.contentLength)) {
+      if (status === 204 || status === 304 || (this.#headOnly && endStream)) this.#chunked = false;
+      else if (endStream) at += EMPTY_LINE.copy(out, at);
+      else if (this.#info.minorVersion === 1) {
+        this.#chunked = !bodyless;
+        at += CHUNKED_LINE.copy(out, at);
+      } else this.#closing = true;
+    } else this.#chunked = false;
+    at = headers.write(out, at);
+    if (switching) {
+      at += out.write('connection: upgrade\r\n', at, 'latin1');
+      this.#tunnel = true;
+    } else if (this.#closing || this.#info.close) at += CLOSE_LINE.copy(out, at);
+    at += CRLF.copy(out, at);
+    transport.commit(at);
+    this.#wireOut += at - from;
+    if (bodyless) this.#headOnly = true;
+    if (endStream) this.#exchangeDone();
+    else if (switching && this.#pending && !this.#feeding) this.#feedPending();
+  }
+
+  sendData(bytes: Buffer, start: number, end: number): void {
+    if (this.#headOnly || start === end) return;
+    this.#wireOut += end - start;
+    if (!this.#chunked) return this.transport.write(bytes, start, end);
+    writeChunks(this.transport, bytes, start, end);
+  }
+
+  sendEnd(): void {
+    if (this.#tunnel) {
+      this.transport.end();
+      return;
+    }
+    if (this.#chunked) this.transport.write(LAST_CHUNK, 0, LAST_CHUNK.length);
+    this.#exchangeDone();
+  }
+
+  abort(): void {
+    this.#stream = undefined;
+    this.transport.destroy();
+  }
+
+  #exchangeDone(): void {
+    this.#stream = undefined;
+    this.#chunked = false;
+    this.lastActive = this.#clock.now();
+    if (this.#closing || this.#info.close || !this.#requestEnded) return this.#finishConnection();
+    this.transport.resume();
+    if (!this.#feeding) this.#feedPending();
+  }
+
+  /** Lets the answer leave, then closes; a client that goes on sending is cut off. */
+  #finishConnection(): void {
+    this.#closing = true;
+    this.#pending = undefined;
+    const { transport } = this;
+    transport.end();
+    transport.redirect(new Draining(transport, () => this.#callbacks.onConnectionClosed()));
+    transport.resume();
+    this.#clock.after(DELAYED_CLOSE_MS, () => transport.destroy());
+  }
+}
+
+/** After the last answer: what still comes is thrown away, so that the kernel does not turn it into an RST. */
+class Draining implements TransportSink {
+  readonly #transport: Transport;
+  readonly #closed: () => void;
+  constructor(transport: Transport, closed: () => void) {
+    this.#transport = transport;
+    this.#closed = closed;
+  }
+  onData(): void {}
+  onEnd(): void {
+    this.#transport.destroy();
+  }
+  onBacklog(): void {}
+  onClose(): void {
+    this.#closed();
+  }
+}
+
+const HEX = '0123456789abcdef';
+
+/** Largest chunk we make. */
+const MAX_CHUNK_BYTES = 65_536;
+
+/** Chunks with their framing. Used by both sides of HTTP/1. */
+export function writeChunks(transport: Transport, bytes: Buffer, start: number, end: number): void {
+  for (let at = start; at < end; at += MAX_CHUNK_BYTES)
+    writeChunk(transport, bytes, at, Math.min(end, at + MAX_CHUNK_BYTES));
+}
+
+function writeChunk(transport: Transport, bytes: Buffer, start: number, end: number): void {
+  const length = end - start;
+  let at = transport.reserve(length + 16);
+  const out = arena.buffer;
+  let shift = 28;
+  while (shift > 0 && ((length >>> shift) & 15) === 0) shift -= 4;
+  for (; shift >= 0; shift -= 4) out[at++] = HEX.charCodeAt((length >>> shift) & 15);
+  out[at++] = 13;
+  out[at++] = 10;
+  at += bytes.copy(out, at, start, end);
+  out[at++] = 13;
+  out[at++] = 10;
+  transport.commit(at);
+}
+
+function statusOf(error: HeadError): number {
+  if (error === 'http1.invalid_transfer_encoding') return 501;
+  if (error === 'http1.too_many_headers') return 431;
+  return 400;
+}

@@ -1,0 +1,246 @@
+// The headers of one message as byte ranges of its head, with edits beside them: no object per header, and lines that
+// nobody touched are copied as they came. Reused from message to message of a connection.
+import { DEFAULT_MAX_HEADERS } from '../limits.ts';
+
+/** A header name in lower case, made once and compared by reference or hash. */
+export interface HeaderName {
+  readonly text: string;
+  readonly hash: number;
+  readonly bytes: Buffer;
+}
+
+const names = new Map<string, HeaderName>();
+/** Names come from configuration and from this code, but also from added peers' data: keep the table bounded. */
+const MAX_INTERNED_NAMES = 10_000;
+
+export function headerName(text: string): HeaderName {
+  const lower = text.toLowerCase();
+  const known = names.get(lower);
+  if (known) return known;
+  const bytes = Buffer.from(lower, 'latin1');
+  let hash = 0;
+  for (const byte of bytes) hash = (Math.imul(hash, 31) + byte) | 0;
+  const made: HeaderName = { text: lower, hash, bytes };
+  if (names.size < MAX_INTERNED_NAMES) names.set(lower, made);
+  return made;
+}
+
+/** State of one parsed line. */
+const KEEP = 0;
+/** Kept, but written anew because its spelling was not `name: value`. */
+const RESPELL = 1;
+const GONE = 2;
+
+export class HeaderMap {
+  bytes: Buffer;
+  count = 0;
+  nameStart: Uint16Array;
+  nameEnd: Uint16Array;
+  valueStart: Uint16Array;
+  valueEnd: Uint16Array;
+  hashes: Int32Array;
+  state: Uint8Array;
+  /** Headers added to those of the head, in order. */
+  readonly addedNames: HeaderName[] = [];
+  readonly addedValues: string[] = [];
+
+  constructor(capacity = 512) {
+    this.bytes = Buffer.allocUnsafeSlow(capacity);
+    this.nameStart = new Uint16Array(32);
+    this.nameEnd = new Uint16Array(32);
+    this.valueStart = new Uint16Array(32);
+    this.valueEnd = new Uint16Array(32);
+    this.hashes = new Int32Array(32);
+    this.state = new Uint8Array(32);
+  }
+
+  /** Forgets everything; memory of an unusually large head is given back. */
+  clear(): void {
+    this.count = 0;
+    this.addedNames.length = 0;
+    this.addedValues.length = 0;
+    if (this.bytes.length > 8192) this.bytes = Buffer.allocUnsafeSlow(2048);
+    if (this.state.length > 4 * DEFAULT_MAX_HEADERS) this.#resize(32);
+  }
+
+  /** Copies a raw head; offsets given to `push` are relative to it. */
+  load(source: Buffer, start: number, end: number): void {
+    const length = end - start;
+    if (this.bytes.length < length) this.bytes = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.bytes.length));
+    source.copy(this.bytes, 0, start, end);
+  }
+
+  /** Notes one line of the head. `canonical` = spelled `name: value\r\n`. */
+  push(ns: number, ne: number, vs: number, ve: number, hash: number, canonical: boolean): void {
+    const i = this.count;
+    if (i === this.state.length) this.#resize(i * 2);
+    this.nameStart[i] = ns;
+    this.nameEnd[i] = ne;
+    this.valueStart[i] = vs;
+    this.valueEnd[i] = ve;
+    this.hashes[i] = hash;
+    this.state[i] = canonical ? KEEP : RESPELL;
+    this.count = i + 1;
+  }
+
+  /** The first value, or undefined. */
+  get(name: HeaderName): string | undefined {
+    for (let i = 0; i < this.count; i++)
+      if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) return this.#value(i);
+    for (let i = 0; i < this.addedNames.length; i++) if (this.addedNames[i] === name) return this.addedValues[i];
+    return undefined;
+  }
+
+  /** All values joined with `,`, or undefined: what matchers look at. */
+  getAll(name: HeaderName): string | undefined {
+    let out: string | undefined;
+    for (let i = 0; i < this.count; i++)
+      if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name))
+        out = out === undefined ? this.#value(i) : `${out},${this.#value(i)}`;
+    for (let i = 0; i < this.addedNames.length; i++)
+      if (this.addedNames[i] === name) out = out === undefined ? this.addedValues[i] : `${out},${this.addedValues[i]}`;
+    return out;
+  }
+
+  has(name: HeaderName): boolean {
+    for (let i = 0; i < this.count; i++)
+      if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) return true;
+    return this.addedNames.includes(name);
+  }
+
+  remove(name: HeaderName): boolean {
+    let found = false;
+    for (let i = 0; i < this.count; i++)
+      if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) {
+        this.state[i] = GONE;
+        found = true;
+      }
+    for (let i = this.addedNames.length - 1; i >= 0; i--)
+      if (this.addedNames[i] === name) {
+        this.addedNames.splice(i, 1);
+        this.addedValues.splice(i, 1);
+        found = true;
+      }
+    return found;
+  }
+
+  removePrefix(prefix: string): void {
+    for (let i = 0; i < this.count; i++)
+      if (this.state[i] !== GONE && this.#name(i).startsWith(prefix)) this.state[i] = GONE;
+    for (let i = this.addedNames.length - 1; i >= 0; i--)
+      if (this.addedNames[i]!.text.startsWith(prefix)) {
+        this.addedNames.splice(i, 1);
+        this.addedValues.splice(i, 1);
+      }
+  }
+
+  add(name: HeaderName, value: string): void {
+    this.addedNames.push(name);
+    this.addedValues.push(value);
+  }
+
+  set(name: HeaderName, value: string): void {
+    this.remove(name);
+    this.add(name, value);
+  }
+
+  setIfAbsent(name: HeaderName, value: string): void {
+    if (!this.has(name)) this.add(name, value);
+  }
+
+  /** Calls `visit` for each header in order. */
+  forEach(visit: (name: string, value: string) => void): void {
+    for (let i = 0; i < this.count; i++) if (this.state[i] !== GONE) visit(this.#name(i), this.#value(i));
+    for (let i = 0; i < this.addedNames.length; i++) visit(this.addedNames[i]!.text, this.addedValues[i]!);
+  }
+
+  /** Upper bound of what `write` needs. */
+  writtenSize(): number {
+    let size = 0;
+    for (let i = 0; i < this.count; i++) if (this.state[i] !== GONE) size += this.valueEnd[i]! - this.nameStart[i]! + 4;
+    for (let i = 0; i < this.addedNames.length; i++)
+      size += this.addedNames[i]!.bytes.length + this.addedValues[i]!.length + 4;
+    return size;
+  }
+
+  /** Writes all headers as HTTP/1 lines at `at`; returns the end. Runs of untouched lines are one copy. */
+  write(out: Buffer, at: number): number {
+    const { bytes } = this;
+    let run = -1;
+    let runEnd = -1;
+    for (let i = 0; i < this.count; i++) {
+      const state = this.state[i];
+      if (state === KEEP) {
+        const start = this.nameStart[i]!;
+        if (run >= 0 && runEnd !== start) {
+          at += bytes.copy(out, at, run, runEnd);
+          run = start;
+        } else if (run < 0) run = start;
+        runEnd = this.valueEnd[i]! + 2;
+        continue;
+      }
+      if (run >= 0) at += bytes.copy(out, at, run, runEnd);
+      run = -1;
+      if (state === GONE) continue;
+      at += bytes.copy(out, at, this.nameStart[i], this.nameEnd[i]);
+      out[at++] = 58;
+      out[at++] = 32;
+      at += bytes.copy(out, at, this.valueStart[i], this.valueEnd[i]);
+      out[at++] = 13;
+      out[at++] = 10;
+    }
+    if (run >= 0) at += bytes.copy(out, at, run, runEnd);
+    for (let i = 0; i < this.addedNames.length; i++) at = writeLine(out, at, this.addedNames[i]!, this.addedValues[i]!);
+    return at;
+  }
+
+  #is(i: number, name: HeaderName): boolean {
+    const start = this.nameStart[i]!;
+    const length = this.nameEnd[i]! - start;
+    if (length !== name.bytes.length) return false;
+    for (let k = 0; k < length; k++) if (this.bytes[start + k] !== name.bytes[k]) return false;
+    return true;
+  }
+
+  #name(i: number): string {
+    return this.bytes.toString('latin1', this.nameStart[i], this.nameEnd[i]);
+  }
+
+  #value(i: number): string {
+    return this.bytes.toString('latin1', this.valueStart[i], this.valueEnd[i]);
+  }
+
+  #resize(size: number): void {
+    const grow = (from: Uint16Array): Uint16Array => {
+      const to = new Uint16Array(size);
+      to.set(from.subarray(0, size));
+      return to;
+    };
+    this.nameStart = grow(this.nameStart);
+    this.nameEnd = grow(this.nameEnd);
+    this.valueStart = grow(this.valueStart);
+    this.valueEnd = grow(this.valueEnd);
+    const hashes = new Int32Array(size);
+    hashes.set(this.hashes.subarray(0, size));
+    this.hashes = hashes;
+    const state = new Uint8Array(size);
+    state.set(this.state.subarray(0, size));
+    this.state = state;
+  }
+}
+
+/** `name: value\r\n`; a value that could split the head loses its line breaks. */
+export function writeLine(out: Buffer, at: number, name: HeaderName, value: string): number {
+  at += name.bytes.copy(out, at);
+  out[at++] = 58;
+  out[at++] = 32;
+  at += out.write(safeValue(value), at, 'latin1');
+  out[at++] = 13;
+  out[at++] = 10;
+  return at;
+}
+
+/** Values that come from configuration formats or peers must not carry CR, LF or NUL. */
+function safeValue(value: string): string {
+  return /[\r\n\0]/.test(value) ? value.replaceAll(/[\r\n\0]/g, ' ') : value;
+}

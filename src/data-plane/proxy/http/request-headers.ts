@@ -1,0 +1,100 @@
+// What the connection manager does to a request's headers before filters: client address, request id, certificate
+// details, internal headers. Called once per request.
+import { createHash } from 'node:crypto';
+import { isPrivate } from '../config/address.ts';
+import type { TlsDetails } from '../transport-socket/transport.ts';
+import type { HeaderMap } from './header-map.ts';
+import { H, UNTRUSTED_ENVOY_HEADERS } from './names.ts';
+import type { ConnectionInfo } from './stream-info.ts';
+
+export type XfccMode = 'sanitize' | 'forward-only' | 'append-forward' | 'sanitize-set' | 'always-forward-only';
+
+export interface XfccSettings {
+  readonly mode: XfccMode;
+  readonly subject: boolean;
+  readonly uri: boolean;
+  readonly dns: boolean;
+  readonly cert: boolean;
+}
+
+export interface ClientAddressSettings {
+  readonly useRemoteAddress: boolean;
+  readonly trustedHops: number;
+  readonly skipXffAppend: boolean;
+}
+
+/** Sets x-forwarded-for and friends; tells whether the client counts as internal. */
+export function clientAddress(
+  headers: HeaderMap,
+  connection: ConnectionInfo,
+  settings: ClientAddressSettings,
+): boolean {
+  const peer = connection.remote.kind === 'ip' ? connection.remote.ip : '127.0.0.1';
+  const given = headers.getAll(H.forwardedFor);
+  const list = given === undefined ? [] : given.split(',').map((item) => item.trim());
+  let trusted = peer;
+  if (settings.useRemoteAddress) {
+    const hop = list[list.length - settings.trustedHops];
+    if (settings.trustedHops > 0 && hop !== undefined) trusted = hop;
+    if (!settings.skipXffAppend) headers.set(H.forwardedFor, [...list, peer].join(', '));
+  } else {
+    const last = list[list.length - 1 - settings.trustedHops];
+    if (last !== undefined) trusted = last;
+  }
+  // With one address in the list and that one private the request came from inside (Envoy's rule).
+  const internal = settings.useRemoteAddress
+    ? given === undefined && isPrivate(peer)
+    : list.length === 1 && isPrivate(trusted);
+  if (settings.useRemoteAddress && !internal) {
+    for (const name of UNTRUSTED_ENVOY_HEADERS) headers.remove(name);
+    headers.set(H.externalAddress, trusted);
+  }
+  if (internal) headers.set(H.envoyInternal, 'true');
+  else headers.remove(H.envoyInternal);
+  return internal;
+}
+
+/** x-forwarded-client-cert by Envoy's rules. */
+export function clientCertificate(headers: HeaderMap, tls: TlsDetails | undefined, settings: XfccSettings): void {
+  if (settings.mode === 'always-forward-only') return;
+  const mutual = tls?.peerVerified === true && tls.peerCertificate !== undefined;
+  if (settings.mode === 'sanitize' || !mutual) {
+    headers.remove(H.xfcc);
+    return;
+  }
+  if (settings.mode === 'forward-only') return;
+  const element = xfccElement(tls, settings);
+  const before = settings.mode === 'append-forward' ? headers.getAll(H.xfcc) : undefined;
+  headers.set(H.xfcc, before ? `${before},${element}` : element);
+}
+
+const hashes = new WeakMap<Buffer, string>();
+
+/** SHA-256 of a certificate, computed once a connection. */
+function certificateHash(der: Buffer): string {
+  let hash = hashes.get(der);
+  if (hash === undefined) {
+    hash = createHash('sha256').update(der).digest('hex');
+    hashes.set(der, hash);
+  }
+  return hash;
+}
+
+function xfccElement(tls: TlsDetails, settings: XfccSettings): string {
+  const parts: string[] = [];
+  for (const uri of tls.localUris.slice(0, 1)) parts.push(`By=${quote(uri)}`);
+  const der = tls.peerCertificate!;
+  parts.push(`Hash=${certificateHash(der)}`);
+  if (settings.cert) {
+    const pem = `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replaceAll(/(.{64})/g, '$1\n')}\n-----END CERTIFICATE-----\n`;
+    parts.push(`Cert="${encodeURIComponent(pem)}"`);
+  }
+  if (settings.subject) parts.push(`Subject="${tls.peerSubject.replaceAll('"', '\\"')}"`);
+  if (settings.uri) parts.push(`URI=${quote(tls.peerUris[0] ?? '')}`);
+  if (settings.dns) for (const name of tls.peerDns) parts.push(`DNS=${quote(name)}`);
+  return parts.join(';');
+}
+
+function quote(value: string): string {
+  return /[,;="]/.test(value) ? `"${value.replaceAll('"', '\\"')}"` : value;
+}

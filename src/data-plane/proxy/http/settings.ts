@@ -1,0 +1,188 @@
+// Reads an HttpConnectionManager message into checked settings. Called when a filter chain is built.
+
+import { Http1ProtocolOptionsSchema, HttpProtocolOptionsSchema } from '#proto/envoy/config/core/v3/protocol_pb.js';
+import {
+  HttpConnectionManager_CodecType as Codec,
+  type HttpConnectionManager,
+  HttpConnectionManager_UpgradeConfigSchema,
+  HttpConnectionManagerSchema,
+  HttpConnectionManager_ServerHeaderTransformation as Server,
+  HttpConnectionManager_PathWithEscapedSlashesAction as Slashes,
+  HttpConnectionManager_ForwardClientCertDetails as Xfcc,
+} from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
+import { UuidRequestIdConfigSchema } from '#proto/envoy/extensions/request_id/uuid/v3/uuid_pb.js';
+import { openAny } from '../config/any.ts';
+import { ConfigError, join, millis, only } from '../config/fields.ts';
+import {
+  DEFAULT_DOWNSTREAM_IDLE_MS,
+  DEFAULT_MAX_HEAD_BYTES,
+  DEFAULT_MAX_HEADERS,
+  DEFAULT_STREAM_IDLE_MS,
+  HARD_MAX_HEAD_BYTES,
+} from '../limits.ts';
+import type { ServerCodecOptions } from './codec.ts';
+import type { PathSettings } from './path-normalize.ts';
+import type { ClientAddressSettings, XfccMode, XfccSettings } from './request-headers.ts';
+
+export interface ManagerSettings extends ServerCodecOptions {
+  readonly statPrefix: string;
+  readonly serverHeader: 'overwrite' | 'if-absent' | 'pass-through';
+  readonly client: ClientAddressSettings;
+  readonly xfcc: XfccSettings;
+  readonly path: PathSettings;
+  readonly generateRequestId: boolean;
+  readonly preserveExternalRequestId: boolean;
+  readonly alwaysSetRequestIdInResponse: boolean;
+  readonly streamIdleMs: number;
+  readonly requestTimeoutMs: number;
+  readonly idleMs: number;
+  readonly maxStreamMs: number;
+  readonly upgrades: ReadonlyMap<string, boolean>;
+  readonly proxy100Continue: boolean;
+  readonly stripPort: 'no' | 'matching' | 'any';
+  readonly codec: 'auto' | 'http1' | 'http2';
+  /** Requests after which the connection is closed; 0 = no limit. */
+  readonly maxRequestsPerConnection: number;
+}
+
+const FIELDS = [
+  'codec_type',
+  'stat_prefix',
+  'rds',
+  'route_config',
+  'http_filters',
+  'common_http_protocol_options',
+  'http_protocol_options',
+  'http2_protocol_options',
+  'server_name',
+  'server_header_transformation',
+  'max_request_headers_kb',
+  'stream_idle_timeout',
+  'request_timeout',
+  'drain_timeout',
+  'delayed_close_timeout',
+  'access_log',
+  'use_remote_address',
+  'xff_num_trusted_hops',
+  'skip_xff_append',
+  'generate_request_id',
+  'preserve_external_request_id',
+  'always_set_request_id_in_response',
+  'forward_client_cert_details',
+  'set_current_client_cert_details',
+  'proxy_100_continue',
+  'upgrade_configs',
+  'normalize_path',
+  'merge_slashes',
+  'path_with_escaped_slashes_action',
+  'request_id_extension',
+  'strip_matching_host_port',
+  'strip_any_host_port',
+  'stream_error_on_invalid_http_message',
+  'internal_address_config',
+];
+
+export function readManager(message: HttpConnectionManager, path: string): ManagerSettings {
+  only(HttpConnectionManagerSchema, message, path, FIELDS);
+  const http1 = message.httpProtocolOptions;
+  if (http1)
+    only(Http1ProtocolOptionsSchema, http1, join(path, 'http_protocol_options'), [
+      'allow_absolute_url',
+      'accept_http_10',
+      'default_host_for_http_10',
+    ]);
+  const common = message.commonHttpProtocolOptions;
+  if (common)
+    only(HttpProtocolOptionsSchema, common, join(path, 'common_http_protocol_options'), [
+      'idle_timeout',
+      'max_headers_count',
+      'max_stream_duration',
+      'max_requests_per_connection',
+    ]);
+  if (message.codecType === Codec.HTTP3)
+    throw new ConfigError(join(path, 'codec_type'), 'HTTP3 is not supported by this proxy');
+  const headBytes = (message.maxRequestHeadersKb ?? 0) * 1024 || DEFAULT_MAX_HEAD_BYTES;
+  return {
+    statPrefix: message.statPrefix,
+    codec: message.codecType === Codec.HTTP1 ? 'http1' : message.codecType === Codec.HTTP2 ? 'http2' : 'auto',
+    serverName: message.serverName || 'envoy',
+    serverHeader: SERVER[message.serverHeaderTransformation],
+    maxHeadBytes: Math.min(headBytes, HARD_MAX_HEAD_BYTES),
+    maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
+    acceptHttp10: http1?.acceptHttp10 ?? false,
+    client: {
+      useRemoteAddress: message.useRemoteAddress ?? false,
+      trustedHops: message.xffNumTrustedHops,
+      skipXffAppend: message.skipXffAppend,
+    },
+    xfcc: xfccOf(message),
+    path: {
+      normalize: message.normalizePath ?? false,
+      mergeSlashes: message.mergeSlashes,
+      escapedSlashes: SLASHES[message.pathWithEscapedSlashesAction],
+    },
+    generateRequestId: message.generateRequestId ?? true,
+    preserveExternalRequestId: message.preserveExternalRequestId,
+    alwaysSetRequestIdInResponse: message.alwaysSetRequestIdInResponse,
+    streamIdleMs: millis(message.streamIdleTimeout, DEFAULT_STREAM_IDLE_MS),
+    requestTimeoutMs: millis(message.requestTimeout, 0),
+    idleMs: millis(common?.idleTimeout, DEFAULT_DOWNSTREAM_IDLE_MS),
+    maxStreamMs: millis(common?.maxStreamDuration, 0),
+    maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,
+    upgrades: upgradesOf(message, path),
+    proxy100Continue: message.proxy100Continue,
+    stripPort: message.stripPortMode.case ? 'any' : message.stripMatchingHostPort ? 'matching' : 'no',
+  };
+}
+
+export function checkRequestId(message: HttpConnectionManager, path: string): void {
+  const extension = message.requestIdExtension;
+  if (!extension?.typedConfig) return;
+  const at = join(path, 'request_id_extension.typed_config');
+  const any = openAny(extension.typedConfig, at);
+  if (any.typeName !== UuidRequestIdConfigSchema.typeName)
+    throw new ConfigError(at, `request id extension '${any.typeName}' is not supported by this proxy`);
+}
+
+const SERVER: Readonly<Record<Server, ManagerSettings['serverHeader']>> = {
+  [Server.OVERWRITE]: 'overwrite',
+  [Server.APPEND_IF_ABSENT]: 'if-absent',
+  [Server.PASS_THROUGH]: 'pass-through',
+};
+const SLASHES: Readonly<Record<Slashes, PathSettings['escapedSlashes']>> = {
+  [Slashes.IMPLEMENTATION_SPECIFIC_DEFAULT]: 'keep',
+  [Slashes.KEEP_UNCHANGED]: 'keep',
+  [Slashes.REJECT_REQUEST]: 'reject',
+  [Slashes.UNESCAPE_AND_REDIRECT]: 'redirect',
+  [Slashes.UNESCAPE_AND_FORWARD]: 'forward',
+};
+const XFCC: Readonly<Record<Xfcc, XfccMode>> = {
+  [Xfcc.SANITIZE]: 'sanitize',
+  [Xfcc.FORWARD_ONLY]: 'forward-only',
+  [Xfcc.APPEND_FORWARD]: 'append-forward',
+  [Xfcc.SANITIZE_SET]: 'sanitize-set',
+  [Xfcc.ALWAYS_FORWARD_ONLY]: 'always-forward-only',
+};
+
+function xfccOf(message: HttpConnectionManager): XfccSettings {
+  const details = message.setCurrentClientCertDetails;
+  return {
+    mode: XFCC[message.forwardClientCertDetails],
+    subject: details?.subject ?? false,
+    uri: details?.uri ?? false,
+    dns: details?.dns ?? false,
+    cert: details?.cert ?? false,
+  };
+}
+
+function upgradesOf(message: HttpConnectionManager, path: string): ReadonlyMap<string, boolean> {
+  const upgrades = new Map<string, boolean>();
+  for (const [i, upgrade] of message.upgradeConfigs.entries()) {
+    const at = join(path, `upgrade_configs[${i}]`);
+    only(HttpConnectionManager_UpgradeConfigSchema, upgrade, at, ['upgrade_type', 'enabled']);
+    if (upgrade.upgradeType.toLowerCase() === 'connect')
+      throw new ConfigError(join(at, 'upgrade_type'), 'CONNECT is not supported by this proxy');
+    upgrades.set(upgrade.upgradeType.toLowerCase(), upgrade.enabled ?? true);
+  }
+  return upgrades;
+}

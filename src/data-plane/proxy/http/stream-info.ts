@@ -1,0 +1,134 @@
+// What is known about one request or TCP connection: filled along its way, read by logs, metrics and header formats.
+import type { SocketAddr } from '../config/address.ts';
+import type { TlsDetails } from '../transport-socket/transport.ts';
+import type { HeaderMap } from './header-map.ts';
+
+/** Response flags as bits, in the order they are printed. */
+export const FLAG = {
+  LH: 1 << 0,
+  UH: 1 << 1,
+  UT: 1 << 2,
+  LR: 1 << 3,
+  UR: 1 << 4,
+  UF: 1 << 5,
+  UC: 1 << 6,
+  UO: 1 << 7,
+  NR: 1 << 8,
+  DI: 1 << 9,
+  FI: 1 << 10,
+  RL: 1 << 11,
+  UAEX: 1 << 12,
+  RLSE: 1 << 13,
+  DC: 1 << 14,
+  URX: 1 << 15,
+  SI: 1 << 16,
+  IH: 1 << 17,
+  DPE: 1 << 18,
+  UMSDR: 1 << 19,
+  RFCF: 1 << 20,
+  NFCF: 1 << 21,
+  DT: 1 << 22,
+  UPE: 1 << 23,
+  NC: 1 << 24,
+  OM: 1 << 25,
+  DF: 1 << 26,
+  DO: 1 << 27,
+  DR: 1 << 28,
+} as const;
+
+const FLAG_NAMES = Object.entries(FLAG);
+const LONG_NAMES: Readonly<Record<string, string>> = {
+  LH: 'FailedLocalHealthCheck',
+  UH: 'NoHealthyUpstream',
+  UT: 'UpstreamRequestTimeout',
+  LR: 'LocalReset',
+  UR: 'UpstreamRemoteReset',
+  UF: 'UpstreamConnectionFailure',
+  UC: 'UpstreamConnectionTermination',
+  UO: 'UpstreamOverflow',
+  NR: 'NoRouteFound',
+  DI: 'DelayInjected',
+  FI: 'FaultInjected',
+  RL: 'RateLimited',
+  UAEX: 'UnauthorizedExternalService',
+  RLSE: 'RateLimitServiceError',
+  DC: 'DownstreamConnectionTermination',
+  URX: 'UpstreamRetryLimitExceeded',
+  SI: 'StreamIdleTimeout',
+  IH: 'InvalidEnvoyRequestHeaders',
+  DPE: 'DownstreamProtocolError',
+  UMSDR: 'UpstreamMaxStreamDurationReached',
+  RFCF: 'ResponseFromCacheFilter',
+  NFCF: 'NoFilterConfigFound',
+  DT: 'DurationTimeout',
+  UPE: 'UpstreamProtocolError',
+  NC: 'NoClusterFound',
+  OM: 'OverloadManagerTerminated',
+  DF: 'DnsResolutionFailed',
+  DO: 'DropOverload',
+  DR: 'DownstreamRemoteReset',
+};
+
+export function flagsText(flags: number, long = false): string {
+  if (flags === 0) return '-';
+  const set = FLAG_NAMES.filter(([, bit]) => (flags & bit) !== 0).map(([name]) => (long ? LONG_NAMES[name]! : name));
+  return set.join(',');
+}
+
+/** Facts of the downstream connection, the same for all its requests. */
+export interface ConnectionInfo {
+  readonly id: number;
+  /** The address the client wanted to reach (original destination when it was captured). */
+  readonly local: SocketAddr;
+  /** The address the connection really arrived at. */
+  readonly directLocal: SocketAddr;
+  readonly remote: SocketAddr;
+  readonly requestedServerName: string;
+  /** What the inspectors said: `tls` or `raw_buffer`, and application protocols. */
+  readonly transportProtocol: string;
+  readonly alpn: readonly string[];
+  readonly tls: TlsDetails | undefined;
+  readonly listenerName: string;
+  readonly chainName: string;
+  readonly direction: 'inbound' | 'outbound' | 'unspecified';
+  /** State that filters share for the life of the connection, by filter name. */
+  readonly state: Map<string, unknown>;
+}
+
+export class StreamInfo {
+  readonly connection: ConnectionInfo;
+  /** ms since the epoch. */
+  readonly startTime: number;
+  method = '';
+  path = '';
+  authority = '';
+  protocol = '';
+  requestHeaders: HeaderMap | undefined;
+  responseHeaders: HeaderMap | undefined;
+  responseCode = 0;
+  responseDetails = '';
+  flags = 0;
+  connectionTermination = '';
+  upstreamFailure = '';
+  bytesReceived = 0;
+  bytesSent = 0;
+  /** Downstream bytes with heads and framing. */
+  wireBytesReceived = 0;
+  wireBytesSent = 0;
+  /** ms; -1 until the end. */
+  duration = -1;
+  /** ms from the start to the first byte sent upstream / received from upstream / sent downstream; -1 = not. */
+  firstUpstreamByte = -1;
+  upstreamCluster = '';
+  upstreamHost: SocketAddr | undefined;
+  upstreamLocal: SocketAddr | undefined;
+  upstreamTls: TlsDetails | undefined;
+  routeName = '';
+  virtualHost = '';
+  attempts = 0;
+
+  constructor(connection: ConnectionInfo, startTime: number) {
+    this.connection = connection;
+    this.startTime = startTime;
+  }
+}

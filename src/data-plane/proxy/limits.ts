@@ -1,0 +1,76 @@
+// Every bound of the proxy that no configuration message sets. Read by all parts of the engine.
+
+/** Bytes of one request or response head when the configuration says nothing (Envoy: 60 KiB). */
+export const DEFAULT_MAX_HEAD_BYTES = 60 * 1024;
+/** A head is addressed with 16-bit offsets, so no configuration may ask for more. */
+export const HARD_MAX_HEAD_BYTES = 65_000;
+/** Headers in one head when the configuration says nothing (Envoy: 100). */
+export const DEFAULT_MAX_HEADERS = 100;
+export const HARD_MAX_HEADERS = 1_000;
+/** Bytes of all trailers of a chunked body. */
+export const MAX_TRAILER_BYTES = 8 * 1024;
+/** Bytes of one chunk-size line, extensions included. */
+export const MAX_CHUNK_LINE_BYTES = 256;
+/** Requests a client may send ahead before their turn; beyond that the socket is not read. */
+export const MAX_PIPELINED_BYTES = 64 * 1024;
+/** One read from a socket. */
+export const READ_BUFFER_BYTES = 64 * 1024;
+/** Output that several small writes of one turn share. */
+export const OUTPUT_ARENA_BYTES = 256 * 1024;
+/** Request body kept for a retry; a larger body makes the request not retriable. */
+export const MAX_RETRY_BODY_BYTES = 64 * 1024;
+/** A ClientHello larger than this is not TLS we speak (Envoy: 16 KiB). */
+export const MAX_CLIENT_HELLO_BYTES = 16 * 1024;
+/** Bytes the HTTP inspector looks at before it gives up (Envoy: 64 KiB). */
+export const MAX_HTTP_INSPECT_BYTES = 8 * 1024;
+/** Time for a TLS handshake, ms (transport_socket_connect_timeout overrides). */
+export const TLS_HANDSHAKE_TIMEOUT_MS = 15_000;
+/** Envoy's default for listener_filters_timeout, ms. */
+export const DEFAULT_LISTENER_FILTERS_TIMEOUT_MS = 15_000;
+/** Envoy's default for cluster connect_timeout, ms. */
+export const DEFAULT_CONNECT_TIMEOUT_MS = 5_000;
+/** Idle upstream connections are closed after this, ms (Envoy: 1 h). */
+export const DEFAULT_UPSTREAM_IDLE_MS = 3_600_000;
+/** Idle downstream HTTP connections are closed after this, ms (Envoy: 1 h). */
+export const DEFAULT_DOWNSTREAM_IDLE_MS = 3_600_000;
+/** tcp_proxy idle timeout when none is given, ms (Envoy: 1 h). */
+export const DEFAULT_TCP_IDLE_MS = 3_600_000;
+/** route.timeout when the field is absent, ms (Envoy: 15 s). */
+export const DEFAULT_ROUTE_TIMEOUT_MS = 15_000;
+/** HCM stream_idle_timeout when the field is absent, ms (Envoy: 5 min). */
+export const DEFAULT_STREAM_IDLE_MS = 300_000;
+/** How long a local reply that ends a connection may take to leave, ms (Envoy delayed_close_timeout). */
+export const DELAYED_CLOSE_MS = 1_000;
+/** Circuit breakers when the cluster says nothing (Envoy: 1024, retries 3). */
+export const DEFAULT_MAX_CONNECTIONS = 1024;
+export const DEFAULT_MAX_PENDING = 1024;
+export const DEFAULT_MAX_REQUESTS = 1024;
+export const DEFAULT_MAX_RETRIES = 3;
+/** Hosts an ORIGINAL_DST cluster remembers; the oldest idle one is forgotten first. */
+export const MAX_ORIGINAL_DST_HOSTS = 4_096;
+/** Retry back-off when the policy says nothing, ms. */
+export const RETRY_BASE_MS = 25;
+export const RETRY_MAX_MS = 250;
+/** Access log: bytes waiting for the disk before lines are dropped, and the size that forces a flush. */
+export const MAX_LOG_BACKLOG_BYTES = 1024 * 1024;
+export const LOG_FLUSH_BYTES = 64 * 1024;
+/** One gRPC message of the control plane. */
+export const MAX_XDS_MESSAGE_BYTES = 64 * 1024 * 1024;
+/** Reconnect to the control plane, ms. */
+export const XDS_BACKOFF_BASE_MS = 500;
+export const XDS_BACKOFF_MAX_MS = 30_000;
+/** Envoy's default for initial_fetch_timeout, ms. */
+export const DEFAULT_INITIAL_FETCH_MS = 15_000;
+/** Label sets of one Istio metric; further ones are counted in `istio_stats.dropped_series`. */
+export const MAX_METRIC_SERIES = 20_000;
+/** Peer metadata (x-envoy-peer-metadata): bytes of the header value, and peers remembered. */
+export const MAX_PEER_METADATA_BYTES = 16 * 1024;
+export const MAX_PEER_CACHE = 1_000;
+/** Regular expressions: compiled size is bounded by the length of the text. */
+export const MAX_REGEX_CHARS = 4_096;
+/** Body of a direct_response (Envoy: 4 KiB default, Istio allows 1 MiB). */
+export const MAX_DIRECT_RESPONSE_BYTES = 1024 * 1024;
+/** Default of STRICT_DNS and LOGICAL_DNS refresh, ms. */
+export const DEFAULT_DNS_REFRESH_MS = 5_000;
+/** Addresses taken from one DNS answer. */
+export const MAX_DNS_ADDRESSES = 256;

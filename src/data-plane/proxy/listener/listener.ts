@@ -1,0 +1,332 @@
+// One listener: accepts connections, finds out what they are, gives them to a filter chain; its chains can be swapped
+// while connections live on. Owned by the listener manager.
+import type { Socket } from 'node:net';
+import type { Listener as ListenerMessage } from '#proto/envoy/config/listener/v3/listener_pb.js';
+import type { LogEntry } from '../access-log/logger.ts';
+import { addressText, type SocketAddr } from '../config/address.ts';
+import { ConfigError, join } from '../config/fields.ts';
+import { type ChainContext, chainFingerprint, FilterChain } from '../filter-chain/chain.ts';
+import { ChainTable, matchKey } from '../filter-chain/match.ts';
+import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
+import { originalDestination } from '../listener-filter/original-dst.ts';
+import { StatsScope } from '../stats/stats.ts';
+import { handleOf } from '../transport-socket/read-buffer.ts';
+import { resetSocket, SocketTransport } from '../transport-socket/socket-transport.ts';
+import { acceptTls, type TlsCounters, tlsCounters } from '../transport-socket/tls-accept.ts';
+import { type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
+import { type ListenerSettings, readListener } from './settings.ts';
+
+export interface ListenerDeps extends Omit<ChainContext, 'direction'> {
+  /** Where a connection to `destination` belongs when this listener hands off. */
+  readonly handOff: (destination: SocketAddr, from: Listener) => Listener | undefined;
+  readonly nextConnectionId: () => number;
+  /** ms that connections of removed chains may take to end. */
+  readonly drainMs: number;
+}
+
+function counters(scope: StatsScope) {
+  return {
+    total: scope.counter('downstream_cx_total'),
+    active: scope.gauge('downstream_cx_active'),
+    destroy: scope.counter('downstream_cx_destroy'),
+    preTimeout: scope.counter('downstream_pre_cx_timeout'),
+    preActive: scope.gauge('downstream_pre_cx_active'),
+    noChain: scope.counter('no_filter_chain_match'),
+    connectTimeout: scope.counter('downstream_cx_transport_socket_connect_timeout'),
+  };
+}
+
+/** The addresses a connection has before anything was inspected. */
+interface Arrival {
+  readonly socket: Socket;
+  readonly remote: SocketAddr;
+  readonly directLocal: SocketAddr;
+  readonly local: SocketAddr;
+}
+
+export class Listener {
+  readonly name: string;
+  readonly settings: ListenerSettings;
+  readonly scope: StatsScope;
+  message: ListenerMessage;
+  readonly #deps: ListenerDeps;
+  readonly #counters: ReturnType<typeof counters>;
+  readonly #tlsCounters: TlsCounters;
+  readonly #log: LogEntry | undefined;
+  #chains: readonly FilterChain[];
+  #default: FilterChain | undefined;
+  #table: ChainTable<FilterChain>;
+  #drained = false;
+
+  /** `reuse`: chains of the previous version that did not change keep their connections. */
+  constructor(
+    message: ListenerMessage,
+    deps: ListenerDeps,
+    path: string,
+    reuse: readonly FilterChain[] = [],
+    scope?: StatsScope,
+  ) {
+    this.message = message;
+    this.#deps = deps;
+    this.settings = readListener(message, path);
+    this.name = message.name;
+    this.scope = scope ?? new StatsScope(deps.stats, `listener.${statName(message, this.settings)}.`);
+    this.#log = deps.logs.build(message.accessLog, path);
+    const built = buildChains(message, { ...deps, direction: this.settings.direction }, path, reuse);
+    this.#chains = built.chains;
+    this.#default = built.fallback;
+    this.#table = new ChainTable(this.#chains.map((chain) => [chain.match, chain] as const));
+    this.#counters = counters(this.scope);
+    this.#tlsCounters = tlsCounters(this.scope);
+  }
+
+  get activeConnections(): number {
+    return this.#counters.active.value;
+  }
+
+  chains(): readonly FilterChain[] {
+    return this.#default ? [...this.#chains, this.#default] : this.#chains;
+  }
+
+  /** Names of secrets and routes this listener waits for. */
+  awaited(): string[] {
+    return this.chains().flatMap((chain) => chain.awaited());
+  }
+
+  listen(changed: () => void): () => void {
+    const stops = this.chains().map((chain) => chain.listen(changed));
+    return () => {
+      for (const stop of stops) stop();
+    };
+  }
+
+  /** Takes the chains of `next` (same settings); chains that are in both keep their connections, others drain. */
+  adopt(next: Listener): void {
+    const before = this.chains();
+    this.message = next.message;
+    this.#chains = next.#chains;
+    this.#default = next.#default;
+    this.#table = next.#table;
+    const kept = new Set(this.chains());
+    this.#drainChains(before.filter((chain) => !kept.has(chain)));
+  }
+
+  /** This listener was replaced or removed. */
+  drain(): void {
+    if (this.#drained) return;
+    this.#drained = true;
+    this.#drainChains(this.chains());
+  }
+
+  /** Responses close their connections, but new ones are still accepted (/drain_listeners?graceful). */
+  drainGracefully(): void {
+    for (const chain of this.chains()) chain.built.handler.drain();
+  }
+
+  /** Forgets chains made for a version that will not be used, except those in `kept`. */
+  discard(kept: readonly FilterChain[]): void {
+    for (const chain of this.chains()) if (!kept.includes(chain)) chain.dispose();
+  }
+
+  #drainChains(chains: readonly FilterChain[]): void {
+    for (const chain of chains) {
+      chain.built.handler.drain();
+      const end = (): void => {
+        chain.built.handler.closeAll();
+        chain.dispose();
+      };
+      if (chain.built.handler.active === 0) end();
+      else this.#deps.clock.after(this.#deps.drainMs, end);
+    }
+  }
+
+  // --- connections
+
+  accept(socket: Socket): void {
+    const directLocal = endpoint(socket.localAddress, socket.localPort);
+    const remote = endpoint(socket.remoteAddress, socket.remotePort);
+    let local = directLocal;
+    const filter = this.settings.filters.originalDst;
+    const port = directLocal.kind === 'ip' ? directLocal.port : 0;
+    if (filter && !filter(port)) {
+      const fd = handleOf(socket)?.fd ?? -1;
+      local = originalDestination(fd, directLocal.kind === 'ip' && directLocal.ip.includes(':')) ?? directLocal;
+    }
+    const arrival: Arrival = { socket, remote, directLocal, local };
+    const other = this.settings.useOriginalDst && local !== directLocal ? this.#deps.handOff(local, this) : undefined;
+    (other ?? this).#inspect(arrival);
+  }
+
+  #inspect(arrival: Arrival): void {
+    const { settings } = this;
+    this.#counters.total.value += 1;
+    this.#counters.active.value += 1;
+    const port = arrival.local.kind === 'ip' ? arrival.local.port : 0;
+    const tls = settings.filters.tls !== undefined && !settings.filters.tls(port);
+    const http = settings.filters.http !== undefined && !settings.filters.http(port);
+    if (!tls && !http) return this.#choose(arrival, NOT_INSPECTED);
+    this.#counters.preActive.value += 1;
+    inspect(arrival.socket, { tls, http, timeoutMs: settings.filtersTimeoutMs }, this.#deps.clock, (result) => {
+      this.#counters.preActive.value -= 1;
+      if (result.outcome === 'closed') return this.#gone();
+      if (result.outcome === 'timeout') {
+        this.#counters.preTimeout.value += 1;
+        if (!settings.continueOnTimeout) {
+          arrival.socket.destroy();
+          return this.#gone();
+        }
+      }
+      this.#choose(arrival, result);
+    });
+  }
+
+  #gone(): void {
+    this.#counters.active.value -= 1;
+    this.#counters.destroy.value += 1;
+  }
+
+  #choose(arrival: Arrival, inspection: Inspection): void {
+    const input = {
+      destination: arrival.local,
+      source: arrival.remote,
+      serverName: inspection.serverName,
+      transportProtocol: inspection.transportProtocol,
+      alpn: inspection.alpn,
+    };
+    const chain = this.#table.find(input) ?? this.#default;
+    if (!chain) return this.#refuse(arrival, inspection);
+    if (!chain.tls) return this.#serve(chain, arrival, inspection, arrival.socket, undefined);
+    if (inspection.transportProtocol === 'tls') return this.#handshake(chain, arrival, inspection);
+    // The chain speaks TLS but nobody looked: read the ClientHello now, for its ALPN list.
+    if (inspection.bytes) return this.#handshake(chain, arrival, inspection);
+    inspect(arrival.socket, { tls: true, http: false, timeoutMs: chain.handshakeMs }, this.#deps.clock, (result) => {
+      if (result.outcome === 'done') return this.#handshake(chain, arrival, result);
+      arrival.socket.destroy();
+      this.#gone();
+    });
+  }
+
+  /** No chain: the client gets RST for a request that nobody read (curl: 56). */
+  #refuse(arrival: Arrival, inspection: Inspection): void {
+    this.#counters.noChain.value += 1;
+    const info = new StreamInfo(this.#info(arrival, inspection, '', undefined), this.#deps.clock.now());
+    info.flags = FLAG.NR;
+    info.responseDetails = 'filter_chain_not_found';
+    info.duration = 0;
+    this.#log?.(info);
+    resetSocket(arrival.socket);
+    this.#gone();
+  }
+
+  #handshake(chain: FilterChain, arrival: Arrival, inspection: Inspection): void {
+    const { clock } = this.#deps;
+    const giveUp = acceptTls(
+      arrival.socket,
+      inspection.bytes,
+      chain.tls!,
+      inspection,
+      this.#tlsCounters,
+      (accepted, reason) => {
+        cancel();
+        if (!accepted) return this.#handshakeFailed(arrival, inspection, chain, reason);
+        this.#serve(chain, arrival, { ...inspection, bytes: undefined }, accepted.socket, accepted.details);
+      },
+    );
+    const cancel = clock.after(chain.handshakeMs, () => {
+      this.#counters.connectTimeout.value += 1;
+      giveUp();
+    });
+  }
+
+  #handshakeFailed(arrival: Arrival, inspection: Inspection, chain: FilterChain, reason: string): void {
+    const info = new StreamInfo(this.#info(arrival, inspection, chain.name, undefined), this.#deps.clock.now());
+    info.duration = 0;
+    info.connectionTermination = reason.replaceAll(' ', '_');
+    this.#log?.(info);
+    this.#gone();
+  }
+
+  #serve(
+    chain: FilterChain,
+    arrival: Arrival,
+    inspection: Inspection,
+    socket: Socket,
+    tls: ConnectionInfo['tls'],
+  ): void {
+    const transport = new SocketTransport(socket, {
+      local: arrival.local,
+      remote: arrival.remote,
+      tls,
+      initial: inspection.bytes,
+    });
+    const info = this.#info(arrival, inspection, chain.name, tls);
+    chain.built.handler.accept(transport, info, () => this.#gone());
+  }
+
+  #info(arrival: Arrival, inspection: Inspection, chainName: string, tls: ConnectionInfo['tls']): ConnectionInfo {
+    return {
+      id: this.#deps.nextConnectionId(),
+      local: arrival.local,
+      directLocal: arrival.directLocal,
+      remote: arrival.remote,
+      requestedServerName: inspection.serverName,
+      transportProtocol: inspection.transportProtocol,
+      alpn: inspection.alpn,
+      tls,
+      listenerName: this.name,
+      chainName,
+      direction: this.settings.direction,
+      state: new Map(),
+    };
+  }
+}
+
+function endpoint(ip: string | undefined, port: number | undefined): SocketAddr {
+  if (ip === undefined) return { kind: 'pipe', path: '' };
+  return { kind: 'ip', ip: ip.startsWith('::ffff:') ? ip.slice(7) : ip, port: port ?? 0 };
+}
+
+/** Envoy's stat name of a listener: the prefix if given, else its address with `_` for `:`. */
+function statName(message: ListenerMessage, settings: ListenerSettings): string {
+  return message.statPrefix || addressText(settings.addresses[0]).replaceAll(':', '_');
+}
+
+function buildChains(
+  message: ListenerMessage,
+  context: ChainContext,
+  path: string,
+  reuse: readonly FilterChain[],
+): { chains: FilterChain[]; fallback: FilterChain | undefined } {
+  const known = new Map(reuse.map((chain) => [chain.fingerprint, chain]));
+  const fresh: FilterChain[] = [];
+  const make = (chain: (typeof message.filterChains)[number], at: string): FilterChain => {
+    const kept = known.get(chainFingerprint(chain));
+    if (kept) return kept;
+    const made = new FilterChain(chain, context, at);
+    fresh.push(made);
+    return made;
+  };
+  try {
+    const chains = message.filterChains.map((chain, i) => make(chain, join(path, `filter_chains[${i}]`)));
+    const keys = new Map<string, string>();
+    for (const [i, chain] of chains.entries()) {
+      const key = matchKey(chain.match);
+      const other = keys.get(key);
+      if (other !== undefined)
+        throw new ConfigError(
+          path,
+          `error adding listener '${addressText(readListener(message, path).addresses[0])}': filter chain '${chain.name || i}' has the same matching rules defined as '${other}'`,
+        );
+      keys.set(key, chain.name || String(i));
+    }
+    const fallback = message.defaultFilterChain
+      ? make(message.defaultFilterChain, join(path, 'default_filter_chain'))
+      : undefined;
+    if (chains.length === 0 && !fallback)
+      throw new ConfigError(join(path, 'filter_chains'), 'no filter chains specified');
+    return { chains, fallback };
+  } catch (error) {
+    for (const chain of fresh) chain.dispose();
+    throw error;
+  }
+}

@@ -1,0 +1,284 @@
+// All listeners: adds, changes and removes them, keeps the old one serving until the new one has what it waits for,
+// and binds their addresses. Fed by the bootstrap and by LDS.
+import { createServer, type Server } from 'node:net';
+import { toBinary } from '@bufbuild/protobuf';
+import { type Listener as ListenerMessage, ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
+import { errorText, type Logger } from '../../../base/runtime/log.ts';
+import { fingerprint } from '../cluster/cluster.ts';
+import { addressText, type SocketAddr } from '../config/address.ts';
+import { ConfigError } from '../config/fields.ts';
+import type { StatsScope } from '../stats/stats.ts';
+import { Listener, type ListenerDeps } from './listener.ts';
+
+export interface ManagerDeps extends Omit<ListenerDeps, 'handOff' | 'nextConnectionId'> {
+  readonly log: Logger;
+}
+
+/** A listening socket; it outlives the listener when the next version has the same address. */
+interface Binding {
+  readonly address: SocketAddr;
+  readonly server: Server;
+  owner: Listener;
+  bound: SocketAddr;
+}
+
+interface Entry {
+  readonly name: string;
+  readonly isStatic: boolean;
+  active: Listener | undefined;
+  warming: Listener | undefined;
+  stopWaiting: (() => void) | undefined;
+  print: string;
+  bindings: Binding[];
+}
+
+/** One listener as the admin interface shows it. */
+export interface ListenerView {
+  readonly name: string;
+  readonly isStatic: boolean;
+  readonly active: Listener | undefined;
+  readonly warming: Listener | undefined;
+  /** Real addresses (port 0 is resolved). */
+  readonly bound: readonly SocketAddr[];
+}
+
+export class ListenerManager {
+  readonly #deps: ListenerDeps;
+  readonly #log: Logger;
+  readonly #entries = new Map<string, Entry>();
+  #connections = 0;
+  #started = false;
+  #draining: 'none' | 'inbound' | 'all' = 'none';
+  #changed: (() => void)[] = [];
+
+  constructor(deps: ManagerDeps) {
+    this.#log = deps.log;
+    this.#deps = {
+      ...deps,
+      handOff: (destination, from) => this.#handOff(destination, from),
+      nextConnectionId: () => {
+        this.#connections += 1;
+        return this.#connections;
+      },
+    };
+  }
+
+  /** Throws ConfigError and changes nothing when the message cannot be used. False = nothing to do. */
+  apply(message: ListenerMessage, isStatic: boolean): boolean {
+    const name = message.name;
+    if (name === '') throw new ConfigError('name', 'listener has no name');
+    const print = fingerprint(toBinary(ListenerSchema, message));
+    const entry = this.#entries.get(name);
+    if (entry?.isStatic && !isStatic) return false;
+    if (entry?.print === print) return false;
+    if (this.#blocked(message)) return false;
+    const current = entry?.active;
+    const reuse = entry ? [...(entry.active?.chains() ?? []), ...(entry.warming?.chains() ?? [])] : [];
+    const next = new Listener(message, this.#deps, `listener '${name}'`, reuse, this.#scopeOf(current, message));
+    const target = entry ?? this.#newEntry(name, isStatic);
+    target.print = print;
+    const discarded = target.warming;
+    target.stopWaiting?.();
+    target.stopWaiting = undefined;
+    target.warming = next;
+    discarded?.discard([...(current?.chains() ?? []), ...next.chains()]);
+    this.#stat(current ? 'listener_modified' : 'listener_added');
+    this.#tryActivate(target);
+    return true;
+  }
+
+  remove(name: string): boolean {
+    const entry = this.#entries.get(name);
+    if (!entry || entry.isStatic) return false;
+    this.#entries.delete(name);
+    entry.stopWaiting?.();
+    entry.warming?.discard(entry.active?.chains() ?? []);
+    entry.active?.drain();
+    for (const binding of entry.bindings) binding.server.close();
+    this.#stat('listener_removed');
+    this.#gauges();
+    return true;
+  }
+
+  dynamicNames(): string[] {
+    return [...this.#entries.values()].filter((entry) => !entry.isStatic).map((entry) => entry.name);
+  }
+
+  views(): ListenerView[] {
+    return [...this.#entries.values()].map((entry) => ({
+      name: entry.name,
+      isStatic: entry.isStatic,
+      active: entry.active,
+      warming: entry.warming,
+      bound: entry.bindings.map((binding) => binding.bound),
+    }));
+  }
+
+  find(name: string): Listener | undefined {
+    return this.#entries.get(name)?.active;
+  }
+
+  /** True when no listener waits. */
+  get warm(): boolean {
+    return [...this.#entries.values()].every((entry) => entry.warming === undefined);
+  }
+
+  onChange(run: () => void): void {
+    this.#changed.push(run);
+  }
+
+  /** Opens the sockets of all active listeners; later ones open theirs at once. Resolves when those of now listen. */
+  async start(): Promise<void> {
+    this.#started = true;
+    await Promise.all([...this.#entries.values()].map((entry) => this.#bind(entry)));
+    this.#deps.stats.gauge('listener_manager.workers_started').value = 1;
+  }
+
+  /** /drain_listeners: no new connections (or, gracefully, only politely ended ones). */
+  drain(inboundOnly: boolean, graceful: boolean): void {
+    this.#draining = inboundOnly && this.#draining !== 'all' ? 'inbound' : 'all';
+    for (const entry of this.#entries.values()) {
+      if (inboundOnly && entry.active?.settings.direction !== 'inbound') continue;
+      entry.active?.drainGracefully();
+      if (graceful) continue;
+      for (const binding of entry.bindings) binding.server.close();
+      entry.bindings = [];
+    }
+  }
+
+  /** Ends everything at once. */
+  stop(): void {
+    for (const entry of this.#entries.values()) {
+      entry.stopWaiting?.();
+      for (const binding of entry.bindings) binding.server.close();
+      for (const chain of entry.active?.chains() ?? []) chain.built.handler.closeAll();
+    }
+  }
+
+  #newEntry(name: string, isStatic: boolean): Entry {
+    const entry: Entry = {
+      name,
+      isStatic,
+      active: undefined,
+      warming: undefined,
+      stopWaiting: undefined,
+      print: '',
+      bindings: [],
+    };
+    this.#entries.set(name, entry);
+    return entry;
+  }
+
+  /** After /drain_listeners, listeners of that direction are no longer changed. */
+  #blocked(message: ListenerMessage): boolean {
+    return this.#draining === 'all' || (this.#draining === 'inbound' && message.trafficDirection === 1);
+  }
+
+  #scopeOf(current: Listener | undefined, message: ListenerMessage): StatsScope | undefined {
+    return current && current.message.statPrefix === message.statPrefix ? current.scope : undefined;
+  }
+
+  #tryActivate(entry: Entry): void {
+    const next = entry.warming;
+    if (!next) return;
+    if (next.awaited().length > 0) {
+      entry.stopWaiting ??= next.listen(() => {
+        if (entry.warming === next && next.awaited().length === 0) this.#activate(entry, next);
+      });
+      this.#gauges();
+      return;
+    }
+    this.#activate(entry, next);
+  }
+
+  #activate(entry: Entry, next: Listener): void {
+    entry.stopWaiting?.();
+    entry.stopWaiting = undefined;
+    entry.warming = undefined;
+    const current = entry.active;
+    if (current && current.settings.fingerprint === next.settings.fingerprint) {
+      this.#stat('listener_in_place_updated');
+      current.adopt(next);
+    } else {
+      entry.active = next;
+      for (const binding of entry.bindings) binding.owner = next;
+      current?.drain();
+    }
+    this.#gauges();
+    if (this.#started)
+      void this.#bind(entry).catch((error: unknown) =>
+        this.#log.error('cannot listen', { listener: entry.name, error: errorText(error) }),
+      );
+    for (const run of this.#changed) run();
+  }
+
+  async #bind(entry: Entry): Promise<void> {
+    const listener = entry.active;
+    if (!listener) return;
+    const wanted = listener.settings.bind ? listener.settings.addresses : [];
+    for (const binding of [...entry.bindings])
+      if (!wanted.some((address) => addressText(address) === addressText(binding.address))) {
+        binding.server.close();
+        entry.bindings.splice(entry.bindings.indexOf(binding), 1);
+      }
+    const missing = wanted.filter(
+      (address) => !entry.bindings.some((binding) => addressText(binding.address) === addressText(address)),
+    );
+    await Promise.all(missing.map((address) => this.#open(entry, listener, address)));
+  }
+
+  #open(entry: Entry, listener: Listener, address: SocketAddr): Promise<void> {
+    const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
+    const binding: Binding = { address, server, owner: listener, bound: address };
+    entry.bindings.push(binding);
+    server.on('connection', (socket) => binding.owner.accept(socket));
+    return new Promise((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        entry.bindings = entry.bindings.filter((other) => other !== binding);
+        this.#stat('listener_create_failure');
+        reject(new Error(`cannot bind '${addressText(address)}': ${error.code ?? error.message}`));
+      });
+      const where =
+        address.kind === 'pipe'
+          ? { path: address.path }
+          : { host: address.ip, port: address.port, ipv6Only: address.ip.includes(':') };
+      server.listen({ ...where, backlog: listener.settings.backlog }, () => {
+        const bound = server.address();
+        if (bound && typeof bound === 'object' && address.kind === 'ip')
+          binding.bound = { ...address, port: bound.port };
+        server.removeAllListeners('error');
+        server.on('error', (error) =>
+          this.#log.warn('accept failed', { listener: entry.name, error: errorText(error) }),
+        );
+        this.#stat('listener_create_success');
+        resolve();
+      });
+    });
+  }
+
+  /** The listener for an original destination: exact address first, then any address on that port. */
+  #handOff(destination: SocketAddr, from: Listener): Listener | undefined {
+    if (destination.kind !== 'ip') return undefined;
+    let wildcard: Listener | undefined;
+    for (const { active } of this.#entries.values()) {
+      if (!active || active === from) continue;
+      for (const address of active.settings.addresses) {
+        if (address.kind !== 'ip' || address.port !== destination.port) continue;
+        if (address.ip === destination.ip) return active;
+        if (address.ip === '0.0.0.0' || address.ip === '::') wildcard = active;
+      }
+    }
+    return wildcard;
+  }
+
+  #stat(name: string): void {
+    this.#deps.stats.counter(`listener_manager.${name}`).value += 1;
+  }
+
+  #gauges(): void {
+    const { stats } = this.#deps;
+    const all = [...this.#entries.values()];
+    stats.gauge('listener_manager.total_listeners_active').value = all.filter((entry) => entry.active).length;
+    stats.gauge('listener_manager.total_listeners_warming').value = all.filter((entry) => entry.warming).length;
+  }
+}

@@ -1,0 +1,147 @@
+// Every network filter this proxy knows. A chain is: filters that watch, then one terminal filter.
+
+import type { ConfigSource } from '#proto/envoy/config/core/v3/config_source_pb.js';
+import { type Filter, FilterSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
+import {
+  type HttpConnectionManager,
+  HttpConnectionManagerSchema,
+} from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
+import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
+import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
+import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
+import type { Clock } from '../../../base/runtime/clock.ts';
+import type { AccessLogManager } from '../access-log/logger.ts';
+import { buildExtension, type Extension, extension } from '../config/any.ts';
+import { ConfigError, join, only } from '../config/fields.ts';
+import { ConnectionManager } from '../http/connection-manager.ts';
+import { checkRequestId, readManager } from '../http/settings.ts';
+import type { LocalPeer } from '../http-filter/peer.ts';
+import { buildHttpFilters, buildPerFilter } from '../http-filter/registry.ts';
+import type { ClusterFinder } from '../http-filter/router.ts';
+import { RouteTable } from '../route/route-table.ts';
+import type { IstioStats } from '../stats/istio-stats.ts';
+import type { StatsStore } from '../stats/stats.ts';
+import { constant, type Live } from '../transport-socket/secrets.ts';
+import type { ConnectionHandler, TcpObserver } from './filter.ts';
+import { createTcpStats } from './istio-stats.ts';
+import { readTcpProxy, TcpProxyHandler } from './tcp-proxy.ts';
+
+/** Route tables by name; each call takes a share that `release` gives back. */
+export interface RouteProvider {
+  subscribe(
+    name: string,
+    source: ConfigSource | undefined,
+    path: string,
+  ): { readonly live: Live<RouteTable>; release(): void };
+}
+
+export interface NetworkContext {
+  readonly direction: 'inbound' | 'outbound' | 'unspecified';
+  readonly clusters: ClusterFinder;
+  readonly routes: RouteProvider;
+  readonly logs: AccessLogManager;
+  readonly stats: StatsStore;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly local: LocalPeer;
+  readonly istioStats: IstioStats;
+}
+
+/** The end of a chain, what it waits for, and how it lets go. */
+export interface BuiltChain {
+  readonly handler: ConnectionHandler;
+  readonly awaits: Live<unknown> | undefined;
+  /** Routes that stand in the listener itself, for /config_dump. */
+  readonly staticRoutes: RouteTable | undefined;
+  dispose(): void;
+}
+
+type Built =
+  | { readonly kind: 'observer'; readonly observer: TcpObserver }
+  | { readonly kind: 'passive' }
+  | { readonly kind: 'terminal'; make(observers: readonly TcpObserver[]): BuiltChain };
+
+const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Built>[] = [
+  extension(
+    HttpConnectionManagerSchema,
+    (message, context, path): Built => ({ kind: 'terminal', make: () => http(message, context, path) }),
+  ),
+  extension(TcpProxySchema, (message, context, path): Built => {
+    const settings = readTcpProxy(message, path);
+    const log = context.logs.build(message.accessLog, path);
+    return {
+      kind: 'terminal',
+      make: (observers) => ({
+        handler: new TcpProxyHandler(settings, log, observers, context),
+        awaits: undefined,
+        staticRoutes: undefined,
+        dispose() {},
+      }),
+    };
+  }),
+  extension(
+    PluginConfigSchema,
+    (message, context, path): Built => ({ kind: 'observer', observer: createTcpStats(message, context, path) }),
+  ),
+  extension(MetadataExchangeSchema, (message, _context, path): Built => {
+    only(MetadataExchangeSchema, message, path, ['protocol', 'enable_discovery']);
+    // The exchange only happens when both sides agreed on its ALPN value, which we never offer: nothing to do.
+    return { kind: 'passive' };
+  }),
+];
+
+export function buildNetworkFilters(messages: readonly Filter[], context: NetworkContext, path: string): BuiltChain {
+  const observers: TcpObserver[] = [];
+  for (const [i, message] of messages.entries()) {
+    const at = join(path, `filters[${i}]`);
+    only(FilterSchema, message, at, ['name', 'typed_config']);
+    const any = message.configType.case === 'typedConfig' ? message.configType.value : undefined;
+    const built = buildExtension(
+      FILTERS,
+      any,
+      message.name,
+      { ...context, name: message.name },
+      join(at, 'typed_config'),
+    );
+    if (built.kind === 'observer') observers.push(built.observer);
+    if (built.kind !== 'terminal') continue;
+    if (i !== messages.length - 1)
+      throw new ConfigError(
+        at,
+        `terminal filter named ${message.name} must be the last filter in a network filter chain.`,
+      );
+    return built.make(observers);
+  }
+  throw new ConfigError(
+    join(path, 'filters'),
+    'the chain has no terminal filter (http_connection_manager or tcp_proxy)',
+  );
+}
+
+function http(message: HttpConnectionManager, context: NetworkContext, path: string): BuiltChain {
+  const settings = readManager(message, path);
+  checkRequestId(message, path);
+  const filters = buildHttpFilters(message.httpFilters, context, path);
+  const log = context.logs.build(message.accessLog, path);
+  const spec = message.routeSpecifier;
+  if (spec.case === 'routeConfig') {
+    const table = new RouteTable(spec.value, buildPerFilter, join(path, 'route_config'));
+    return {
+      handler: new ConnectionManager(settings, constant(spec.value.name, table), filters, log, context),
+      awaits: undefined,
+      staticRoutes: table,
+      dispose() {},
+    };
+  }
+  if (spec.case !== 'rds')
+    throw new ConfigError(join(path, 'route_specifier'), `'${spec.case ?? 'none'}' is not supported by this proxy`);
+  const at = join(path, 'rds');
+  if (spec.value.routeConfigName === '') throw new ConfigError(join(at, 'route_config_name'), 'value is required');
+  const share = context.routes.subscribe(spec.value.routeConfigName, spec.value.configSource, at);
+  return {
+    handler: new ConnectionManager(settings, share.live, filters, log, context),
+    awaits: share.live,
+    staticRoutes: undefined,
+    dispose: () => share.release(),
+  };
+}

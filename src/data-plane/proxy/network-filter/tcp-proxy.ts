@@ -1,0 +1,326 @@
+// envoy.filters.network.tcp_proxy: joins a downstream connection to one of a cluster's hosts, byte for byte, with
+// back-pressure and half-close in both directions.
+
+import {
+  type TcpProxy,
+  TcpProxy_WeightedCluster_ClusterWeightSchema,
+  TcpProxySchema,
+} from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
+import type { Clock } from '../../../base/runtime/clock.ts';
+import type { LogEntry } from '../access-log/logger.ts';
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Host } from '../cluster/host.ts';
+import { ConfigError, join, millis, only } from '../config/fields.ts';
+import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
+import type { ClusterFinder } from '../http-filter/router.ts';
+import { DEFAULT_TCP_IDLE_MS } from '../limits.ts';
+import { dial } from '../transport-socket/dial.ts';
+import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
+import type { ConnectionHandler, TcpObserver } from './filter.ts';
+
+export interface TcpProxySettings {
+  readonly statPrefix: string;
+  readonly choose: (random: () => number) => string;
+  readonly clusters: readonly string[];
+  readonly idleMs: number;
+  readonly maxAttempts: number;
+  readonly maxDurationMs: number;
+}
+
+export function readTcpProxy(message: TcpProxy, path: string): TcpProxySettings {
+  only(TcpProxySchema, message, path, [
+    'stat_prefix',
+    'cluster',
+    'weighted_clusters',
+    'idle_timeout',
+    'access_log',
+    'max_connect_attempts',
+    'max_downstream_connection_duration',
+  ]);
+  const spec = message.clusterSpecifier;
+  if (spec.case === undefined) throw new ConfigError(join(path, 'cluster_specifier'), 'value is required');
+  const common = {
+    statPrefix: message.statPrefix,
+    idleMs: millis(message.idleTimeout, DEFAULT_TCP_IDLE_MS),
+    maxAttempts: message.maxConnectAttempts ?? 1,
+    maxDurationMs: millis(message.maxDownstreamConnectionDuration, 0),
+  };
+  if (spec.case === 'cluster') return { ...common, choose: () => spec.value, clusters: [spec.value] };
+  const at = join(path, 'weighted_clusters');
+  for (const [i, entry] of spec.value.clusters.entries())
+    only(TcpProxy_WeightedCluster_ClusterWeightSchema, entry, join(at, `clusters[${i}]`), ['name', 'weight']);
+  const entries = spec.value.clusters;
+  const total = entries.reduce((sum, entry) => sum + entry.weight, 0);
+  if (total === 0) throw new ConfigError(at, 'sum of weights must be greater than 0');
+  return {
+    ...common,
+    clusters: entries.map((entry) => entry.name),
+    choose(random) {
+      let left = random() * total;
+      for (const entry of entries) {
+        left -= entry.weight;
+        if (left < 0) return entry.name;
+      }
+      return entries.at(-1)!.name;
+    },
+  };
+}
+
+export interface TcpProxyDeps {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly clusters: ClusterFinder;
+}
+
+export class TcpProxyHandler implements ConnectionHandler {
+  readonly settings: TcpProxySettings;
+  readonly deps: TcpProxyDeps;
+  readonly log: LogEntry | undefined;
+  readonly observers: readonly TcpObserver[];
+  readonly #open = new Set<TcpSession>();
+
+  constructor(
+    settings: TcpProxySettings,
+    log: LogEntry | undefined,
+    observers: readonly TcpObserver[],
+    deps: TcpProxyDeps,
+  ) {
+    this.settings = settings;
+    this.log = log;
+    this.observers = observers;
+    this.deps = deps;
+  }
+
+  get active(): number {
+    return this.#open.size;
+  }
+
+  accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
+    const session = new TcpSession(this, transport, info, () => {
+      this.#open.delete(session);
+      closed();
+    });
+    this.#open.add(session);
+    session.begin();
+  }
+
+  /** TCP has no moment between requests: connections go on until the drain time ends. */
+  drain(): void {}
+
+  closeAll(): void {
+    for (const session of this.#open) session.close('DT');
+  }
+}
+
+class TcpSession {
+  readonly #handler: TcpProxyHandler;
+  readonly #down: Transport;
+  readonly #info: StreamInfo;
+  readonly #closed: () => void;
+  #up: Transport | undefined;
+  #cluster: Cluster | undefined;
+  #host: Host | undefined;
+  #attempts = 0;
+  #over = false;
+  #downEnded = false;
+  #upEnded = false;
+  #early: Buffer[] = [];
+  #giveUp: (() => void) | undefined;
+  #cancelIdle: (() => void) | undefined;
+  #cancelDuration: (() => void) | undefined;
+  #counted = false;
+
+  constructor(handler: TcpProxyHandler, down: Transport, info: ConnectionInfo, closed: () => void) {
+    this.#handler = handler;
+    this.#down = down;
+    this.#closed = closed;
+    this.#info = new StreamInfo(info, handler.deps.clock.now());
+  }
+
+  begin(): void {
+    const { settings, deps } = this.#handler;
+    const info = this.#info;
+    info.upstreamCluster = settings.choose(deps.random);
+    this.#down.pause();
+    this.#down.start(this.#downSink);
+    this.#cluster = deps.clusters.find(info.upstreamCluster);
+    if (!this.#cluster) return this.#fail(FLAG.NC, '');
+    if (!this.#cluster.breakers.connections.tryEnter()) {
+      this.#cluster.counters.cxOverflow.value += 1;
+      return this.#fail(FLAG.UO, '');
+    }
+    this.#counted = true;
+    for (const observer of this.#handler.observers) observer.onOpen(info);
+    if (settings.maxDurationMs > 0)
+      this.#cancelDuration = deps.clock.after(settings.maxDurationMs, () => this.close('DT'));
+    this.#connect();
+  }
+
+  close(flag: 'DT' | 'none'): void {
+    if (flag === 'DT') this.#info.flags |= FLAG.DT;
+    this.#down.destroy();
+    this.#finish();
+  }
+
+  #connect(): void {
+    const cluster = this.#cluster!;
+    const info = this.#info;
+    this.#attempts += 1;
+    info.attempts = this.#attempts;
+    const host = cluster.pick(info.connection.local);
+    if (!host) return this.#fail(FLAG.UH, '');
+    this.#host = host;
+    host.active += 1;
+    host.cxTotal += 1;
+    host.cxActive += 1;
+    cluster.counters.cxTotal.value += 1;
+    cluster.counters.cxActive.value += 1;
+    info.upstreamHost = host.spec.address;
+    this.#giveUp = dial(
+      {
+        target: host.spec.address,
+        source: cluster.source(host),
+        timeoutMs: cluster.settings.connectTimeoutMs,
+        socket: cluster.socketFor(host),
+        alpn: undefined,
+        keepAlive: cluster.settings.keepAlive,
+        clock: this.#handler.deps.clock,
+      },
+      (result) => {
+        this.#giveUp = undefined;
+        if (result.kind === 'connected') return this.#joined(result.transport);
+        cluster.counters.cxConnectFail.value += 1;
+        host.cxConnectFail += 1;
+        this.#leaveHost();
+        if (this.#attempts < this.#handler.settings.maxAttempts) return this.#connect();
+        const limit = this.#attempts > 1 ? FLAG.URX : 0;
+        if (result.kind === 'timeout') cluster.counters.cxConnectTimeout.value += 1;
+        this.#fail(FLAG.UF | limit, result.kind === 'timeout' ? 'connection_timeout' : result.reason);
+      },
+    );
+  }
+
+  #joined(up: Transport): void {
+    this.#up = up;
+    const info = this.#info;
+    info.upstreamLocal = up.local;
+    info.upstreamTls = up.tls;
+    up.start(this.#upSink);
+    for (const chunk of this.#early) up.write(chunk, 0, chunk.length);
+    this.#early = [];
+    if (this.#downEnded) up.end();
+    this.#down.resume();
+    this.#touch();
+  }
+
+  readonly #downSink: TransportSink = {
+    onData: (bytes, start, end) => {
+      this.#info.bytesReceived += end - start;
+      this.#touch();
+      if (this.#up) this.#up.write(bytes, start, end);
+      // Reading is paused until the upstream is there: one read at most comes here.
+      else this.#early.push(Buffer.from(bytes.subarray(start, end)));
+    },
+    onEnd: () => {
+      this.#downEnded = true;
+      this.#up?.end();
+      this.#bothEnded();
+    },
+    onBacklog: (full) => {
+      if (full) this.#up?.pause();
+      else this.#up?.resume();
+    },
+    onClose: (failure) => {
+      if (failure && !this.#upEnded) this.#info.flags |= FLAG.DC;
+      this.#up?.destroy();
+      this.#finish();
+    },
+  };
+
+  readonly #upSink: TransportSink = {
+    onData: (bytes, start, end) => {
+      this.#info.bytesSent += end - start;
+      this.#touch();
+      this.#down.write(bytes, start, end);
+    },
+    onEnd: () => {
+      this.#upEnded = true;
+      this.#down.end();
+      this.#bothEnded();
+    },
+    onBacklog: (full) => {
+      if (full) this.#down.pause();
+      else this.#down.resume();
+    },
+    onClose: (failure: TransportFailure | undefined) => {
+      if (failure) {
+        if (!this.#downEnded) this.#info.flags |= FLAG.UC;
+        if (failure.kind === 'tls') this.#info.upstreamFailure = failure.reason;
+        this.#down.reset();
+      } else this.#down.closeSoon();
+      this.#finish();
+    },
+  };
+
+  #bothEnded(): void {
+    if (!this.#downEnded || !this.#upEnded) return;
+    this.#down.closeSoon();
+    this.#up?.closeSoon();
+  }
+
+  #touch(): void {
+    const { idleMs } = this.#handler.settings;
+    this.#lastActive = this.#handler.deps.clock.now();
+    if (idleMs <= 0 || this.#cancelIdle) return;
+    this.#armIdle(idleMs);
+  }
+  #lastActive = 0;
+
+  /** One timer that looks again, not one a read. */
+  #armIdle(delayMs: number): void {
+    const { clock } = this.#handler.deps;
+    this.#cancelIdle = clock.after(delayMs, () => {
+      this.#cancelIdle = undefined;
+      const left = this.#lastActive + this.#handler.settings.idleMs - clock.now();
+      if (left > 0) return this.#armIdle(left);
+      this.#info.connectionTermination = 'tcp_session_idle_timeout';
+      this.close('none');
+    });
+  }
+
+  #fail(flags: number, reason: string): void {
+    this.#info.flags |= flags;
+    this.#info.upstreamFailure = reason;
+    this.#down.reset();
+    this.#finish();
+  }
+
+  #leaveHost(): void {
+    const host = this.#host;
+    const cluster = this.#cluster;
+    this.#host = undefined;
+    if (!host || !cluster) return;
+    host.active -= 1;
+    host.cxActive -= 1;
+    cluster.counters.cxActive.value -= 1;
+    cluster.counters.cxDestroy.value += 1;
+  }
+
+  #finish(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#giveUp?.();
+    this.#cancelIdle?.();
+    this.#cancelDuration?.();
+    this.#up?.destroy();
+    this.#leaveHost();
+    if (this.#counted) this.#cluster?.breakers.connections.leave();
+    const info = this.#info;
+    info.duration = this.#handler.deps.clock.now() - info.startTime;
+    info.wireBytesReceived = info.bytesReceived;
+    info.wireBytesSent = info.bytesSent;
+    if (this.#counted) for (const observer of this.#handler.observers) observer.onClose(info);
+    this.#handler.log?.(info);
+    this.#closed();
+  }
+}

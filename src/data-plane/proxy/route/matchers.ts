@@ -1,0 +1,136 @@
+// Header and query-parameter matchers of routes and faults, compiled once.
+import type { HeaderMatcher, QueryParameterMatcher } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import { HeaderMatcherSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import { ConfigError, join, only } from '../config/fields.ts';
+import { fullRegex, type StringTest, stringTest } from '../config/matchers.ts';
+import { type HeaderMap, headerName } from '../http/header-map.ts';
+
+/** What routes look at. */
+export interface RequestView {
+  readonly method: string;
+  readonly path: string;
+  readonly authority: string;
+  readonly scheme: string;
+  readonly headers: HeaderMap;
+}
+
+export type RequestTest = (request: RequestView) => boolean;
+
+export function headerTest(message: HeaderMatcher, path: string): RequestTest {
+  only(HeaderMatcherSchema, message, path, [
+    'name',
+    'exact_match',
+    'safe_regex_match',
+    'range_match',
+    'present_match',
+    'prefix_match',
+    'suffix_match',
+    'contains_match',
+    'string_match',
+    'invert_match',
+    'treat_missing_header_as_empty',
+  ]);
+  const read = reader(message.name, path);
+  const { invertMatch, treatMissingHeaderAsEmpty } = message;
+  const spec = message.headerMatchSpecifier;
+  if (spec.case === undefined || spec.case === 'presentMatch') {
+    const want = (spec.case === undefined ? true : spec.value) !== invertMatch;
+    return (request) => ((read(request) ?? (treatMissingHeaderAsEmpty ? '' : undefined)) !== undefined) === want;
+  }
+  const test = valueTest(spec, path);
+  return (request) => {
+    let value = read(request);
+    if (value === undefined && treatMissingHeaderAsEmpty) value = '';
+    // A missing header never matches, inverted or not (Envoy).
+    if (value === undefined) return false;
+    return test(value) !== invertMatch;
+  };
+}
+
+function valueTest(
+  spec: Exclude<HeaderMatcher['headerMatchSpecifier'], { case: undefined } | { case: 'presentMatch' }>,
+  path: string,
+): StringTest {
+  switch (spec.case) {
+    case 'exactMatch': {
+      const want = spec.value;
+      return (value) => value === want;
+    }
+    case 'prefixMatch': {
+      const want = spec.value;
+      return (value) => value.startsWith(want);
+    }
+    case 'suffixMatch': {
+      const want = spec.value;
+      return (value) => value.endsWith(want);
+    }
+    case 'containsMatch': {
+      const want = spec.value;
+      return (value) => value.includes(want);
+    }
+    case 'safeRegexMatch':
+      return fullRegex(spec.value, join(path, 'safe_regex_match'));
+    case 'stringMatch':
+      return stringTest(spec.value, join(path, 'string_match'));
+    case 'rangeMatch': {
+      const { start, end } = spec.value;
+      return (value) => /^-?\d{1,18}$/.test(value) && BigInt(value) >= start && BigInt(value) < end;
+    }
+  }
+}
+
+function reader(name: string, path: string): (request: RequestView) => string | undefined {
+  const lower = name.toLowerCase();
+  switch (lower) {
+    case '':
+      throw new ConfigError(join(path, 'name'), 'value is required');
+    case ':method':
+      return (request) => request.method;
+    case ':path':
+      return (request) => request.path;
+    case ':authority':
+    case 'host':
+      return (request) => request.authority;
+    case ':scheme':
+      return (request) => request.scheme;
+    default: {
+      const header = headerName(lower);
+      return (request) => request.headers.getAll(header);
+    }
+  }
+}
+
+export function queryTest(message: QueryParameterMatcher, path: string): RequestTest {
+  const spec = message.queryParameterMatchSpecifier;
+  const { name } = message;
+  if (spec.case === 'stringMatch') {
+    const test = stringTest(spec.value, join(path, 'string_match'));
+    return (request) => {
+      const value = queryValue(request.path, name);
+      return value !== undefined && test(value);
+    };
+  }
+  const want = spec.case === 'presentMatch' ? spec.value : true;
+  return (request) => (queryValue(request.path, name) !== undefined) === want;
+}
+
+/** The first value of `name` in the query of `path`, percent-decoded where it is well-formed. */
+export function queryValue(path: string, name: string): string | undefined {
+  const mark = path.indexOf('?');
+  if (mark < 0) return undefined;
+  for (const pair of path.slice(mark + 1).split('&')) {
+    const equal = pair.indexOf('=');
+    const key = equal < 0 ? pair : pair.slice(0, equal);
+    if (decode(key) === name) return equal < 0 ? '' : decode(pair.slice(equal + 1));
+  }
+  return undefined;
+}
+
+function decode(text: string): string {
+  if (!text.includes('%')) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,167 @@
+// Istio's standard metrics (istio_requests_total and the rest): series by label set, rendered in Prometheus' form.
+// Filled by the istio.stats filters; asked by the admin interface.
+import { MAX_METRIC_SERIES } from '../limits.ts';
+import { Counter, HISTOGRAM_BOUNDS, Histogram, type StatsStore } from './stats.ts';
+
+/** Label values in the order of `HTTP_LABELS` or `TCP_LABELS`. */
+export type LabelValues = readonly string[];
+
+const COMMON = [
+  'reporter',
+  'source_workload',
+  'source_canonical_service',
+  'source_canonical_revision',
+  'source_workload_namespace',
+  'source_principal',
+  'source_app',
+  'source_version',
+  'source_cluster',
+  'destination_workload',
+  'destination_workload_namespace',
+  'destination_principal',
+  'destination_app',
+  'destination_version',
+  'destination_service',
+  'destination_canonical_service',
+  'destination_canonical_revision',
+  'destination_service_name',
+  'destination_service_namespace',
+  'destination_cluster',
+  'request_protocol',
+] as const;
+export const HTTP_LABELS: readonly string[] = [
+  ...COMMON,
+  'response_code',
+  'grpc_response_status',
+  'response_flags',
+  'connection_security_policy',
+];
+export const TCP_LABELS: readonly string[] = [...COMMON, 'response_flags', 'connection_security_policy'];
+
+export interface HttpSeries {
+  readonly labels: string;
+  readonly requests: Counter;
+  readonly duration: Histogram;
+  readonly requestBytes: Histogram;
+  readonly responseBytes: Histogram;
+}
+
+export interface TcpSeries {
+  readonly labels: string;
+  readonly opened: Counter;
+  readonly closed: Counter;
+  readonly sent: Counter;
+  readonly received: Counter;
+}
+
+export class IstioStats {
+  readonly #http = new Map<string, HttpSeries>();
+  readonly #tcp = new Map<string, TcpSeries>();
+  readonly #dropped: Counter;
+  readonly #tag: string;
+
+  /** `version` is the tag of istio_build. */
+  constructor(stats: StatsStore, version: string) {
+    this.#dropped = stats.counter('istio_stats.dropped_series');
+    this.#tag = version;
+  }
+
+  http(values: LabelValues): HttpSeries | undefined {
+    const key = values.join('\0');
+    const known = this.#http.get(key);
+    if (known) return known;
+    if (this.#http.size >= MAX_METRIC_SERIES) {
+      this.#dropped.value += 1;
+      return undefined;
+    }
+    const made: HttpSeries = {
+      labels: labelText(HTTP_LABELS, values),
+      requests: new Counter('istio_requests_total'),
+      duration: new Histogram('istio_request_duration_milliseconds'),
+      requestBytes: new Histogram('istio_request_bytes'),
+      responseBytes: new Histogram('istio_response_bytes'),
+    };
+    this.#http.set(key, made);
+    return made;
+  }
+
+  tcp(values: LabelValues): TcpSeries | undefined {
+    const key = values.join('\0');
+    const known = this.#tcp.get(key);
+    if (known) return known;
+    if (this.#tcp.size >= MAX_METRIC_SERIES) {
+      this.#dropped.value += 1;
+      return undefined;
+    }
+    const made: TcpSeries = {
+      labels: labelText(TCP_LABELS, values),
+      opened: new Counter('istio_tcp_connections_opened_total'),
+      closed: new Counter('istio_tcp_connections_closed_total'),
+      sent: new Counter('istio_tcp_sent_bytes_total'),
+      received: new Counter('istio_tcp_received_bytes_total'),
+    };
+    this.#tcp.set(key, made);
+    return made;
+  }
+
+  render(): string {
+    const http = [...this.#http.values()];
+    const tcp = [...this.#tcp.values()];
+    let out = `# TYPE istio_build gauge\nistio_build{component="proxy",tag=${JSON.stringify(this.#tag)}} 1\n`;
+    out += counters('istio_requests_total', http, (series) => series.requests);
+    out += histograms('istio_request_duration_milliseconds', http, (series) => series.duration);
+    out += histograms('istio_request_bytes', http, (series) => series.requestBytes);
+    out += histograms('istio_response_bytes', http, (series) => series.responseBytes);
+    out += counters('istio_tcp_connections_opened_total', tcp, (series) => series.opened);
+    out += counters('istio_tcp_connections_closed_total', tcp, (series) => series.closed);
+    out += counters('istio_tcp_sent_bytes_total', tcp, (series) => series.sent);
+    out += counters('istio_tcp_received_bytes_total', tcp, (series) => series.received);
+    return out;
+  }
+}
+
+/** `a="b",c="d"`; an empty value means the label is absent. */
+export function labelText(names: readonly string[], values: readonly string[]): string {
+  const parts: string[] = [];
+  for (const [i, name] of names.entries()) {
+    const value = values[i];
+    if (value) parts.push(`${name}="${escapeLabel(value)}"`);
+  }
+  return parts.join(',');
+}
+
+export function escapeLabel(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+}
+
+function counters<S extends { readonly labels: string }>(
+  name: string,
+  all: readonly S[],
+  read: (series: S) => Counter,
+): string {
+  if (all.length === 0) return '';
+  return `# TYPE ${name} counter\n${all.map((series) => `${name}{${series.labels}} ${read(series).value}\n`).join('')}`;
+}
+
+function histograms<S extends { readonly labels: string }>(
+  name: string,
+  all: readonly S[],
+  read: (series: S) => Histogram,
+): string {
+  if (all.length === 0) return '';
+  return `# TYPE ${name} histogram\n${all.map((series) => histogramLines(name, series.labels, read(series))).join('')}`;
+}
+
+/** Cumulative buckets, sum and count of one series. */
+export function histogramLines(name: string, labels: string, histogram: Histogram): string {
+  const comma = labels === '' ? '' : ',';
+  let total = 0;
+  let out = '';
+  for (const [i, bound] of HISTOGRAM_BOUNDS.entries()) {
+    total += histogram.cells[i]!;
+    out += `${name}_bucket{${labels}${comma}le="${bound}"} ${total}\n`;
+  }
+  out += `${name}_bucket{${labels}${comma}le="+Inf"} ${histogram.count}\n`;
+  const braces = labels === '' ? '' : `{${labels}}`;
+  return `${out}${name}_sum${braces} ${histogram.sum}\n${name}_count${braces} ${histogram.count}\n`;
+}

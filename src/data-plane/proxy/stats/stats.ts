@@ -1,0 +1,128 @@
+// Counters, gauges and histograms of the proxy. A part asks once for its counter and adds to `value` on its hot path;
+// names are rendered only when somebody looks.
+
+export class Counter {
+  readonly name: string;
+  value = 0;
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+export class Gauge {
+  readonly name: string;
+  value = 0;
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/** Upper bounds of Envoy's default histogram buckets, ms. */
+export const HISTOGRAM_BOUNDS: readonly number[] = [
+  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
+];
+
+export class Histogram {
+  readonly name: string;
+  /** One cell a bound and one for +Inf; not cumulative. */
+  readonly cells = new Float64Array(HISTOGRAM_BOUNDS.length + 1);
+  sum = 0;
+  count = 0;
+  constructor(name: string) {
+    this.name = name;
+  }
+  record(value: number): void {
+    let i = 0;
+    while (i < HISTOGRAM_BOUNDS.length && value > HISTOGRAM_BOUNDS[i]!) i += 1;
+    this.cells[i]! += 1;
+    this.sum += value;
+    this.count += 1;
+  }
+}
+
+/** Which names are shown by the admin interface. */
+export type StatFilter = (name: string) => boolean;
+
+export class StatsStore {
+  readonly counters = new Map<string, Counter>();
+  readonly gauges = new Map<string, Gauge>();
+  readonly histograms = new Map<string, Histogram>();
+  /** Text readouts such as `cluster_manager.cds.version_text`. */
+  readonly texts = new Map<string, string>();
+  shown: StatFilter = () => true;
+
+  counter(name: string): Counter {
+    let found = this.counters.get(name);
+    if (!found) {
+      found = new Counter(name);
+      this.counters.set(name, found);
+    }
+    return found;
+  }
+
+  gauge(name: string): Gauge {
+    let found = this.gauges.get(name);
+    if (!found) {
+      found = new Gauge(name);
+      this.gauges.set(name, found);
+    }
+    return found;
+  }
+
+  histogram(name: string): Histogram {
+    let found = this.histograms.get(name);
+    if (!found) {
+      found = new Histogram(name);
+      this.histograms.set(name, found);
+    }
+    return found;
+  }
+
+  resetCounters(): void {
+    for (const counter of this.counters.values()) counter.value = 0;
+  }
+}
+
+/** The stats of one cluster or listener: all names start with `prefix`; `drop` forgets them together. */
+export class StatsScope {
+  readonly prefix: string;
+  readonly #store: StatsStore;
+  readonly #names = new Set<string>();
+
+  constructor(store: StatsStore, prefix: string) {
+    this.#store = store;
+    this.prefix = prefix;
+  }
+
+  counter(name: string): Counter {
+    return this.#store.counter(this.#own(name));
+  }
+
+  gauge(name: string): Gauge {
+    return this.#store.gauge(this.#own(name));
+  }
+
+  histogram(name: string): Histogram {
+    return this.#store.histogram(this.#own(name));
+  }
+
+  text(name: string, value: string): void {
+    this.#store.texts.set(this.#own(name), value);
+  }
+
+  drop(): void {
+    for (const name of this.#names) {
+      this.#store.counters.delete(name);
+      this.#store.gauges.delete(name);
+      this.#store.histograms.delete(name);
+      this.#store.texts.delete(name);
+    }
+    this.#names.clear();
+  }
+
+  #own(name: string): string {
+    const full = this.prefix + name;
+    this.#names.add(full);
+    return full;
+  }
+}

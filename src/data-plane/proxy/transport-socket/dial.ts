@@ -1,0 +1,161 @@
+// Opens a connection to an upstream host, plain or TLS. Called by connection pools and tcp_proxy.
+import { connect, type NetConnectOpts, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import type { Clock } from '../../../base/runtime/clock.ts';
+import type { SocketAddr } from '../config/address.ts';
+import type { StatsScope } from '../stats/stats.ts';
+import { altNamesOf } from './san.ts';
+import { failureOf, SocketTransport, VERIFY_FAILED } from './socket-transport.ts';
+import { detailsOf } from './tls-accept.ts';
+import type { TlsContext } from './tls-context.ts';
+import type { Transport } from './transport.ts';
+
+export interface UpstreamTls {
+  readonly kind: 'tls';
+  readonly context: TlsContext;
+  readonly sni: string;
+  readonly counters: ReturnType<typeof upstreamTlsCounters>;
+}
+export type UpstreamSocket = { readonly kind: 'raw' } | UpstreamTls;
+
+export function upstreamTlsCounters(scope: StatsScope) {
+  return {
+    handshake: scope.counter('ssl.handshake'),
+    connectionError: scope.counter('ssl.connection_error'),
+    failVerifyError: scope.counter('ssl.fail_verify_error'),
+    failVerifySan: scope.counter('ssl.fail_verify_san'),
+    failVerifyHash: scope.counter('ssl.fail_verify_cert_hash'),
+  };
+}
+
+export interface DialOptions {
+  readonly target: SocketAddr;
+  /** Source address to bind, without a port. */
+  readonly source: string | undefined;
+  readonly timeoutMs: number;
+  readonly socket: UpstreamSocket;
+  /** ALPN list that replaces the one of the TLS context. */
+  readonly alpn: readonly string[] | undefined;
+  readonly keepAlive: boolean;
+  readonly clock: Clock;
+}
+
+export type DialResult =
+  | { readonly kind: 'connected'; readonly transport: Transport }
+  /** `timeout`: nobody answered in time; `failed`: refused, unreachable, or TLS said no (`reason` as Envoy prints it). */
+  | { readonly kind: 'timeout' }
+  | { readonly kind: 'failed'; readonly reason: string };
+
+/** Calls `done` exactly once, never synchronously. The returned function gives up silently. */
+export function dial(options: DialOptions, done: (result: DialResult) => void): () => void {
+  let finished = false;
+  let current: Socket;
+  const finish = (result: DialResult): void => {
+    if (finished) return;
+    finished = true;
+    cancelTimer();
+    if (result.kind !== 'connected') current.destroy();
+    done(result);
+  };
+  const cancelTimer = options.clock.after(options.timeoutMs, () => finish({ kind: 'timeout' }));
+  const { target } = options;
+  const where: NetConnectOpts = {
+    ...(target.kind === 'pipe' ? { path: target.path } : { host: target.ip, port: target.port }),
+    ...(options.source === undefined ? {} : { localAddress: options.source }),
+    noDelay: true,
+    keepAlive: options.keepAlive,
+    allowHalfOpen: true,
+  };
+  const plain = connect(where);
+  current = plain;
+  plain.once('error', (error: NodeJS.ErrnoException) => finish({ kind: 'failed', reason: connectReason(error) }));
+  plain.once('connect', () => {
+    if (finished) return;
+    const socket = options.socket;
+    const addresses = { local: localOf(plain), remote: target };
+    if (socket.kind === 'raw') {
+      plain.removeAllListeners('error');
+      return finish({ kind: 'connected', transport: new SocketTransport(plain, addresses) });
+    }
+    handshake(plain, socket, options, (result, wrapped) => {
+      if (wrapped) current = wrapped;
+      if (result.kind === 'connected') plain.removeAllListeners('error');
+      finish(result);
+    });
+  });
+  return () => {
+    if (finished) return;
+    finished = true;
+    cancelTimer();
+    current.destroy();
+  };
+}
+
+function handshake(
+  plain: Socket,
+  tls: UpstreamTls,
+  options: DialOptions,
+  done: (result: DialResult, wrapped?: TLSSocket) => void,
+): void {
+  const secureContext = tls.context.secureContext();
+  if (!secureContext) return done({ kind: 'failed', reason: 'TLS_error:Secret is not supplied by SDS' });
+  const alpn = options.alpn ?? tls.context.alpn;
+  const how: ConnectionOptions & { allowHalfOpen: boolean } = {
+    socket: plain,
+    secureContext,
+    // The chain and the SANs are judged below, by Envoy's rules.
+    rejectUnauthorized: false,
+    checkServerIdentity: () => undefined,
+    ...(tls.sni === '' ? {} : { servername: tls.sni }),
+    ...(alpn.length > 0 ? { ALPNProtocols: [...alpn] } : {}),
+    allowHalfOpen: true,
+  };
+  const wrapped = connectTls(how);
+  const failed = (error: NodeJS.ErrnoException): void => {
+    tls.counters.connectionError.value += 1;
+    done({ kind: 'failed', reason: failureOf(error).reason }, wrapped);
+  };
+  wrapped.once('error', failed);
+  wrapped.once('close', () => done({ kind: 'failed', reason: 'connection closed during the TLS handshake' }, wrapped));
+  wrapped.once('secureConnect', () => {
+    const certificate = wrapped.getPeerX509Certificate();
+    const names = certificate ? altNamesOf(certificate) : [];
+    const chainError = wrapped.authorized ? undefined : (codeOf(wrapped.authorizationError) ?? 'UNVERIFIED');
+    const verdict = tls.context.judge(chainError, names, certificate?.raw);
+    if (verdict !== 'ok') {
+      tls.counters.connectionError.value += 1;
+      if (verdict === 'fail-san') tls.counters.failVerifySan.value += 1;
+      else if (verdict === 'fail-hash') tls.counters.failVerifyHash.value += 1;
+      else tls.counters.failVerifyError.value += 1;
+      return done({ kind: 'failed', reason: VERIFY_FAILED }, wrapped);
+    }
+    wrapped.removeListener('error', failed);
+    wrapped.removeAllListeners('close');
+    tls.counters.handshake.value += 1;
+    const details = { ...detailsOf(wrapped, tls.context, names, tls.context.verifyPeer), sni: tls.sni };
+    const transport = new SocketTransport(wrapped, { local: localOf(plain), remote: options.target, tls: details });
+    done({ kind: 'connected', transport }, wrapped);
+  });
+}
+
+function codeOf(error: unknown): string | undefined {
+  if (typeof error === 'string') return error;
+  return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : undefined;
+}
+
+function localOf(socket: Socket): SocketAddr {
+  if (socket.localAddress === undefined) return { kind: 'pipe', path: '' };
+  return { kind: 'ip', ip: socket.localAddress.replace(/^::ffff:/, ''), port: socket.localPort ?? 0 };
+}
+
+function connectReason(error: NodeJS.ErrnoException): string {
+  const text: Readonly<Record<string, string>> = {
+    ECONNREFUSED: 'Connection refused',
+    ECONNRESET: 'Connection reset by peer',
+    EHOSTUNREACH: 'No route to host',
+    ENETUNREACH: 'Network is unreachable',
+    ENOENT: 'No such file or directory',
+    EADDRNOTAVAIL: 'Cannot assign requested address',
+  };
+  return `delayed connect error: ${text[error.code ?? ''] ?? error.code ?? error.message}`;
+}

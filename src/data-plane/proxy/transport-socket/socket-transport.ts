@@ -1,0 +1,229 @@
+// Transport over net.Socket and tls.TLSSocket. Made by the listener (accepted) and by upstream connections (dialled).
+import type { Socket } from 'node:net';
+import type { SocketAddr } from '../config/address.ts';
+import { type ArenaOwner, arena } from './arena.ts';
+import { readBuffer, readInto, startReading, stopReading } from './read-buffer.ts';
+import type { TlsDetails, Transport, TransportFailure, TransportSink } from './transport.ts';
+
+export interface SocketTransportOptions {
+  readonly local: SocketAddr;
+  readonly remote: SocketAddr;
+  readonly tls?: TlsDetails | undefined;
+  /** Bytes an inspector already took from the socket. */
+  readonly initial?: Buffer | undefined;
+}
+
+export class SocketTransport implements Transport, ArenaOwner {
+  readonly local: SocketAddr;
+  readonly remote: SocketAddr;
+  readonly tls: TlsDetails | undefined;
+  bytesRead = 0;
+  bytesWritten = 0;
+  closed = false;
+  readonly #socket: Socket;
+  #sink: TransportSink | undefined;
+  #initial: Buffer | undefined;
+  #ended = false;
+  #full = false;
+  #fast = false;
+  #paused = false;
+  #failure: TransportFailure | undefined;
+
+  constructor(socket: Socket, options: SocketTransportOptions) {
+    this.#socket = socket;
+    this.local = options.local;
+    this.remote = options.remote;
+    this.tls = options.tls;
+    this.#initial = options.initial;
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#failure ??= failureOf(error);
+    });
+    socket.once('close', () => this.#close());
+    socket.on('drain', () => this.#drained());
+  }
+
+  get backlogBytes(): number {
+    return this.#socket.writableLength + arena.pending(this);
+  }
+
+  start(sink: TransportSink): void {
+    this.#sink = sink;
+    const socket = this.#socket;
+    if (socket.destroyed) {
+      this.closed = true;
+      queueMicrotask(() => this.#deliverClose());
+      return;
+    }
+    socket.on('end', () => this.#inTurn(() => this.#sink?.onEnd()));
+    this.#fast = readInto(socket, (length) => {
+      this.#deliver(readBuffer, length);
+    });
+    if (!this.#fast) {
+      socket.on('data', (chunk: Buffer) => this.#deliver(chunk, chunk.length));
+      if (this.#paused) socket.pause();
+    }
+    const early: Buffer[] = this.#initial ? [this.#initial] : [];
+    this.#initial = undefined;
+    if (this.#fast) {
+      // What the stream already holds must not be lost when the user buffer takes over.
+      for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null)
+        early.push(chunk);
+    }
+    for (const chunk of early) this.#deliver(chunk, chunk.length);
+    if (this.#fast && !this.#paused && !this.closed) startReading(socket);
+    // Makes the stream notice an end of input that came together with the early bytes.
+    if (this.#fast && !this.#paused && !this.closed) socket.read(0);
+  }
+
+  redirect(sink: TransportSink): void {
+    this.#sink = sink;
+  }
+
+  reserve(size: number): number {
+    return arena.reserve(this, size);
+  }
+
+  commit(end: number): void {
+    arena.commit(end);
+  }
+
+  write(bytes: Buffer, start: number, end: number): void {
+    while (start < end) {
+      const size = Math.min(end - start, 65_536);
+      const at = arena.reserve(this, size);
+      bytes.copy(arena.buffer, at, start, start + size);
+      arena.commit(at + size);
+      start += size;
+    }
+  }
+
+  flushArena(buffer: Buffer, start: number, end: number): boolean {
+    const socket = this.#socket;
+    if (this.closed || socket.destroyed || this.#ended) return false;
+    this.bytesWritten += end - start;
+    const room = socket.write(buffer.subarray(start, end));
+    if (!room && !this.#full) {
+      this.#full = true;
+      this.#sink?.onBacklog(true);
+    }
+    return socket.writableLength > 0;
+  }
+
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    if (!this.#sink) return;
+    if (this.#fast) stopReading(this.#socket);
+    else this.#socket.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (!this.#sink || this.closed) return;
+    if (this.#fast) startReading(this.#socket);
+    else this.#socket.resume();
+  }
+
+  end(): void {
+    if (this.#ended || this.closed) return;
+    arena.flushOwner(this);
+    this.#ended = true;
+    this.#socket.end();
+  }
+
+  closeSoon(): void {
+    if (this.closed) return;
+    arena.flushOwner(this);
+    this.#ended = true;
+    this.#socket.destroySoon();
+  }
+
+  destroy(): void {
+    if (this.closed) return;
+    arena.flushOwner(this);
+    this.#socket.destroy();
+  }
+
+  reset(): void {
+    if (this.closed) return;
+    resetSocket(this.#socket);
+  }
+
+  #deliver(bytes: Buffer, length: number): void {
+    this.bytesRead += length;
+    const sink = this.#sink;
+    if (!sink || this.closed) return;
+    arena.beginTurn();
+    try {
+      sink.onData(bytes, 0, length);
+    } finally {
+      arena.endTurn();
+    }
+  }
+
+  #drained(): void {
+    if (!this.#full) return;
+    this.#full = false;
+    this.#inTurn(() => this.#sink?.onBacklog(false));
+  }
+
+  #inTurn(run: () => void): void {
+    arena.beginTurn();
+    try {
+      run();
+    } finally {
+      arena.endTurn();
+    }
+  }
+
+  #close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#deliverClose();
+  }
+
+  #deliverClose(): void {
+    const sink = this.#sink;
+    this.#sink = undefined;
+    if (sink) this.#inTurn(() => sink.onClose(this.#failure));
+  }
+}
+
+/** RST when the kernel allows it (plain TCP), otherwise a plain close. */
+export function resetSocket(socket: Socket): void {
+  try {
+    socket.resetAndDestroy();
+  } catch {
+    socket.destroy();
+  }
+}
+
+export function failureOf(error: NodeJS.ErrnoException): TransportFailure {
+  const code = error.code ?? '';
+  if (code === 'ECONNRESET' || code === 'EPIPE') return { kind: 'reset', reason: code };
+  if (code === 'ETIMEDOUT') return { kind: 'timeout', reason: code };
+  if (code.startsWith('ERR_SSL') || code.startsWith('ERR_TLS')) return { kind: 'tls', reason: tlsReason(error) };
+  return { kind: 'io', reason: code || error.message };
+}
+
+/** OpenSSL's reason in the form Envoy prints: `TLS_error:|<code>:SSL routines:OPENSSL_internal:<REASON>:TLS_error_end`. */
+export function tlsReason(error: NodeJS.ErrnoException): string {
+  const reason = (error as { reason?: string }).reason ?? error.code?.replace(/^ERR_SSL_/, '') ?? error.message;
+  const name = reason.toUpperCase().replaceAll(/[^A-Z0-9]+/g, '_');
+  const number = TLS_CODES[name] ?? 268435456;
+  return tlsErrorText(number, name);
+}
+
+export function tlsErrorText(code: number, name: string): string {
+  return `TLS_error:|${code}:SSL routines:OPENSSL_internal:${name}:TLS_error_end`;
+}
+
+/** BoringSSL's packed codes (library 16) for the reasons a mesh meets. */
+const TLS_CODES: Readonly<Record<string, number>> = {
+  CERTIFICATE_VERIFY_FAILED: 268435581,
+  WRONG_VERSION_NUMBER: 268435703,
+  NO_SHARED_CIPHER: 268435640,
+  PEER_DID_NOT_RETURN_A_CERTIFICATE: 268435647,
+};
+export const VERIFY_FAILED = tlsErrorText(268435581, 'CERTIFICATE_VERIFY_FAILED');

@@ -1,0 +1,324 @@
+// HTTP/1 on a connection to an upstream host: one exchange at a time. Made and reused by connection pools.
+
+import { BodyDecoder, type BodySink } from '../http/h1-body.ts';
+import { BODY_NONE, BODY_UNTIL_CLOSE, findHeadEnd, HeadInfo, parseResponseHead } from '../http/h1-head.ts';
+import { writeChunks } from '../http/h1-server.ts';
+import { HeaderMap } from '../http/header-map.ts';
+import { H } from '../http/names.ts';
+import { DEFAULT_MAX_HEADERS, HARD_MAX_HEAD_BYTES } from '../limits.ts';
+import { arena } from '../transport-socket/arena.ts';
+import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
+
+const CRLF = Buffer.from('\r\n');
+const LAST_CHUNK = Buffer.from('0\r\n\r\n');
+const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
+const VERSION = ' HTTP/1.1\r\n';
+const HEAD_SLACK = 128;
+
+export type UpstreamReset = 'connection-termination' | 'remote-reset' | 'protocol-error';
+
+/** The router's side of one exchange with an upstream. */
+export interface ResponseReceiver {
+  /** `headers` stay valid until the exchange is over. */
+  onResponseHead(status: number, headers: HeaderMap, endStream: boolean): void;
+  onResponseData(bytes: Buffer, start: number, end: number): void;
+  onResponseEnd(): void;
+  onUpstreamReset(reason: UpstreamReset): void;
+  onRequestBacklog(full: boolean): void;
+}
+
+export interface OutgoingHead {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: HeaderMap;
+  /** How the request body will come: none, of the length in `headers`, or unknown. */
+  readonly body: 'none' | 'length' | 'chunked';
+  /** `websocket` and the like; empty for none. */
+  readonly upgrade: string;
+}
+
+/** An exchange of any HTTP version, as the router uses it. */
+export interface UpstreamExchange {
+  readonly transport: Transport;
+  sendHead(head: OutgoingHead): void;
+  sendData(bytes: Buffer, start: number, end: number): void;
+  sendEnd(): void;
+  /** Gives up: nothing more is delivered. */
+  cancel(): void;
+  pauseResponse(): void;
+  resumeResponse(): void;
+}
+
+export interface H1ClientOwner {
+  /** The exchange is over and the connection can serve another. */
+  onIdle(connection: H1ClientConnection): void;
+  onClosed(connection: H1ClientConnection): void;
+}
+
+export class H1ClientConnection implements TransportSink, UpstreamExchange, BodySink {
+  readonly transport: Transport;
+  lastActive = 0;
+  /** Exchanges started on this connection. */
+  served = 0;
+  readonly #owner: H1ClientOwner;
+  readonly #info = new HeadInfo();
+  readonly #headers = new HeaderMap();
+  readonly #decoder = new BodyDecoder();
+  #receiver: ResponseReceiver | undefined;
+  #pending: Buffer | undefined;
+  #headDone = false;
+  #headRequest = false;
+  #upgrade = '';
+  #chunked = false;
+  #requestDone = false;
+  #responseDone = true;
+  #paused = false;
+  #tunnel = false;
+  #reusable = true;
+  #anyByte = false;
+
+  constructor(transport: Transport, owner: H1ClientOwner) {
+    this.transport = transport;
+    this.#owner = owner;
+  }
+
+  start(): void {
+    this.transport.start(this);
+  }
+
+  /** True when no byte of the current response has come. */
+  get untouched(): boolean {
+    return !this.#anyByte;
+  }
+
+  attach(receiver: ResponseReceiver): void {
+    this.#receiver = receiver;
+    this.served += 1;
+    this.#headDone = false;
+    this.#requestDone = false;
+    this.#responseDone = false;
+    this.#tunnel = false;
+    this.#anyByte = false;
+  }
+
+  /** Not to be used again after the current exchange. */
+  retire(): void {
+    this.#reusable = false;
+    if (!this.#receiver) this.transport.closeSoon();
+  }
+
+  // --- request
+
+  sendHead(head: OutgoingHead): void {
+    const { transport } = this;
+    const { headers } = head;
+    this.#headRequest = head.method === 'HEAD';
+    this.#upgrade = head.upgrade;
+    let at = transport.reserve(headers.writtenSize() + head.method.length + head.path.length + HEAD_SLACK);
+    const out = arena.buffer;
+    at += out.write(head.method, at, 'latin1');
+    out[at++] = 32;
+    at += out.write(head.path, at, 'latin1');
+    at += out.write(VERSION, at, 'latin1');
+    at = headers.write(out, at);
+    this.#chunked = head.body === 'chunked';
+    if (this.#chunked) at += CHUNKED_LINE.copy(out, at);
+    if (head.upgrade !== '') at += out.write(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at, 'latin1');
+    at += CRLF.copy(out, at);
+    transport.commit(at);
+    if (head.body === 'none' && head.upgrade === '') this.#requestDone = true;
+  }
+
+  sendData(bytes: Buffer, start: number, end: number): void {
+    if (start === end) return;
+    if (this.#chunked) writeChunks(this.transport, bytes, start, end);
+    else this.transport.write(bytes, start, end);
+  }
+
+  sendEnd(): void {
+    if (this.#tunnel || this.#upgrade !== '') {
+      this.transport.end();
+      return;
+    }
+    if (this.#chunked && !this.#requestDone) this.transport.write(LAST_CHUNK, 0, LAST_CHUNK.length);
+    this.#requestDone = true;
+    if (this.#responseDone) this.#finish();
+  }
+
+  cancel(): void {
+    this.#receiver = undefined;
+    this.#reusable = false;
+    this.transport.destroy();
+  }
+
+  pauseResponse(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.transport.pause();
+  }
+
+  resumeResponse(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.transport.resume();
+  }
+
+  // --- response
+
+  onData(bytes: Buffer, start: number, end: number): void {
+    if (!this.#receiver) {
+      // An upstream that speaks out of turn is not trusted with another request.
+      this.#reusable = false;
+      this.transport.destroy();
+      return;
+    }
+    this.#anyByte = true;
+    if (this.#pending) {
+      const all = Buffer.concat([this.#pending, bytes.subarray(start, end)]);
+      this.#pending = undefined;
+      this.#feed(all, 0, all.length);
+    } else this.#feed(bytes, start, end);
+  }
+
+  #feed(bytes: Buffer, start: number, end: number): void {
+    let at = start;
+    while (at < end) {
+      const receiver = this.#receiver;
+      if (!receiver) break;
+      if (this.#tunnel) {
+        receiver.onResponseData(bytes, at, end);
+        return;
+      }
+      if (!this.#headDone) {
+        at = this.#head(bytes, at, end, receiver);
+        if (at < 0) return;
+        continue;
+      }
+      if (this.#responseDone) break;
+      at = this.#decoder.feed(bytes, at, end, this);
+      if (at < 0) return this.#fail('protocol-error');
+      if (this.#decoder.done) this.#bodyDone(at === end);
+    }
+  }
+
+  onBodyData(bytes: Buffer, start: number, end: number): void {
+    this.#receiver?.onResponseData(bytes, start, end);
+  }
+
+  #head(bytes: Buffer, at: number, end: number, receiver: ResponseReceiver): number {
+    const stop = findHeadEnd(bytes, at, end);
+    if (stop === -2) {
+      this.#fail('protocol-error');
+      return -1;
+    }
+    if (stop < 0 ? end - at > HARD_MAX_HEAD_BYTES : stop - at > HARD_MAX_HEAD_BYTES) {
+      this.#fail('protocol-error');
+      return -1;
+    }
+    if (stop < 0) {
+      this.#pending = Buffer.from(bytes.subarray(at, end));
+      return -1;
+    }
+    this.#headers.clear();
+    this.#headers.load(bytes, at, stop);
+    const info = this.#info;
+    const error = parseResponseHead(this.#headers, stop - at, info, DEFAULT_MAX_HEADERS);
+    if (error || (info.status === 101 && this.#upgrade === '')) {
+      this.#fail('protocol-error');
+      return -1;
+    }
+    if (info.status < 200 && info.status !== 101) return stop;
+    this.#beginResponse(info, receiver, stop === end);
+    return stop;
+  }
+
+  #beginResponse(info: HeadInfo, receiver: ResponseReceiver, last: boolean): void {
+    this.#headDone = true;
+    const { status } = info;
+    if (status === 101) {
+      this.#tunnel = true;
+      this.#reusable = false;
+      this.#headers.set(H.upgrade, this.#upgrade);
+      receiver.onResponseHead(status, this.#headers, false);
+      return;
+    }
+    const bodyless = this.#headRequest || status === 204 || status === 304;
+    const mode = bodyless ? BODY_NONE : info.contentLength === 0 ? BODY_NONE : info.bodyMode;
+    if (info.close || mode === BODY_UNTIL_CLOSE) this.#reusable = false;
+    this.#upgrade = '';
+    this.#decoder.begin(mode, info.contentLength);
+    if (mode !== BODY_NONE) {
+      receiver.onResponseHead(status, this.#headers, false);
+      return;
+    }
+    receiver.onResponseHead(status, this.#headers, true);
+    this.#responseDone = true;
+    if (!last) this.#reusable = false;
+    this.#finish();
+  }
+
+  #bodyDone(last: boolean): void {
+    this.#responseDone = true;
+    // Bytes after the response are nobody's: never give them to the next exchange.
+    if (!last) this.#reusable = false;
+    this.#receiver?.onResponseEnd();
+    this.#finish();
+  }
+
+  /** After response end; a request still being sent makes the connection useless. */
+  #finish(): void {
+    this.#receiver = undefined;
+    if (this.#paused) {
+      this.#paused = false;
+      this.transport.resume();
+    }
+    if (!this.#requestDone || !this.#reusable || this.transport.closed) {
+      this.#reusable = false;
+      this.transport.destroy();
+      return;
+    }
+    this.#owner.onIdle(this);
+  }
+
+  #fail(reason: UpstreamReset): void {
+    const receiver = this.#receiver;
+    this.#receiver = undefined;
+    this.#reusable = false;
+    this.transport.destroy();
+    receiver?.onUpstreamReset(reason);
+  }
+
+  onEnd(): void {
+    this.#reusable = false;
+    const receiver = this.#receiver;
+    if (!receiver) {
+      this.transport.destroy();
+      return;
+    }
+    if (this.#tunnel) {
+      this.#receiver = undefined;
+      receiver.onResponseEnd();
+      this.transport.closeSoon();
+      return;
+    }
+    if (this.#headDone && this.#decoder.mode === BODY_UNTIL_CLOSE) {
+      this.#decoder.mode = BODY_NONE;
+      this.#bodyDone(true);
+      return;
+    }
+    this.#fail('connection-termination');
+  }
+
+  onBacklog(full: boolean): void {
+    this.#receiver?.onRequestBacklog(full);
+  }
+
+  onClose(failure: TransportFailure | undefined): void {
+    this.#owner.onClosed(this);
+    const receiver = this.#receiver;
+    this.#receiver = undefined;
+    if (!receiver) return;
+    if (this.#headDone && this.#decoder.mode === BODY_UNTIL_CLOSE && !failure) receiver.onResponseEnd();
+    else receiver.onUpstreamReset('connection-termination');
+  }
+}
