@@ -11,7 +11,7 @@ import type { Resolve } from './cluster/dns.ts';
 import { ClusterManager } from './cluster/manager.ts';
 import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
-import { nodeMetadata } from './config/bootstrap.ts';
+import { connectionLimit, nodeMetadata } from './config/bootstrap.ts';
 import { ConfigError, millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
 import { ListenerManager } from './listener/manager.ts';
@@ -140,6 +140,7 @@ export class Engine {
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),
       istioStats: this.istioStats,
       drainMs: options.drainMs,
+      connections: { max: connectionLimit(bootstrap), used: 0 },
     });
     try {
       this.#loadStatic();

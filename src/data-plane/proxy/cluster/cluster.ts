@@ -178,22 +178,30 @@ export class Cluster {
     return address.ip.includes(':') ? this.settings.source6 : this.settings.source4;
   }
 
-  /** The pool of HTTP/1 connections to `host`; `alpn` and `sni` make connections that are not shared with others. */
-  pool(host: Host, alpn: readonly string[] | undefined): HttpPool {
+  /**
+   * The pool of HTTP/1 connections to `host`. Connections with another ALPN list, or another server name taken from
+   * `authority` (auto_sni), are not shared.
+   */
+  pool(host: Host, alpn: readonly string[] | undefined, authority: string): HttpPool {
     const socket = this.socketFor(host);
-    const key = `${host.key}|${socket.kind === 'tls' && alpn ? alpn.join(',') : ''}`;
+    const tls = socket.kind === 'tls';
+    const { settings } = this;
+    const name = tls && settings.autoSni && socket.sni === '' ? hostOf(authority) : '';
+    const key = `${host.key}|${tls && alpn ? alpn.join(',') : ''}|${name}`;
     const known = this.#pools.get(key);
     if (known && known.host === host) return known;
+    this.#dropEmptyPools();
     const made = new HttpPool(
       host,
       {
         socket,
-        alpn: socket.kind === 'tls' ? alpn : undefined,
+        alpn: tls ? alpn : undefined,
+        name: name === '' ? undefined : { name, verify: settings.autoSanValidation },
         source: this.source(host),
-        connectTimeoutMs: this.settings.connectTimeoutMs,
-        idleMs: this.settings.idleMs,
-        maxRequestsPerConnection: this.settings.maxRequestsPerConnection,
-        keepAlive: this.settings.keepAlive,
+        connectTimeoutMs: settings.connectTimeoutMs,
+        idleMs: settings.idleMs,
+        maxRequestsPerConnection: settings.maxRequestsPerConnection,
+        keepAlive: settings.keepAlive,
       },
       this.breakers,
       this.counters,
@@ -201,6 +209,12 @@ export class Cluster {
     );
     this.#pools.set(key, made);
     return made;
+  }
+
+  /** Server names come from clients: pools that hold nothing must not pile up. */
+  #dropEmptyPools(): void {
+    if (this.#pools.size < MAX_IDLE_POOLS) return;
+    for (const [key, pool] of this.#pools) if (pool.empty) this.#pools.delete(key);
   }
 
   /** This cluster was replaced or removed: connections end when their exchange does. */
@@ -263,6 +277,13 @@ export class Cluster {
     const oldest = this.#dynamic.keys().next().value;
     if (oldest !== undefined) this.#dynamic.delete(oldest);
   }
+}
+
+/** Pools of one cluster beyond which empty ones are forgotten. */
+const MAX_IDLE_POOLS = 256;
+
+function hostOf(authority: string): string {
+  return authority.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
 }
 
 const NOWHERE = { region: '', zone: '', subZone: '' };

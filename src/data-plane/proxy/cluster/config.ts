@@ -21,6 +21,7 @@ import {
   HttpProtocolOptions_ExplicitHttpConfigSchema,
   HttpProtocolOptionsSchema,
 } from '#proto/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js';
+import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { DEFAULT_CONNECT_TIMEOUT_MS, DEFAULT_DNS_REFRESH_MS, DEFAULT_UPSTREAM_IDLE_MS } from '../limits.ts';
@@ -33,7 +34,9 @@ export interface ClusterSettings {
   readonly idleMs: number;
   readonly maxRequestsPerConnection: number;
   readonly protocol: 'http1' | 'http2' | 'downstream';
+  /** The upstream server name comes from the request's host. */
   readonly autoSni: boolean;
+  readonly autoSanValidation: boolean;
   readonly keepAlive: boolean;
   /** Source address for IPv4 and IPv6 targets. */
   readonly source4: string | undefined;
@@ -89,6 +92,7 @@ export function readCluster(message: ClusterMessage, path: string): ClusterSetti
   const source = bindOf(message, path);
   const lb = lbOf(message, path, type);
   checkOptions(message, path);
+  checkFilters(message, path);
   const eds = message.edsClusterConfig;
   if (type === 'eds' && !eds) throw new ConfigError(join(path, 'eds_cluster_config'), 'value is required');
   return {
@@ -100,6 +104,7 @@ export function readCluster(message: ClusterMessage, path: string): ClusterSetti
     maxRequestsPerConnection: http.maxRequests || (message.maxRequestsPerConnection ?? 0),
     protocol: http.protocol,
     autoSni: http.autoSni,
+    autoSanValidation: http.autoSanValidation,
     keepAlive: message.upstreamConnectionOptions?.tcpKeepalive !== undefined,
     source4: source.v4,
     source6: source.v6,
@@ -108,6 +113,16 @@ export function readCluster(message: ClusterMessage, path: string): ClusterSetti
     edsName: eds?.serviceName || message.name,
     initialFetchMs: millis(eds?.edsConfig?.initialFetchTimeout, -1),
   };
+}
+
+/** Network filters of upstream connections: only Istio's exchange, which needs an ALPN value that is never offered. */
+function checkFilters(message: ClusterMessage, path: string): void {
+  for (const [i, filter] of message.filters.entries()) {
+    const at = join(path, `filters[${i}]`);
+    const type = filter.typedConfig ? openAny(filter.typedConfig, at).typeName : '';
+    if (type !== MetadataExchangeSchema.typeName)
+      throw new ConfigError(at, `upstream filter '${filter.name}' of type '${type}' is not supported by this proxy`);
+  }
 }
 
 function typeOf(message: ClusterMessage, path: string): ClusterSettings['type'] {
@@ -209,6 +224,7 @@ interface HttpOptions {
   readonly idleMs: number;
   readonly maxRequests: number;
   readonly autoSni: boolean;
+  readonly autoSanValidation: boolean;
 }
 
 function httpOptions(message: ClusterMessage, path: string): HttpOptions {
@@ -246,12 +262,16 @@ function httpOptions(message: ClusterMessage, path: string): HttpOptions {
       'max_requests_per_connection',
     ]);
   if (upstream)
-    only(UpstreamHttpProtocolOptionsSchema, upstream, join(path, 'upstream_http_protocol_options'), ['auto_sni']);
+    only(UpstreamHttpProtocolOptionsSchema, upstream, join(path, 'upstream_http_protocol_options'), [
+      'auto_sni',
+      'auto_san_validation',
+    ]);
   return {
     protocol,
     idleMs: millis(common?.idleTimeout, DEFAULT_UPSTREAM_IDLE_MS),
     maxRequests: common?.maxRequestsPerConnection ?? 0,
     autoSni: upstream?.autoSni ?? false,
+    autoSanValidation: upstream?.autoSanValidation ?? false,
   };
 }
 

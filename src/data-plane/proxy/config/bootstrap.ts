@@ -18,6 +18,7 @@ import {
   BootstrapSchema,
 } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { StatsConfigSchema } from '#proto/envoy/config/metrics/v3/stats_pb.js';
+import { OverloadManagerSchema } from '#proto/envoy/config/overload/v3/overload_pb.js';
 import { FileAccessLogSchema } from '#proto/envoy/extensions/access_loggers/file/v3/file_pb.js';
 import {
   StderrAccessLogSchema,
@@ -33,6 +34,7 @@ import { TlsInspectorSchema } from '#proto/envoy/extensions/filters/listener/tls
 import { HttpConnectionManagerSchema } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
 import { UuidRequestIdConfigSchema } from '#proto/envoy/extensions/request_id/uuid/v3/uuid_pb.js';
+import { DownstreamConnectionsConfigSchema } from '#proto/envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections_pb.js';
 import { PreviousHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js';
 import { RawBufferSchema } from '#proto/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js';
 import {
@@ -46,6 +48,7 @@ import { ConfigSchema as PeerMetadataSchema } from '#proto/istio/peer_metadata_p
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import { TypedStructSchema as UdpaTypedStructSchema } from '#proto/udpa/type/v1/typed_struct_pb.js';
 import { TypedStructSchema } from '#proto/xds/type/v3/typed_struct_pb.js';
+import { openAny } from './any.ts';
 import { ConfigError, only } from './fields.ts';
 
 /** Every message that may stand inside an Any of a JSON or YAML configuration. */
@@ -70,6 +73,7 @@ export const extensionRegistry = createRegistry(
   UpstreamTlsContextSchema,
   HttpProtocolOptionsSchema,
   PreviousHostsPredicateSchema,
+  DownstreamConnectionsConfigSchema,
   AlpnSchema,
   MetadataExchangeSchema,
   PeerMetadataSchema,
@@ -216,6 +220,22 @@ function checkBootstrap(bootstrap: Bootstrap): void {
       `bootstrap_extensions[${i}]`,
       `Didn't find a registered implementation for '${extension.name}'`,
     );
+}
+
+/** Connections all listeners together may have; Infinity when the overload manager says nothing. */
+export function connectionLimit(bootstrap: Bootstrap): number {
+  const manager = bootstrap.overloadManager;
+  if (!manager) return Number.POSITIVE_INFINITY;
+  only(OverloadManagerSchema, manager, 'overload_manager', ['refresh_interval', 'resource_monitors']);
+  let limit = Number.POSITIVE_INFINITY;
+  for (const [i, monitor] of manager.resourceMonitors.entries()) {
+    const path = `overload_manager.resource_monitors[${i}]`;
+    const any = monitor.configType.value && openAny(monitor.configType.value, path);
+    if (any?.typeName !== DownstreamConnectionsConfigSchema.typeName)
+      throw new ConfigError(path, `resource monitor '${monitor.name}' is not supported by this proxy`);
+    limit = Number(any.open(DownstreamConnectionsConfigSchema).maxActiveDownstreamConnections);
+  }
+  return limit;
 }
 
 export function nodeMetadata(bootstrap: Bootstrap): JsonObject {

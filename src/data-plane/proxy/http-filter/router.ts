@@ -247,7 +247,7 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
     stream.info.upstreamHost = host.spec.address;
     if (retry && retry.perTryTimeoutMs > 0)
       this.#cancelTry = stream.after(retry.perTryTimeoutMs, () => this.#onPerTryTimeout());
-    const leave = cluster.pool(host, stream.upstreamAlpn).request(this);
+    const leave = cluster.pool(host, stream.upstreamAlpn, stream.authority).request(this);
     if (!this.#connection && !this.#done) this.#leaveQueue = leave;
   }
 
@@ -275,7 +275,10 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
     const stream = this.#stream;
     this.#leaveQueue = undefined;
     this.#leaveHost('error');
-    if (failure.kind === 'overflow') return this.#overflow();
+    if (failure.kind === 'overflow') {
+      this.#overflow();
+      return;
+    }
     const reason = failure.kind === 'connect-failure' ? failure.reason : '';
     stream.info.upstreamFailure = reason;
     if (this.#retry({ kind: 'connect-failure' })) return;

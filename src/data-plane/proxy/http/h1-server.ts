@@ -288,7 +288,10 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   sendData(bytes: Buffer, start: number, end: number): void {
     if (this.#headOnly || start === end) return;
     this.#wireOut += end - start;
-    if (!this.#chunked) return this.transport.write(bytes, start, end);
+    if (!this.#chunked) {
+      this.transport.write(bytes, start, end);
+      return;
+    }
     writeChunks(this.transport, bytes, start, end);
   }
 
@@ -310,7 +313,10 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#stream = undefined;
     this.#chunked = false;
     this.lastActive = this.#clock.now();
-    if (this.#closing || this.#info.close || !this.#requestEnded) return this.#finishConnection();
+    if (this.#closing || this.#info.close || !this.#requestEnded) {
+      this.#finishConnection();
+      return;
+    }
     this.transport.resume();
     if (!this.#feeding) this.#feedPending();
   }

@@ -204,7 +204,10 @@ export class HttpStream implements RequestReceiver, RequestView {
     info.responseDetails = reply.details;
     this.target?.onCancel();
     this.target = undefined;
-    if (this.responseStarted) return this.abortResponse();
+    if (this.responseStarted) {
+      this.abortResponse();
+      return;
+    }
     const headers = new HeaderMap(16);
     const body = localReplyBody(this, reply, headers);
     reply.edit?.(headers);

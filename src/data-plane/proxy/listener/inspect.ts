@@ -49,7 +49,10 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
   };
   const onGone = (): void => {
     // A client that sent something and half-closed is still served.
-    if (bytes.length > 0 && !socket.destroyed) return finish(unknown(bytes, 'done'));
+    if (bytes.length > 0 && !socket.destroyed) {
+      finish(unknown(bytes, 'done'));
+      return;
+    }
     socket.destroy();
     finish({ ...NOT_INSPECTED, outcome: 'closed' });
   };

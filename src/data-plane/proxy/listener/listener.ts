@@ -20,6 +20,8 @@ export interface ListenerDeps extends Omit<ChainContext, 'direction'> {
   /** Where a connection to `destination` belongs when this listener hands off. */
   readonly handOff: (destination: SocketAddr, from: Listener) => Listener | undefined;
   readonly nextConnectionId: () => number;
+  /** Connections of all listeners that count against the limit. */
+  readonly connections: { readonly max: number; used: number };
   /** ms that connections of removed chains may take to end. */
   readonly drainMs: number;
 }
@@ -32,6 +34,7 @@ function counters(scope: StatsScope) {
     preTimeout: scope.counter('downstream_pre_cx_timeout'),
     preActive: scope.gauge('downstream_pre_cx_active'),
     noChain: scope.counter('no_filter_chain_match'),
+    globalOverflow: scope.counter('downstream_global_cx_overflow'),
     connectTimeout: scope.counter('downstream_cx_transport_socket_connect_timeout'),
   };
 }
@@ -159,12 +162,22 @@ export class Listener {
 
   #inspect(arrival: Arrival): void {
     const { settings } = this;
+    const { connections } = this.#deps;
+    if (!settings.ignoreGlobalLimit && connections.used >= connections.max) {
+      this.#counters.globalOverflow.value += 1;
+      resetSocket(arrival.socket);
+      return;
+    }
+    if (!settings.ignoreGlobalLimit) connections.used += 1;
     this.#counters.total.value += 1;
     this.#counters.active.value += 1;
     const port = arrival.local.kind === 'ip' ? arrival.local.port : 0;
     const tls = settings.filters.tls !== undefined && !settings.filters.tls(port);
     const http = settings.filters.http !== undefined && !settings.filters.http(port);
-    if (!tls && !http) return this.#choose(arrival, NOT_INSPECTED);
+    if (!tls && !http) {
+      this.#choose(arrival, NOT_INSPECTED);
+      return;
+    }
     this.#counters.preActive.value += 1;
     inspect(arrival.socket, { tls, http, timeoutMs: settings.filtersTimeoutMs }, this.#deps.clock, (result) => {
       this.#counters.preActive.value -= 1;
@@ -181,6 +194,7 @@ export class Listener {
   }
 
   #gone(): void {
+    if (!this.settings.ignoreGlobalLimit) this.#deps.connections.used -= 1;
     this.#counters.active.value -= 1;
     this.#counters.destroy.value += 1;
   }
@@ -194,11 +208,23 @@ export class Listener {
       alpn: inspection.alpn,
     };
     const chain = this.#table.find(input) ?? this.#default;
-    if (!chain) return this.#refuse(arrival, inspection);
-    if (!chain.tls) return this.#serve(chain, arrival, inspection, arrival.socket, undefined);
-    if (inspection.transportProtocol === 'tls') return this.#handshake(chain, arrival, inspection);
+    if (!chain) {
+      this.#refuse(arrival, inspection);
+      return;
+    }
+    if (!chain.tls) {
+      this.#serve(chain, arrival, inspection, arrival.socket, undefined);
+      return;
+    }
+    if (inspection.transportProtocol === 'tls') {
+      this.#handshake(chain, arrival, inspection);
+      return;
+    }
     // The chain speaks TLS but nobody looked: read the ClientHello now, for its ALPN list.
-    if (inspection.bytes) return this.#handshake(chain, arrival, inspection);
+    if (inspection.bytes) {
+      this.#handshake(chain, arrival, inspection);
+      return;
+    }
     inspect(arrival.socket, { tls: true, http: false, timeoutMs: chain.handshakeMs }, this.#deps.clock, (result) => {
       if (result.outcome === 'done') return this.#handshake(chain, arrival, result);
       arrival.socket.destroy();

@@ -19,6 +19,8 @@ export interface ListenerSettings {
   readonly filtersTimeoutMs: number;
   readonly continueOnTimeout: boolean;
   readonly backlog: number;
+  /** Not counted against the limit of all listeners. */
+  readonly ignoreGlobalLimit: boolean;
   /** Everything but the chains: equal means that chains may be swapped in place. */
   readonly fingerprint: string;
 }
@@ -44,9 +46,10 @@ const FIELDS = [
   'enable_reuse_port',
   'connection_balance_config',
   'max_connections_to_accept_per_socket_event',
-  // There is no global connection limit to be exempt from, and our buffers are smaller than any limit Istio sends.
   'ignore_global_conn_limit',
+  // The overload manager of this proxy only counts connections.
   'bypass_overload_manager',
+  // Our buffers are smaller than any limit Istio sends.
   'per_connection_buffer_limit_bytes',
   // Both kinds drain when a listener is changed or removed; only /healthcheck/fail makes the difference.
   'drain_type',
@@ -77,6 +80,7 @@ export function readListener(message: Listener, path: string): ListenerSettings 
     filtersTimeoutMs: millis(message.listenerFiltersTimeout, DEFAULT_LISTENER_FILTERS_TIMEOUT_MS),
     continueOnTimeout: message.continueOnListenerFiltersTimeout,
     backlog: message.tcpBacklogSize ?? DEFAULT_BACKLOG,
+    ignoreGlobalLimit: message.ignoreGlobalConnLimit,
     fingerprint: frameFingerprint(message),
   };
 }

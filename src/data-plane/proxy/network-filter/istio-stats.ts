@@ -25,10 +25,12 @@ export function createTcpStats(
 ): TcpObserver {
   const settings = readStatsConfig(message, context.direction, path);
   const open = new Map<StreamInfo, Reported>();
-  let timer: (() => void) | undefined;
+  let armed = false;
   const arm = (): void => {
-    timer ??= context.clock.after(settings.tcpReportMs, () => {
-      timer = undefined;
+    if (armed) return;
+    armed = true;
+    context.clock.after(settings.tcpReportMs, () => {
+      armed = false;
       for (const [info, reported] of open) if (info.upstreamHost) report(info, reported, context, settings, false);
       if (open.size > 0) arm();
     });

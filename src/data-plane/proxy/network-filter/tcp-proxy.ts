@@ -144,10 +144,14 @@ class TcpSession {
     this.#down.pause();
     this.#down.start(this.#downSink);
     this.#cluster = deps.clusters.find(info.upstreamCluster);
-    if (!this.#cluster) return this.#fail(FLAG.NC, '');
+    if (!this.#cluster) {
+      this.#fail(FLAG.NC, '');
+      return;
+    }
     if (!this.#cluster.breakers.connections.tryEnter()) {
       this.#cluster.counters.cxOverflow.value += 1;
-      return this.#fail(FLAG.UO, '');
+      this.#fail(FLAG.UO, '');
+      return;
     }
     this.#counted = true;
     for (const observer of this.#handler.observers) observer.onOpen(info);
@@ -168,7 +172,10 @@ class TcpSession {
     this.#attempts += 1;
     info.attempts = this.#attempts;
     const host = cluster.pick(info.connection.local);
-    if (!host) return this.#fail(FLAG.UH, '');
+    if (!host) {
+      this.#fail(FLAG.UH, '');
+      return;
+    }
     this.#host = host;
     host.active += 1;
     host.cxTotal += 1;
@@ -183,6 +190,7 @@ class TcpSession {
         timeoutMs: cluster.settings.connectTimeoutMs,
         socket: cluster.socketFor(host),
         alpn: undefined,
+        host: undefined,
         keepAlive: cluster.settings.keepAlive,
         clock: this.#handler.deps.clock,
       },

@@ -4,9 +4,9 @@ import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'n
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
 import type { StatsScope } from '../stats/stats.ts';
-import { altNamesOf } from './san.ts';
+import { altNamesOf, coversHost } from './san.ts';
 import { failureOf, SocketTransport, VERIFY_FAILED } from './socket-transport.ts';
-import { detailsOf } from './tls-accept.ts';
+import { detailsOf, UNSPOKEN } from './tls-accept.ts';
 import type { TlsContext } from './tls-context.ts';
 import type { Transport } from './transport.ts';
 
@@ -36,6 +36,8 @@ export interface DialOptions {
   readonly socket: UpstreamSocket;
   /** ALPN list that replaces the one of the TLS context. */
   readonly alpn: readonly string[] | undefined;
+  /** Server name taken from the request (auto_sni), and whether the certificate must be for it. */
+  readonly host: { readonly name: string; readonly verify: boolean } | undefined;
   readonly keepAlive: boolean;
   readonly clock: Clock;
 }
@@ -98,15 +100,20 @@ function handshake(
   done: (result: DialResult, wrapped?: TLSSocket) => void,
 ): void {
   const secureContext = tls.context.secureContext();
-  if (!secureContext) return done({ kind: 'failed', reason: 'TLS_error:Secret is not supplied by SDS' });
-  const alpn = options.alpn ?? tls.context.alpn;
+  if (!secureContext) {
+    done({ kind: 'failed', reason: 'TLS_error:Secret is not supplied by SDS' });
+    return;
+  }
+  const alpn = (options.alpn ?? tls.context.alpn).filter((name) => !UNSPOKEN.has(name));
+  const { host } = options;
+  const sni = tls.sni || host?.name || '';
   const how: ConnectionOptions & { allowHalfOpen: boolean } = {
     socket: plain,
     secureContext,
     // The chain and the SANs are judged below, by Envoy's rules.
     rejectUnauthorized: false,
     checkServerIdentity: () => undefined,
-    ...(tls.sni === '' ? {} : { servername: tls.sni }),
+    ...(sni === '' ? {} : { servername: sni }),
     ...(alpn.length > 0 ? { ALPNProtocols: [...alpn] } : {}),
     allowHalfOpen: true,
   };
@@ -121,7 +128,8 @@ function handshake(
     const certificate = wrapped.getPeerX509Certificate();
     const names = certificate ? altNamesOf(certificate) : [];
     const chainError = wrapped.authorized ? undefined : (codeOf(wrapped.authorizationError) ?? 'UNVERIFIED');
-    const verdict = tls.context.judge(chainError, names, certificate?.raw);
+    const judged = tls.context.judge(chainError, names, certificate?.raw);
+    const verdict = judged === 'ok' && host?.verify && !coversHost(names, host.name) ? 'fail-san' : judged;
     if (verdict !== 'ok') {
       tls.counters.connectionError.value += 1;
       if (verdict === 'fail-san') tls.counters.failVerifySan.value += 1;
@@ -132,7 +140,7 @@ function handshake(
     wrapped.removeListener('error', failed);
     wrapped.removeAllListeners('close');
     tls.counters.handshake.value += 1;
-    const details = { ...detailsOf(wrapped, tls.context, names, tls.context.verifyPeer), sni: tls.sni };
+    const details = { ...detailsOf(wrapped, tls.context, names, tls.context.verifyPeer), sni };
     const transport = new SocketTransport(wrapped, { local: localOf(plain), remote: options.target, tls: details });
     done({ kind: 'connected', transport }, wrapped);
   });

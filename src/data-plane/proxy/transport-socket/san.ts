@@ -85,6 +85,12 @@ function compileOne(entry: SubjectAltNameMatcher, path: string): { kind: AltName
   }
 }
 
+/** True when the certificate is valid for `host` (RFC 6125, DNS names only). */
+export function coversHost(names: readonly AltName[], host: string): boolean {
+  const test = dnsTest(host);
+  return names.some((name) => name.kind === 'dns' && test(name.value));
+}
+
 /** An exact DNS matcher accepts a wildcard name of the certificate for one left-most label. */
 function dnsTest(want: string): StringTest {
   const lower = want.toLowerCase();

@@ -89,8 +89,8 @@ export function acceptTls(
   return () => finish(undefined, 'TLS handshake timeout');
 }
 
-/** Protocols a server configuration may offer that this proxy does not speak: never agreed to. */
-const UNSPOKEN: ReadonlySet<string> = new Set(['h2', 'istio-peer-exchange']);
+/** Protocols that configurations name and this proxy does not speak: neither offered nor agreed to. */
+export const UNSPOKEN: ReadonlySet<string> = new Set(['h2', 'istio-peer-exchange']);
 
 function wrap(
   socket: Socket,

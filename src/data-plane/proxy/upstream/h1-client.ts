@@ -196,7 +196,10 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
       }
       if (this.#responseDone) break;
       at = this.#decoder.feed(bytes, at, end, this);
-      if (at < 0) return this.#fail('protocol-error');
+      if (at < 0) {
+        this.#fail('protocol-error');
+        return;
+      }
       if (this.#decoder.done) this.#bodyDone(at === end);
     }
   }

@@ -19,6 +19,8 @@ export interface PoolWaiter {
 export interface PoolOptions {
   readonly socket: UpstreamSocket;
   readonly alpn: readonly string[] | undefined;
+  /** Server name from the request, see DialOptions. */
+  readonly name: { readonly name: string; readonly verify: boolean } | undefined;
   readonly source: string | undefined;
   readonly connectTimeoutMs: number;
   readonly idleMs: number;
@@ -170,6 +172,7 @@ export class HttpPool implements H1ClientOwner {
         timeoutMs: options.connectTimeoutMs,
         socket: options.socket,
         alpn: options.alpn,
+        host: options.name,
         keepAlive: options.keepAlive,
         clock: this.#clock,
       },

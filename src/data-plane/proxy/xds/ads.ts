@@ -138,7 +138,10 @@ export class AdsClient {
   #connect(): void {
     const { options } = { options: this.#options };
     const address = options.address();
-    if (!address) return this.#lost('the discovery cluster has no endpoint');
+    if (!address) {
+      this.#lost('the discovery cluster has no endpoint');
+      return;
+    }
     this.#nodeSent = false;
     for (const subscription of this.#subscriptions.values()) {
       subscription.started = false;

@@ -173,7 +173,10 @@ export class SecretManager implements SecretProvider {
     };
     const open = (): void => {
       const address = this.#deps.clusterAddress(cluster);
-      if (!address) return again(`cluster '${cluster}' has no endpoint`);
+      if (!address) {
+        again(`cluster '${cluster}' has no endpoint`);
+        return;
+      }
       stats.counter(`${prefix}update_attempt`).value += 1;
       stream = openGrpcStream({
         address,
