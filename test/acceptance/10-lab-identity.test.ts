@@ -94,7 +94,8 @@ test('A7 TLS 1.1 is refused, 1.2 and 1.3 are spoken', () => {
   assert.match(handshake('-tls1_3'), /New, TLSv1\.3/);
 });
 
-test('A8 secure naming: a server with another identity is not spoken to', async () => {
+test('A8 secure naming: a server with another identity is not spoken to', async (t) => {
+  t.after(() => kOk('delete', 'destinationrule', 'catalog-wrong-san', ...IN, '--ignore-not-found'));
   // The ServiceEntry-free way: a DestinationRule that expects another identity for catalog.
   applyOk(`apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -125,9 +126,12 @@ spec:
     assert.match(result.stdout, /503$/);
     assert.match(result.stdout, /CERTIFICATE_VERIFY_FAILED/);
   });
-  assert.match(
-    kOk(...IN, 'logs', 'deploy/webapp', '-c', 'istio-proxy', '--tail=20'),
-    /"GET \/items HTTP\/1\.1" 503 U(F|RX)/,
+  // The access log is flushed once a second.
+  await eventually(() =>
+    assert.match(
+      kOk(...IN, 'logs', 'deploy/webapp', '-c', 'istio-proxy', '--tail=20'),
+      /"GET \/items HTTP\/1\.1" 503 U(F|RX)/,
+    ),
   );
   const stats = proxy('webapp', 'curl', '-s', 'localhost:15000/stats?filter=fail_verify_san');
   assert.match(stats, /outbound\|80\|\|catalog\.istioinaction\.svc\.cluster\.local;?\.ssl\.fail_verify_san: [1-9]/);
@@ -135,7 +139,7 @@ spec:
   await eventually(() => assert.match(call().stdout, /200$/));
 });
 
-test('A5 rotation: with a short TTL the serial changes and requests go on', async () => {
+test('A5 rotation: with a short TTL the serial changes and requests go on', async (t) => {
   kOk(
     ...IN,
     'patch',
@@ -150,22 +154,24 @@ test('A5 rotation: with a short TTL the serial changes and requests go on', asyn
     }),
   );
   kOk('rollout', 'status', ...IN, 'deployment/catalog', '--timeout=90s');
+  t.after(() => {
+    kOk(
+      ...IN,
+      'patch',
+      'deployment',
+      'catalog',
+      '--type=json',
+      '-p',
+      '[{"op":"remove","path":"/spec/template/metadata/annotations/proxy.istio.io~1config"}]',
+    );
+    kOk('rollout', 'status', ...IN, 'deployment/catalog', '--timeout=90s');
+  });
   await eventually(() => assertCode(sleepCurl('webapp.istioinaction/api/catalog'), '200'));
   const first = catalogSerial();
   await eventually(() => {
     assertCode(sleepCurl('webapp.istioinaction/api/catalog'), '200');
     assert.notEqual(catalogSerial(), first);
   }, 60_000);
-  kOk(
-    ...IN,
-    'patch',
-    'deployment',
-    'catalog',
-    '--type=json',
-    '-p',
-    '[{"op":"remove","path":"/spec/template/metadata/annotations/proxy.istio.io~1config"}]',
-  );
-  kOk('rollout', 'status', ...IN, 'deployment/catalog', '--timeout=90s');
 });
 
 test('A4 is B9: the certificate, field by field', () => {
