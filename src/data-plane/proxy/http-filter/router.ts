@@ -366,6 +366,8 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
   onResponseHead(status: number, headers: HeaderMap, endStream: boolean): void {
     const stream = this.#stream;
     this.#cancelTry?.();
+    // A finished exchange has given its connection back already.
+    if (endStream) this.#connection = undefined;
     const grpcStatus = headers.get(H.grpcStatus);
     // Another try takes this connection away: it cannot be read on.
     if (this.#retry({ kind: 'status', status, grpcStatus })) return;
@@ -381,11 +383,7 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
     applyEdits(this.#choice.responseEdits, headers, info);
     for (const edits of this.#route.responseEdits) applyEdits(edits, headers, info);
     this.#answering = true;
-    if (endStream) {
-      // The codec finishes the exchange itself: what follows must not cancel it.
-      this.#connection = undefined;
-      this.#finish();
-    }
+    if (endStream) this.#finish();
     stream.sendHead(status, headers, endStream);
     if (!endStream && this.#backlogged) this.#connection?.pauseResponse();
   }

@@ -254,18 +254,20 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
       receiver.onResponseHead(status, this.#headers, false);
       return;
     }
-    receiver.onResponseHead(status, this.#headers, true);
     this.#responseDone = true;
     if (!last) this.#reusable = false;
+    // Free first: what the receiver starts next may use this connection. The head stays readable until the next answer.
     this.#finish();
+    receiver.onResponseHead(status, this.#headers, true);
   }
 
   #bodyDone(last: boolean): void {
     this.#responseDone = true;
     // Bytes after the response are nobody's: never give them to the next exchange.
     if (!last) this.#reusable = false;
-    this.#receiver?.onResponseEnd();
+    const receiver = this.#receiver;
     this.#finish();
+    receiver?.onResponseEnd();
   }
 
   /** After response end; a request still being sent makes the connection useless. */

@@ -1,0 +1,408 @@
+// The engine in process with a static bootstrap: a plain hop, routing, local replies, retries, faults, framing.
+import assert from 'node:assert/strict';
+import { Agent } from 'node:http';
+import { connect, createServer, type Socket } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import type { JsonObject } from '@bufbuild/protobuf';
+import {
+  ask,
+  bootstrap,
+  fileLog,
+  hcm,
+  listen,
+  listener,
+  ROUTER,
+  raw,
+  routes,
+  startApp,
+  startEngine,
+  staticCluster,
+  tcpProxy,
+  toCluster,
+  typed,
+  until,
+} from './testing/engine.ts';
+
+/** One listener `in` with `list` as routes over the given clusters. */
+function hop(
+  t: TestContext,
+  list: readonly JsonObject[],
+  clusters: readonly JsonObject[],
+  extra: JsonObject = {},
+  host: JsonObject = {},
+) {
+  return startEngine(t, bootstrap([listener('in', [{ filters: [hcm(routes(list, host), extra)] }])], clusters));
+}
+
+test('a plain hop forwards method, path, headers and body both ways', async (t) => {
+  const app = await startApp(t, 'hello', (request) => ({ body: `got ${request.body.length}` }));
+  const proxy = await hop(t, [toCluster('app')], [staticCluster('app', [app.port])]);
+  const answer = await ask(proxy.port('in'), '/a?b=c', {
+    method: 'POST',
+    body: 'x'.repeat(300_000),
+    headers: { 'X-Case': 'Kept' },
+  });
+  assert.equal(answer.status, 200);
+  assert.equal(answer.body, 'got 300000');
+  assert.equal(answer.headers.server, 'envoy');
+  assert.match(String(answer.headers['x-envoy-upstream-service-time']), /^\d+$/);
+  const seen = app.seen[0]!;
+  assert.equal(seen.url, '/a?b=c');
+  assert.equal(seen.headers['x-case'], 'Kept');
+  assert.equal(seen.headers['x-forwarded-proto'], 'http');
+  assert.match(
+    String(seen.headers['x-request-id']),
+    /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
+  );
+  assert.equal(seen.headers['x-envoy-expected-rq-timeout-ms'], '10000');
+});
+
+test('keep-alive and pipelined requests are answered in order on one upstream connection', async (t) => {
+  const app = await startApp(t, 'x', (request) => ({ body: request.url }));
+  const proxy = await hop(t, [toCluster('app')], [staticCluster('app', [app.port])]);
+  const one = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
+  const { text } = await raw(proxy.port('in'), one('/r1') + one('/r2') + one('/r3'), (all) => all.includes('/r3'));
+  assert.deepEqual(text.match(/\/r\d/g), ['/r1', '/r2', '/r3']);
+  assert.equal(proxy.counter('cluster.app.upstream_cx_total'), 1);
+});
+
+test('a large response reaches a slow reader whole, and the proxy does not hold it all', async (t) => {
+  const size = 48 * 1024 * 1024;
+  let left = size;
+  const server = createServer((socket) => {
+    const block = Buffer.alloc(65_536, 97);
+    const more = () => {
+      let room = true;
+      while (left > 0 && room) {
+        const part = block.subarray(0, Math.min(left, block.length));
+        left -= part.length;
+        room = socket.write(part);
+      }
+    };
+    socket.on('error', () => {});
+    socket.on('drain', more);
+    socket.once('data', () => {
+      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${size}\r\n\r\n`);
+      more();
+    });
+  });
+  const port = await listen(t, server as never);
+  const proxy = await hop(t, [toCluster('app', { timeout: '0s' })], [staticCluster('app', [port])]);
+  const client = connect(proxy.port('in'), '127.0.0.1');
+  t.after(() => client.destroy());
+  client.pause();
+  client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  let last = size;
+  let still = 0;
+  await until(() => {
+    still = left < size && left === last ? still + 1 : 0;
+    last = left;
+    return still > 20;
+  }, 'the upstream is held back');
+  assert.ok(left > 0, 'the whole response was read ahead of the client');
+  let got = 0;
+  client.on('data', (chunk: Buffer) => {
+    got += chunk.length;
+  });
+  client.resume();
+  await until(() => got > size, 'all bytes');
+});
+
+test('local replies carry the exact status, body and flag', async (t) => {
+  const log = { access_log: [fileLog('log', '%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n')] };
+  const closed = createServer((socket) => socket.on('data', () => socket.destroy()).on('error', () => {}));
+  const closing = await listen(t, closed as never);
+  const proxy = await hop(
+    t,
+    [
+      { match: { path: '/nc' }, route: { cluster: 'none' } },
+      { match: { path: '/uh' }, route: { cluster: 'empty' } },
+      { match: { path: '/uf' }, route: { cluster: 'refused' } },
+      { match: { path: '/uc' }, route: { cluster: 'closing' } },
+      { match: { path: '/dr' }, direct_response: { status: 418, body: { inline_string: 'tea' } } },
+    ],
+    [staticCluster('empty', []), staticCluster('refused', [1]), staticCluster('closing', [closing])],
+    log,
+  );
+  const port = proxy.port('in');
+  const got = async (path: string) => {
+    const { status, body } = await ask(port, path, { method: 'POST' });
+    return [status, body];
+  };
+  const connect = 'upstream connect error or disconnect/reset before headers. reset reason: ';
+  assert.deepEqual(await got('/nc'), [503, '']);
+  assert.deepEqual(await got('/uh'), [503, 'no healthy upstream']);
+  assert.deepEqual(await got('/uf'), [
+    503,
+    `${connect}remote connection failure, transport failure reason: delayed connect error: Connection refused`,
+  ]);
+  assert.deepEqual(await got('/uc'), [503, `${connect}connection termination`]);
+  assert.deepEqual(await got('/dr'), [418, 'tea']);
+  assert.deepEqual(await got('/nothing'), [404, '']);
+  await until(() => (proxy.lines.get('log')?.length ?? 0) === 6, 'six log lines');
+  assert.deepEqual(proxy.lines.get('log'), [
+    '503 NC cluster_not_found',
+    '503 UH no_healthy_upstream',
+    '503 UF upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}',
+    '503 UC upstream_reset_before_response_started{connection_termination}',
+    '418 - direct_response',
+    '404 NR route_not_found',
+  ]);
+});
+
+test('time-outs, retries with another host, and their headers', async (t) => {
+  const slow = await startApp(t, 'slow', () => ({ status: 503, body: 'first' }));
+  const good = await startApp(t, 'good');
+  const hang = createServer((socket) => void socket.on('error', () => {}));
+  const hanging = await listen(t, hang as never);
+  const retry = {
+    retry_on: 'retriable-status-codes',
+    retriable_status_codes: [503],
+    num_retries: 2,
+    retry_host_predicate: [{ name: 'envoy.retry_host_predicates.previous_hosts' }],
+    host_selection_retry_max_attempts: 5,
+  };
+  const proxy = await hop(
+    t,
+    [
+      { match: { path: '/hang' }, route: { cluster: 'hang', timeout: '0.05s' } },
+      { match: { prefix: '/' }, route: { cluster: 'both', retry_policy: retry } },
+    ],
+    [staticCluster('both', [slow.port, good.port], { lb_policy: 'ROUND_ROBIN' }), staticCluster('hang', [hanging])],
+    {},
+    { include_request_attempt_count: true },
+  );
+  const late = await ask(proxy.port('in'), '/hang');
+  assert.deepEqual([late.status, late.body], [504, 'upstream request timeout']);
+  for (let i = 0; i < 4; i++)
+    assert.equal((await ask(proxy.port('in'), '/', { method: 'POST', body: 'again' })).body, 'good');
+  assert.ok(slow.seen.length >= 1, 'the failing host was tried');
+  assert.ok(good.seen.some((entry) => entry.headers['x-envoy-attempt-count'] === '2' && entry.body === 'again'));
+  assert.equal(proxy.counter('cluster.both.upstream_rq_retry'), slow.seen.length);
+});
+
+test('a kept connection that died is replaced without the client noticing', async (t) => {
+  let first: Socket | undefined;
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    let answered = 0;
+    socket.on('data', () => {
+      // The second request on the first connection is never answered.
+      first ??= socket;
+      if (socket === first && answered > 0) {
+        socket.destroy();
+        return;
+      }
+      answered += 1;
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
+    });
+  });
+  const port = await listen(t, server as never);
+  const proxy = await hop(t, [toCluster('app')], [staticCluster('app', [port])]);
+  assert.equal((await ask(proxy.port('in'))).body, 'ok');
+  assert.equal((await ask(proxy.port('in'))).body, 'ok');
+  assert.equal((await ask(proxy.port('in'), '/', { method: 'POST' })).status, 200);
+});
+
+test('faults delay and abort; redirects and rewrites do as told', async (t) => {
+  const app = await startApp(t, 'app');
+  const fault = (config: JsonObject) => ({
+    typed_per_filter_config: {
+      'envoy.filters.http.fault': {
+        '@type': 'type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault',
+        ...config,
+      },
+    },
+  });
+  const always = { numerator: 100 };
+  const proxy = await hop(
+    t,
+    [
+      {
+        match: { path: '/abort' },
+        route: { cluster: 'app' },
+        ...fault({ abort: { http_status: 555, percentage: always } }),
+      },
+      {
+        match: { path: '/delay' },
+        route: { cluster: 'app' },
+        ...fault({ delay: { fixed_delay: '0.08s', percentage: always } }),
+      },
+      { match: { path: '/never' }, route: { cluster: 'app' }, ...fault({ abort: { http_status: 555 } }) },
+      { match: { prefix: '/old/' }, redirect: { host_redirect: 'b', path_redirect: '/new', response_code: 'FOUND' } },
+      { match: { prefix: '/p/' }, route: { cluster: 'app', prefix_rewrite: '/q/', host_rewrite_literal: 'other' } },
+      { match: { safe_regex: { regex: '/re/[0-9]+' } }, route: { cluster: 'app' } },
+    ],
+    [staticCluster('app', [app.port])],
+    { http_filters: [typed('envoy.filters.http.fault', 'envoy.extensions.filters.http.fault.v3.HTTPFault'), ROUTER] },
+  );
+  const port = proxy.port('in');
+  const aborted = await ask(port, '/abort');
+  assert.deepEqual([aborted.status, aborted.body], [555, 'fault filter abort']);
+  const started = performance.now();
+  assert.equal((await ask(port, '/delay', { method: 'POST', body: 'waits' })).body, 'app');
+  assert.ok(performance.now() - started >= 75);
+  assert.equal(app.seen.at(-1)?.body, 'waits');
+  assert.equal((await ask(port, '/never')).status, 200);
+  const moved = await ask(port, '/old/x?q=1', { headers: { host: 'a:80' } });
+  assert.deepEqual([moved.status, moved.headers.location], [302, 'http://b/new?q=1']);
+  await ask(port, '/p/x?y=1');
+  assert.equal(app.seen.at(-1)?.url, '/q/x?y=1');
+  assert.equal(app.seen.at(-1)?.headers.host, 'other');
+  assert.equal(app.seen.at(-1)?.headers['x-envoy-original-path'], '/p/x?y=1');
+  assert.equal((await ask(port, '/re/12')).status, 200);
+  assert.equal((await ask(port, '/re/12x')).status, 404);
+});
+
+test('a websocket upgrade becomes a tunnel; an upgrade nobody allowed is refused', async (t) => {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', (head: Buffer) => {
+      assert.match(head.toString(), /connection: upgrade\r\nupgrade: websocket/i);
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n');
+      socket.on('data', (chunk: Buffer) => socket.write(`echo:${chunk}`));
+    });
+  });
+  const port = await listen(t, server as never);
+  const proxy = await hop(t, [toCluster('app')], [staticCluster('app', [port])], {
+    upgrade_configs: [{ upgrade_type: 'websocket' }],
+  });
+  const head = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
+  const { text } = await raw(proxy.port('in'), `${head}early`, (all) => all.includes('echo:early'));
+  assert.match(text, /^HTTP\/1\.1 101 Switching Protocols\r\n/);
+  assert.match(text, /upgrade: websocket/);
+  const refused = await raw(proxy.port('in'), head.replace('websocket', 'foo'));
+  assert.match(refused.text, /^HTTP\/1\.1 403 /);
+});
+
+test('100-continue is answered, HTTP/1.0 gets 426, a missing Host 400', async (t) => {
+  const app = await startApp(t, 'app');
+  const proxy = await hop(t, [toCluster('app')], [staticCluster('app', [app.port])]);
+  const port = proxy.port('in');
+  const { text } = await raw(
+    port,
+    'POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n',
+    (all) => all.includes('100 Continue'),
+  );
+  assert.match(text, /^HTTP\/1\.1 100 Continue\r\n\r\n$/);
+  assert.match((await raw(port, 'GET / HTTP/1.0\r\n\r\n')).text, /^HTTP\/1\.1 426 Upgrade Required/);
+  assert.match((await raw(port, 'GET / HTTP/1.1\r\n\r\n', (all) => all.includes('\r\n\r\n'))).text, /^HTTP\/1\.1 400 /);
+});
+
+test('circuit breakers answer overflow with 503 and x-envoy-overloaded', async (t) => {
+  const waiting: Socket[] = [];
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.on('data', () => waiting.push(socket));
+  });
+  const port = await listen(t, server as never);
+  const limits = { circuit_breakers: { thresholds: [{ max_connections: 1, max_pending_requests: 1 }] } };
+  const proxy = await hop(t, [toCluster('app')], [staticCluster('app', [port], limits)]);
+  const agent = new Agent();
+  const first = ask(proxy.port('in'), '/1', { agent });
+  await until(() => waiting.length === 1, 'the first request is with the upstream');
+  const second = ask(proxy.port('in'), '/2', { agent });
+  await until(() => proxy.counter('cluster.app.upstream_rq_pending_active') === 1, 'the second waits');
+  const third = await ask(proxy.port('in'), '/3', { agent });
+  assert.deepEqual([third.status, third.headers['x-envoy-overloaded']], [503, 'true']);
+  assert.match(third.body, /reset reason: overflow$/);
+  const ok = 'HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n';
+  waiting[0]!.write(ok);
+  await until(() => waiting.length === 2, 'the second was sent');
+  waiting[1]!.write(ok);
+  assert.deepEqual([(await first).status, (await second).status], [200, 200]);
+});
+
+test('tcp_proxy joins bytes both ways, with half-close, and logs', async (t) => {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    let got = '';
+    socket.on('error', () => {});
+    socket.on('data', (chunk: Buffer) => {
+      got += chunk.toString();
+    });
+    socket.on('end', () => socket.end(`heard ${got}`));
+  });
+  const port = await listen(t, server as never);
+  const proxy = await startEngine(
+    t,
+    bootstrap(
+      [
+        listener('in', [
+          {
+            filters: [
+              tcpProxy('app', {
+                access_log: [fileLog('tcp', '%BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_CLUSTER% %RESPONSE_FLAGS%\n')],
+              }),
+            ],
+          },
+        ]),
+      ],
+      [staticCluster('app', [port])],
+    ),
+  );
+  const answer = await new Promise<string>((resolve) => {
+    let text = '';
+    const client = connect({ port: proxy.port('in'), host: '127.0.0.1', allowHalfOpen: true }, () =>
+      client.end('all of it'),
+    );
+    client.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    client.on('close', () => resolve(text));
+    client.on('end', () => client.destroy());
+  });
+  assert.equal(answer, 'heard all of it');
+  await until(() => proxy.lines.get('tcp')?.length === 1, 'a log line');
+  assert.deepEqual(proxy.lines.get('tcp'), ['9 15 app -']);
+});
+
+test('what is not supported is refused by name and path', async (t) => {
+  const refuse = async (config: JsonObject, expected: RegExp) => {
+    await assert.rejects(async () => startEngine(t, config), expected);
+  };
+  await refuse(
+    bootstrap(
+      [listener('in', [{ filters: [typed('x', 'envoy.extensions.filters.network.sni_cluster.v3.SniCluster')] }])],
+      [],
+    ),
+    /not in the type registry|SniCluster/,
+  );
+  await refuse(
+    bootstrap([], [staticCluster('a', [1], { outlier_detection: {} })]),
+    /cluster 'a'\.outlier_detection: field of envoy\.config\.cluster\.v3\.Cluster is not supported/,
+  );
+  await refuse(
+    bootstrap([], [staticCluster('a', [1], { lb_policy: 'MAGLEV' })]),
+    /lb_policy: load balancing policy MAGLEV is not supported/,
+  );
+  await refuse(
+    bootstrap(
+      [
+        listener('in', [
+          {
+            filters: [
+              hcm(
+                routes([
+                  { match: { prefix: '/' }, route: { cluster: 'a', request_mirror_policies: [{ cluster: 'b' }] } },
+                ]),
+              ),
+            ],
+          },
+        ]),
+      ],
+      [],
+    ),
+    /request_mirror_policies: field of envoy\.config\.route\.v3\.RouteAction is not supported/,
+  );
+  await refuse(
+    bootstrap(
+      [
+        listener('in', [
+          { filters: [hcm(routes([{ match: { safe_regex: { regex: '(' } }, route: { cluster: 'a' } }]))] },
+        ]),
+      ],
+      [],
+    ),
+    /Invalid regex '\('/,
+  );
+});
