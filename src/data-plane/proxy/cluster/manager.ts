@@ -120,10 +120,14 @@ export class ClusterManager {
     this.#give(message.clusterName, specs);
   }
 
-  /** EDS says the name does not exist. */
+  /** EDS says the name does not exist: a cluster that waits for it goes on without hosts, others keep theirs (as in Envoy). */
   removeEndpoints(name: string): void {
-    this.#assignments.delete(name);
-    this.#give(name, []);
+    for (const entry of this.#entries.values()) {
+      const cluster = entry.warming;
+      if (cluster?.settings.type !== 'eds' || cluster.settings.edsName !== name || cluster.initialized) continue;
+      cluster.setHosts([]);
+      this.#tryActivate(entry, cluster);
+    }
   }
 
   assignment(name: string): ClusterLoadAssignment | undefined {

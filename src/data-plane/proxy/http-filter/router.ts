@@ -187,11 +187,19 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
       stream.path = rewritten;
     }
     this.#rewriteHost();
-    if (this.#route.decorator !== '' && this.#route.decoratorPropagates && stream.connection.direction === 'outbound')
-      headers.set(H.decorator, this.#route.decorator);
+    this.#decorate(headers);
     if (action.timeoutMs > 0 && !this.#options.suppressEnvoyHeaders)
       headers.set(H.expectedTimeout, String(Math.round(action.timeoutMs)));
     else headers.remove(H.expectedTimeout);
+  }
+
+  /** Outbound proxies tell the next one the operation; an inbound one consumes that, or tells a caller outside the mesh its own. */
+  #decorate(headers: HeaderMap): void {
+    const { decorator, decoratorPropagates } = this.#route;
+    if (this.#stream.connection.direction === 'inbound') {
+      this.#ownDecorator = headers.get(H.decorator) === undefined && decoratorPropagates ? decorator : '';
+      headers.remove(H.decorator);
+    } else if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
   }
 
   #rewriteHost(): void {
@@ -379,6 +387,7 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
     info.firstUpstreamByte = now - info.startTime;
     if (!this.#options.suppressEnvoyHeaders)
       headers.set(H.serviceTime, String(Math.max(0, Math.round(now - this.#sentAt))));
+    if (this.#ownDecorator !== '') headers.set(H.decorator, this.#ownDecorator);
     if (this.#route.virtualHost.includeAttemptsInResponse) headers.set(H.attemptCount, String(this.#attempt));
     applyEdits(this.#choice.responseEdits, headers, info);
     for (const edits of this.#route.responseEdits) applyEdits(edits, headers, info);

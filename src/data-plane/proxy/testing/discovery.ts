@@ -96,7 +96,8 @@ export async function startAds(t: TestContext): Promise<Ads> {
     const subscribe = request.resourceNamesSubscribe;
     if (first && subscribe.length === 0) {
       wanted.set(request.typeUrl, '*');
-      push(stream, request.typeUrl, table(request.typeUrl).keys());
+      // A control plane that knows nothing yet says nothing.
+      if (table(request.typeUrl).size > 0) push(stream, request.typeUrl, table(request.typeUrl).keys());
       return;
     }
     const set = (wanted.get(request.typeUrl) as Set<string> | undefined) ?? new Set<string>();

@@ -58,6 +58,8 @@ export function openGrpcStream(options: GrpcStreamOptions): GrpcStream {
   stream.on('response', note);
   stream.on('trailers', note);
   stream.on('error', (error) => finish(status || error.message));
+  // The server ended its side: the call is over although ours is still open.
+  stream.on('end', () => finish(status || 'stream ended'));
   stream.on('close', () => finish(status || 'stream closed'));
   const take = messageReader(options.onMessage);
   stream.on('data', (chunk: Buffer) => {

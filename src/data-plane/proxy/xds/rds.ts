@@ -94,14 +94,6 @@ export class RouteManager implements RouteProvider {
     this.#settle(entry);
   }
 
-  /** The server says that the name does not exist: requests find no route. */
-  remove(name: string): void {
-    const entry = this.#entries.get(name);
-    if (!entry) return;
-    entry.table = undefined;
-    this.#settle(entry);
-  }
-
   views(): RouteView[] {
     return [...this.#entries.values()].flatMap((entry) =>
       entry.table ? [{ name: entry.name, table: entry.table, version: entry.version, updated: entry.updated }] : [],

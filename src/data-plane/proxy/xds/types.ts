@@ -165,7 +165,8 @@ export function rdsHandler(routes: RouteManager, books: Books, clock: Clock): Ty
       book: books.routes,
       name: (message: RouteConfiguration) => message.name,
       apply: (message, version) => routes.apply(message, version),
-      remove: (name) => routes.remove(name),
+      // Envoy ignores the removal of a route table: it lives as long as a listener names it.
+      remove() {},
       held: () => [],
       done() {},
     },
