@@ -23,7 +23,18 @@ const STAT_PREFIXES = [
   'component',
   'istio',
 ];
-const STAT_SUFFIXES = ['rbac.allowed', 'rbac.denied', 'shadow_allowed', 'shadow_denied', 'downstream_cx_active'];
+const STAT_SUFFIXES = [
+  'rbac.allowed',
+  'rbac.denied',
+  'shadow_allowed',
+  'shadow_denied',
+  'downstream_cx_active',
+  // Not in Istio's list: without them nobody sees why a peer was refused.
+  'ssl.fail_verify_san',
+  'ssl.fail_verify_error',
+  'ssl.fail_verify_no_cert',
+  'no_filter_chain_match',
+];
 const STAT_REGEXPS = ['vhost\\..*\\.route\\..*'];
 
 export function buildBootstrap(

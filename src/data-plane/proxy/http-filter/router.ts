@@ -128,6 +128,8 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
   #sentAt = 0;
   #cancelTry: (() => void) | undefined;
   #backlogged = false;
+  /** Told to the caller in the response; empty = nothing. */
+  #ownDecorator = '';
 
   constructor(
     stream: HttpStream,
