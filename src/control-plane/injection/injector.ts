@@ -178,7 +178,7 @@ function overridden(proxy: Container, own: Container | undefined): Container {
       ...(proxy.volumeMounts ?? []),
       ...(volumeMounts ?? []).filter((m) => !proxy.volumeMounts?.some((p) => p.mountPath === m.mountPath)),
     ],
-    ports: [...(proxy.ports ?? []), ...(ports ?? [])],
+    ports: byName(proxy.ports, ports),
   };
 }
 

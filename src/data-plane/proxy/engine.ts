@@ -171,6 +171,7 @@ export class Engine {
     const again = (): void => this.#advance();
     this.clusters.onChange(again);
     this.listeners.onChange(again);
+    if (this.#ads) await this.listeners.startStatic();
     this.#ads?.start();
     this.#advance();
   }

@@ -127,6 +127,11 @@ export class ListenerManager {
     this.#changed.push(run);
   }
 
+  /** Opens the static listeners before the rest: the readiness port must be able to say "not yet". */
+  async startStatic(): Promise<void> {
+    await Promise.all([...this.#entries.values()].filter((entry) => entry.isStatic).map((entry) => this.#bind(entry)));
+  }
+
   /** Opens the sockets of all active listeners; later ones open theirs at once. Resolves when those of now listen. */
   async start(): Promise<void> {
     this.#started = true;
