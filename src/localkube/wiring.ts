@@ -8,7 +8,8 @@ import type { Logger } from '../base/runtime/log.ts';
 import { type ApiServer, ListenError, startApiServer } from './apiserver/server.ts';
 import { startControllers } from './controllers/start.ts';
 import { startDns } from './dns/dns-server.ts';
-import { removeAllContainers, startKubelet } from './kubelet/start.ts';
+import { removeAllContainers } from './kubelet/remove-all.ts';
+import { startKubelet } from './kubelet/start.ts';
 import { type LocalNodeNetwork, removeNetwork, startNodeNetwork } from './network/node-network.ts';
 import { startServiceProxy } from './network/service-proxy.ts';
 
@@ -38,6 +39,7 @@ export const NODE_NAME = 'meltemi';
 const KUBERNETES_SERVICE = { ip: '10.96.0.1', port: 443 } as const;
 const API_PORT_IN_NODE = 6443;
 const DEFAULT_API_PORT = 6443;
+const DEFAULT_SEARCH_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 
 export async function startLocalKube(options: LocalKubeOptions): Promise<LocalKube> {
   const { home, clock, log, random } = options;
@@ -70,6 +72,7 @@ export async function startLocalKube(options: LocalKubeOptions): Promise<LocalKu
     home,
     repoRoot: options.repoRoot,
     nodeBinary: options.nodeBinary,
+    searchPath: process.env.PATH ?? DEFAULT_SEARCH_PATH,
     clusterDomain: CLUSTER_DOMAIN,
     nodeName: NODE_NAME,
     apiServer: { host: KUBERNETES_SERVICE.ip, port: KUBERNETES_SERVICE.port },

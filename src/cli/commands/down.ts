@@ -1,6 +1,6 @@
 // `meltemi down`: stops the local cluster and takes every namespace, rule, mount and process away, also after a crash.
 import { rmSync } from 'node:fs';
-import { removeAllContainers } from '../../localkube/kubelet/start.ts';
+import { removeAllContainers } from '../../localkube/kubelet/remove-all.ts';
 import { removeNetwork } from '../../localkube/network/node-network.ts';
 import { instanceOf, readState, stopProcess } from '../cluster/local.ts';
 import { boolFlag, type Command } from '../command.ts';

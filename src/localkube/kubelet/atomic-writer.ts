@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { isMissing } from './runtime.ts';
+import { isMissing } from './run.ts';
 
 export interface PayloadFile {
   readonly data: Buffer;
@@ -30,7 +30,11 @@ const DATA = '..data';
 export function writePayload(dir: string, payload: Payload, gid: number | undefined): boolean {
   for (const name of payload.keys()) checkPath(name);
   const current = readLink(path.join(dir, DATA));
-  if (current !== undefined && isSame(path.join(dir, current), payload, gid)) return false;
+  if (current !== undefined && isSame(path.join(dir, current), payload, gid)) {
+    // A crash may have come between the swap and the links.
+    linkTopLevel(dir, payload);
+    return false;
+  }
   const stamp = new Date().toISOString().replace(/[-:]/g, '_').replace(/\..*/, '.');
   const fresh = mkdtempSync(path.join(dir, `..${stamp}`));
   chmodSync(fresh, 0o755);

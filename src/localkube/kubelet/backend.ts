@@ -9,10 +9,11 @@ import type { NodeNetwork } from '../network/types.ts';
 import { type ExecIo, type ExecResult, type NodeBackend, NodeError } from '../node-backend.ts';
 import { findContainer } from './container-runner.ts';
 import type { Execution } from './exec.ts';
-import { type LogSource, streamLog } from './logs.ts';
+import { attachOffset, type LogSource, streamLog } from './logs.ts';
 import type { PodWorker } from './pod-worker.ts';
 import { type ContainerRecord, type Instance, isRunning } from './records.ts';
-import { type Runtime, run } from './runtime.ts';
+import { run } from './run.ts';
+import type { Runtime } from './runtime.ts';
 
 export interface BackendParts {
   readonly find: (namespace: string, pod: string) => PodWorker | undefined;
@@ -118,6 +119,8 @@ async function attach(
   io: ExecIo,
 ): Promise<ExecResult> {
   const container = findContainer(pod, name)!;
+  // Before any input: what it makes the container write must be seen.
+  const fromOffset = await attachOffset(instance.logFile, container.tty ?? false);
   const input = container.stdin && io.stdin ? feedInput(instance, io) : undefined;
   io.onResize?.((size) => {
     const pid = parts.runtime.pid(instance.id);
@@ -126,7 +129,7 @@ async function attach(
         () => {},
       );
   });
-  const options = { follow: true, timestamps: false, ...(container.tty ? { tailLines: 1 } : { tailLines: 0 }) };
+  const options = { follow: true, timestamps: false, fromOffset };
   const write = (chunk: Buffer): void => {
     io.stdout?.write(chunk);
   };

@@ -1,20 +1,21 @@
 // Starts one container of a pod and follows it: image, launch, postStart, probes, its end. Used by the pod worker.
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import type { Container, EphemeralContainer, Probe } from '../../api/kubernetes/container.ts';
+import type { Container, EphemeralContainer, LifecycleHandler, Probe } from '../../api/kubernetes/container.ts';
 import type { Pod } from '../../api/kubernetes/pod.ts';
 import { errorText } from '../../base/runtime/log.ts';
-import { resolveImage } from '../images/resolve.ts';
+import { type ResolvedImage, resolveImage } from '../images/resolve.ts';
 import { DEFAULT_MESSAGE_PATH, launchInput, terminationMessage } from './container-start.ts';
 import { nextBackoff } from './decide.ts';
 import { runHook } from './hooks.ts';
+import { bundleDir } from './leftovers.ts';
 import type { PodContext } from './pod-context.ts';
 import type { Killer } from './pod-killer.ts';
 import type { PodSetup } from './pod-setup.ts';
 import type { PodStore } from './pod-store.ts';
-import { runProbe } from './probe-run.ts';
-import { type ProbeKind, type Prober, startProber } from './prober.ts';
-import { type ContainerKind, type ExitRecord, type Instance, isRunning } from './records.ts';
+import { type ProbeTarget, runProbe } from './probe-run.ts';
+import { type ProbeKind, type ProbeListener, type Prober, startProber } from './prober.ts';
+import { type ContainerKind, type ContainerRecord, type ExitRecord, type Instance, isRunning } from './records.ts';
 import type { ContainerExit } from './runtime.ts';
 
 export interface ContainerRunner {
@@ -47,199 +48,49 @@ const PROBE_NAMES: Readonly<Record<ProbeKind, string>> = {
 };
 
 export function createContainerRunner(parts: RunnerParts): ContainerRunner {
-  const { context, store, setup, killer, poke } = parts;
-  const { events, clock, runtime } = context;
-  const probers = new Map<string, Prober>();
-  const uid = parts.pod().metadata.uid!;
-  const target = (container: Container, containerId: string) => ({
-    podIp: setup.facts().podIp,
-    containerId,
-    container,
-  });
-  const event = (type: 'Normal' | 'Warning', reason: string, message: string, container: string): void =>
-    events.record(parts.pod(), type, reason, message, container);
+  return new Runner(parts);
+}
 
-  const restartFor = (container: Container, instanceId: string, message: string, probe?: Probe): void => {
-    const pod = parts.pod();
-    const grace = probe?.terminationGracePeriodSeconds ?? pod.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_S;
-    const deadline = clock.now() + grace * 1000;
-    void killer.kill({ pod, container, instanceId, podIp: setup.facts().podIp, deadline: () => deadline, message });
-  };
+interface Retry {
+  readonly retryAt?: number;
+}
 
-  const probe = (container: Container, kind: ContainerKind, instance: Instance): void => {
-    if (kind === 'init' || kind === 'ephemeral') return;
-    const record = store.container(container.name, kind);
-    const current = (): boolean => store.find(instance.id) !== undefined && isRunning(store.find(instance.id));
-    const prober = startProber({
-      container,
-      clock,
-      startedAt: instance.startedAt ?? clock.now(),
-      startupPassed: record.startupPassed,
-      ready: record.ready,
-      run: (wanted, timeoutMs) => runProbe(wanted, target(container, instance.id), timeoutMs, context),
-      listener: {
-        onStarted() {
-          if (!current()) return;
-          store.set(container.name, { startupPassed: true });
-          poke();
-        },
-        onReady(ready) {
-          if (current()) store.set(container.name, { ready });
-        },
-        onFailure(which, message) {
-          if (current())
-            event('Warning', 'Unhealthy', `${PROBE_NAMES[which]} probe failed: ${message}`, container.name);
-        },
-        onUnhealthy(which) {
-          if (!current()) return;
-          const of = which === 'startup' ? container.startupProbe : container.livenessProbe;
-          restartFor(
-            container,
-            instance.id,
-            `Container ${container.name} failed ${which} probe, will be restarted`,
-            of,
-          );
-        },
-      },
-    });
-    probers.set(instance.id, prober);
-  };
+class Runner implements ContainerRunner {
+  readonly #parts: RunnerParts;
+  readonly #uid: string;
+  readonly #probers = new Map<string, Prober>();
 
-  const running = (container: Container, kind: ContainerKind, instance: Instance): void => {
-    store.set(container.name, {
-      current: instance,
-      waiting: undefined,
-      startupPassed: !container.startupProbe || kind === 'init',
-      ready: !container.readinessProbe && kind !== 'init',
-    });
-    probe(container, kind, instance);
-  };
+  constructor(parts: RunnerParts) {
+    this.#parts = parts;
+    this.#uid = parts.pod().metadata.uid!;
+  }
 
-  const waitImage = (container: Container, message: string): { readonly retryAt: number } => {
-    const record = store.state.containers[container.name]!;
-    const now = clock.now();
-    const { imageBackoff } = record;
-    if (imageBackoff && now < imageBackoff.since + imageBackoff.ms) {
-      const text = `Back-off pulling image "${container.image}": ErrImagePull: ${message}`;
-      store.set(container.name, { waiting: { reason: 'ImagePullBackOff', message: text } });
-      event('Normal', 'BackOff', `Back-off pulling image "${container.image}"`, container.name);
-      event('Warning', 'Failed', 'Error: ImagePullBackOff', container.name);
-      return { retryAt: imageBackoff.since + imageBackoff.ms };
-    }
-    const ms = imageBackoff ? Math.min(imageBackoff.ms * 2, MAX_IMAGE_BACKOFF_MS) : FIRST_IMAGE_BACKOFF_MS;
-    store.set(container.name, { waiting: { reason: 'ErrImagePull', message }, imageBackoff: { ms, since: now } });
-    event('Normal', 'Pulling', `Pulling image "${container.image}"`, container.name);
-    event('Warning', 'Failed', `Failed to pull image "${container.image}": ${message}`, container.name);
-    event('Warning', 'Failed', 'Error: ErrImagePull', container.name);
-    // ErrImagePull shows for a moment, then the back-off.
-    return { retryAt: now + 1000 };
-  };
-
-  const start: ContainerRunner['start'] = async (container, kind, signal) => {
-    const pod = parts.pod();
+  async start(container: Container, kind: ContainerKind, signal: AbortSignal): Promise<Retry> {
+    const { store } = this.#parts;
     const record = store.container(container.name, kind);
     const image = resolveImage(container.image ?? '');
-    if (image.kind === 'invalid') {
-      store.set(container.name, { waiting: { reason: 'InvalidImageName', message: image.message } });
-      event('Warning', 'InspectFailed', image.message, container.name);
-      event('Warning', 'Failed', 'Error: InvalidImageName', container.name);
-      return { retryAt: clock.now() + MAX_IMAGE_BACKOFF_MS };
-    }
-    if (image.kind === 'unknown') return waitImage(container, image.message);
-    event('Normal', 'Pulled', `Container image "${container.image}" already present on machine`, container.name);
-    const instance = newInstance(context, pod, container, record.current);
+    if (image.kind === 'invalid') return this.#refuseImage(container, image.message);
+    if (image.kind === 'unknown') return this.#waitImage(container, image.message);
+    this.#event('Normal', 'Pulled', `Container image "${container.image}" already present on machine`, container.name);
+    const instance = this.#newInstance(container, record.current);
     try {
-      mkdirSync(path.dirname(instance.logFile), { recursive: true, mode: 0o700 });
-      const input = launchInput(
-        {
-          pod,
-          container,
-          image: image.entry,
-          imageId: image.imageId,
-          instance,
-          facts: setup.facts(),
-          lookup: context.lookup,
-          netnsPath: store.state.netnsPath!,
-          pidNamespace: pidNamespace(parts, container),
-          dirs: setup.dirs,
-        },
-        context.settings,
-      );
-      // A name that an earlier, cut-short try left.
-      if (record.current?.id !== instance.id) await runtime.remove(instance.id, instance.bundle);
-      const old = record.current;
-      if (old) dropLogs(record.previous);
-      store.set(container.name, {
-        imageId: image.imageId,
-        previous: old ?? record.previous,
-        current: instance,
-        imageBackoff: undefined,
-        ...(old ? { backoff: nextBackoff(record.backoff, clock.now()) } : {}),
-      });
-      const result = await runtime.launch(input);
-      if (result.kind === 'failed') throw new Error(`failed to start container: ${result.message}`);
+      await this.#launch(container, image, instance, record);
     } catch (error) {
-      return startFailed(container, instance, error);
+      return this.#startFailed(container, instance, error);
     }
-    event('Normal', 'Created', `Created container: ${container.name}`, container.name);
-    event('Normal', 'Started', `Started container ${container.name}`, container.name);
-    const live: Instance = { ...instance, startedAt: clock.now(), hooked: !container.lifecycle?.postStart };
-    running(container, kind, live);
-    // It may have ended while we were told of its start.
-    const exit = runtime.exitOf(live.id);
-    if (exit) ended(live.id, exit);
-    else if (container.lifecycle?.postStart) await postStart(container, live, signal);
+    await this.#started(container, kind, instance, signal);
     return {};
-  };
+  }
 
-  const startFailed = (container: Container, instance: Instance, error: unknown): { readonly retryAt?: number } => {
-    const message = errorText(error);
-    event('Warning', 'Failed', `Error: ${message}`, container.name);
-    const launched = store.find(instance.id) !== undefined;
-    if (!launched) {
-      // Its configuration is wrong or incomplete: nothing has been tried.
-      store.set(container.name, { waiting: { reason: 'CreateContainerConfigError', message } });
-      return { retryAt: clock.now() + CONFIG_RETRY_MS };
-    }
-    const now = clock.now();
-    const exit: ExitRecord = { code: 128, reason: 'StartError', message, finishedAt: now };
-    store.set(container.name, { current: { ...instance, exit }, waiting: undefined, ready: false });
-    void runtime.remove(instance.id, instance.bundle);
-    poke();
-    return {};
-  };
-
-  const postStart = async (container: Container, instance: Instance, signal: AbortSignal): Promise<void> => {
-    const stop = new AbortController();
-    const off = runtime.onExit((id) => {
-      if (id === instance.id) stop.abort();
-    });
-    const either = AbortSignal.any([signal, stop.signal]);
-    const result = await runHook(
-      container.lifecycle!.postStart!,
-      target(container, instance.id),
-      context,
-      clock,
-      either,
-    );
-    off();
-    if (result.ok) {
-      store.setCurrent(container.name, { hooked: true });
-      return;
-    }
-    if (either.aborted) return;
-    event('Warning', 'FailedPostStartHook', `PostStartHook failed: ${result.message}`, container.name);
-    restartFor(container, instance.id, 'FailedPostStartHook');
-  };
-
-  const ended: ContainerRunner['ended'] = (instanceId, exit) => {
+  ended(instanceId: string, exit: ContainerExit): void {
+    const { store, context, poke } = this.#parts;
     const record = store.find(instanceId);
     if (!record?.current || record.current.exit) return;
     // `start` has not seen it run yet and will come here itself.
     if (record.current.startedAt === undefined) return;
-    probers.get(instanceId)?.stop();
-    probers.delete(instanceId);
-    const container = findContainer(parts.pod(), record.name);
+    this.#probers.get(instanceId)?.stop();
+    this.#probers.delete(instanceId);
+    const container = findContainer(this.#parts.pod(), record.name);
     const failed = exit.code !== 0;
     const reason = exit.oomKilled && failed ? 'OOMKilled' : failed ? 'Error' : 'Completed';
     const message = container ? terminationMessage(container, record.current, failed) : undefined;
@@ -249,55 +100,243 @@ export function createContainerRunner(parts: RunnerParts): ContainerRunner {
       startupPassed: false,
     });
     const { id, bundle } = record.current;
-    runtime
+    context.runtime
       .remove(id, bundle)
       .catch((error) => context.log.warn('container not removed', { id, error: errorText(error) }));
     poke();
-  };
-
-  return {
-    start,
-    ended,
-    async adopt(container, kind) {
-      const { current } = store.container(container.name, kind);
-      if (!current || current.exit) return;
-      const exit = runtime.exitOf(current.id);
-      if (current.startedAt === undefined) {
-        // Cut short while starting: begin again.
-        await runtime.remove(current.id, current.bundle);
-        store.set(container.name, { current: store.state.containers[container.name]?.previous });
-      } else if (exit) ended(current.id, exit);
-      else if (runtime.pid(current.id) === undefined)
-        ended(current.id, { code: 137, finishedAt: clock.now(), oomKilled: false });
-      else {
-        store.setCurrent(container.name, { hooked: true });
-        probe(container, kind, current);
-      }
-    },
-    stopProbes() {
-      for (const prober of probers.values()) prober.stop();
-      probers.clear();
-    },
-  };
-
-  function dropLogs(old: Instance | undefined): void {
-    if (!old) return;
-    for (const file of [old.logFile, `${old.logFile}.times`, old.messageFile]) rmSync(file, { force: true });
   }
 
-  function newInstance(_: PodContext, pod: Pod, container: Container, before: Instance | undefined): Instance {
-    const attempt = before ? before.attempt + 1 : seedAttempt(pod, container.name);
-    const { layout } = context.settings;
-    const disk = layout.podDisk(uid);
+  async adopt(container: Container, kind: ContainerKind): Promise<void> {
+    const { store, context } = this.#parts;
+    const { runtime, clock } = context;
+    const { current, previous } = store.container(container.name, kind);
+    if (!current || current.exit) return;
+    const exit = runtime.exitOf(current.id);
+    if (current.startedAt === undefined) {
+      // Cut short while starting: begin again, as if it had not been tried.
+      await runtime.remove(current.id, current.bundle);
+      store.set(container.name, { current: previous, previous: undefined });
+    } else if (exit) this.ended(current.id, exit);
+    else if (runtime.pid(current.id) === undefined)
+      this.ended(current.id, { code: 137, finishedAt: clock.now(), oomKilled: false });
+    else {
+      store.setCurrent(container.name, { hooked: true });
+      this.#probe(container, kind, current);
+    }
+  }
+
+  stopProbes(): void {
+    for (const prober of this.#probers.values()) prober.stop();
+    this.#probers.clear();
+  }
+
+  /** Throws when the container's configuration or runc forbids. */
+  async #launch(
+    container: Container,
+    image: Extract<ResolvedImage, { kind: 'found' }>,
+    instance: Instance,
+    record: ContainerRecord,
+  ): Promise<void> {
+    const { context, store, setup } = this.#parts;
+    const { runtime, clock } = context;
+    mkdirSync(path.dirname(instance.logFile), { recursive: true, mode: 0o700 });
+    const input = launchInput(
+      {
+        pod: this.#parts.pod(),
+        container,
+        image: image.entry,
+        imageId: image.imageId,
+        instance,
+        facts: setup.facts(),
+        lookup: context.lookup,
+        netnsPath: store.state.netnsPath!,
+        pidNamespace: pidNamespace(this.#parts, container),
+        dirs: setup.dirs,
+      },
+      context.settings,
+    );
+    // A name that an earlier, cut-short try left.
+    if (record.current?.id !== instance.id) await runtime.remove(instance.id, instance.bundle);
+    const old = record.current;
+    if (old) dropLogs(record.previous);
+    store.set(container.name, {
+      imageId: image.imageId,
+      previous: old ?? record.previous,
+      current: instance,
+      imageBackoff: undefined,
+      ...(old ? { backoff: nextBackoff(record.backoff, clock.now()) } : {}),
+    });
+    const result = await runtime.launch(input);
+    if (result.kind === 'failed') throw new Error(`failed to start container: ${result.message}`);
+  }
+
+  async #started(container: Container, kind: ContainerKind, instance: Instance, signal: AbortSignal): Promise<void> {
+    const { store, context } = this.#parts;
+    this.#event('Normal', 'Created', `Created container: ${container.name}`, container.name);
+    this.#event('Normal', 'Started', `Started container ${container.name}`, container.name);
+    const live: Instance = {
+      ...instance,
+      startedAt: context.clock.now(),
+      hooked: !container.lifecycle?.postStart,
+    };
+    store.set(container.name, {
+      current: live,
+      waiting: undefined,
+      startupPassed: !container.startupProbe || kind === 'init',
+      ready: !container.readinessProbe && kind !== 'init',
+    });
+    this.#probe(container, kind, live);
+    // It may have ended while we were told of its start.
+    const exit = context.runtime.exitOf(live.id);
+    if (exit) this.ended(live.id, exit);
+    else if (container.lifecycle?.postStart)
+      await this.#postStart(container, container.lifecycle.postStart, live, signal);
+  }
+
+  #startFailed(container: Container, instance: Instance, error: unknown): Retry {
+    const { store, context, poke } = this.#parts;
+    const message = errorText(error);
+    this.#event('Warning', 'Failed', `Error: ${message}`, container.name);
+    const now = context.clock.now();
+    if (store.find(instance.id) === undefined) {
+      // Its configuration is wrong or incomplete: nothing has been tried.
+      store.set(container.name, { waiting: { reason: 'CreateContainerConfigError', message } });
+      return { retryAt: now + CONFIG_RETRY_MS };
+    }
+    const exit: ExitRecord = { code: 128, reason: 'StartError', message, finishedAt: now };
+    store.set(container.name, { current: { ...instance, exit }, waiting: undefined, ready: false });
+    void context.runtime.remove(instance.id, instance.bundle);
+    poke();
+    return {};
+  }
+
+  #refuseImage(container: Container, message: string): Retry {
+    const { store, context } = this.#parts;
+    store.set(container.name, { waiting: { reason: 'InvalidImageName', message } });
+    this.#event('Warning', 'InspectFailed', message, container.name);
+    this.#event('Warning', 'Failed', 'Error: InvalidImageName', container.name);
+    return { retryAt: context.clock.now() + MAX_IMAGE_BACKOFF_MS };
+  }
+
+  #waitImage(container: Container, message: string): Retry {
+    const { store, context } = this.#parts;
+    const now = context.clock.now();
+    const { imageBackoff } = store.state.containers[container.name]!;
+    if (imageBackoff && now < imageBackoff.since + imageBackoff.ms) {
+      const text = `Back-off pulling image "${container.image}": ErrImagePull: ${message}`;
+      store.set(container.name, { waiting: { reason: 'ImagePullBackOff', message: text } });
+      this.#event('Normal', 'BackOff', `Back-off pulling image "${container.image}"`, container.name);
+      this.#event('Warning', 'Failed', 'Error: ImagePullBackOff', container.name);
+      return { retryAt: imageBackoff.since + imageBackoff.ms };
+    }
+    const ms = imageBackoff ? Math.min(imageBackoff.ms * 2, MAX_IMAGE_BACKOFF_MS) : FIRST_IMAGE_BACKOFF_MS;
+    store.set(container.name, { waiting: { reason: 'ErrImagePull', message }, imageBackoff: { ms, since: now } });
+    this.#event('Normal', 'Pulling', `Pulling image "${container.image}"`, container.name);
+    this.#event('Warning', 'Failed', `Failed to pull image "${container.image}": ${message}`, container.name);
+    this.#event('Warning', 'Failed', 'Error: ErrImagePull', container.name);
+    // ErrImagePull shows for a moment, then the back-off.
+    return { retryAt: now + 1000 };
+  }
+
+  async #postStart(
+    container: Container,
+    hook: LifecycleHandler,
+    instance: Instance,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { context, store } = this.#parts;
+    const stop = new AbortController();
+    const off = context.runtime.onExit((id) => {
+      if (id === instance.id) stop.abort();
+    });
+    const either = AbortSignal.any([signal, stop.signal]);
+    const result = await runHook(hook, this.#target(container, instance.id), context, context.clock, either);
+    off();
+    if (result.ok) {
+      store.setCurrent(container.name, { hooked: true });
+      return;
+    }
+    if (either.aborted) return;
+    this.#event('Warning', 'FailedPostStartHook', `PostStartHook failed: ${result.message}`, container.name);
+    this.#killForRestart(container, instance.id, 'FailedPostStartHook');
+  }
+
+  #probe(container: Container, kind: ContainerKind, instance: Instance): void {
+    if (kind === 'init' || kind === 'ephemeral') return;
+    const { store, context } = this.#parts;
+    const record = store.container(container.name, kind);
+    const prober = startProber({
+      container,
+      clock: context.clock,
+      startedAt: instance.startedAt ?? context.clock.now(),
+      startupPassed: record.startupPassed,
+      ready: record.ready,
+      run: (wanted, timeoutMs) => runProbe(wanted, this.#target(container, instance.id), timeoutMs, context),
+      listener: this.#probeListener(container, instance.id),
+    });
+    this.#probers.set(instance.id, prober);
+  }
+
+  /** Results of a run that is over count no more. */
+  #probeListener(container: Container, instanceId: string): ProbeListener {
+    const { store, poke } = this.#parts;
+    const { name } = container;
+    const current = (): boolean => isRunning(store.find(instanceId));
     return {
-      id: `${uid}_${container.name}_${attempt}`,
+      onStarted: () => {
+        if (!current()) return;
+        store.set(name, { startupPassed: true });
+        poke();
+      },
+      onReady: (ready) => {
+        if (current()) store.set(name, { ready });
+      },
+      onFailure: (which, message) => {
+        if (current()) this.#event('Warning', 'Unhealthy', `${PROBE_NAMES[which]} probe failed: ${message}`, name);
+      },
+      onUnhealthy: (which) => {
+        if (!current()) return;
+        const probe = which === 'startup' ? container.startupProbe : container.livenessProbe;
+        const message = `Container ${name} failed ${which} probe, will be restarted`;
+        this.#killForRestart(container, instanceId, message, probe);
+      },
+    };
+  }
+
+  #killForRestart(container: Container, instanceId: string, message: string, probe?: Probe): void {
+    const { context, setup, killer } = this.#parts;
+    const pod = this.#parts.pod();
+    const grace = probe?.terminationGracePeriodSeconds ?? pod.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE_S;
+    const deadline = context.clock.now() + grace * 1000;
+    void killer.kill({ pod, container, instanceId, podIp: setup.facts().podIp, deadline: () => deadline, message });
+  }
+
+  #target(container: Container, containerId: string): ProbeTarget {
+    return { podIp: this.#parts.setup.facts().podIp, containerId, container };
+  }
+
+  #event(type: 'Normal' | 'Warning', reason: string, message: string, container: string): void {
+    this.#parts.context.events.record(this.#parts.pod(), type, reason, message, container);
+  }
+
+  #newInstance(container: Container, before: Instance | undefined): Instance {
+    const attempt = before ? before.attempt + 1 : seedAttempt(this.#parts.pod(), container.name);
+    const { layout } = this.#parts.context.settings;
+    const disk = layout.podDisk(this.#uid);
+    return {
+      id: `${this.#uid}_${container.name}_${attempt}`,
       attempt,
-      bundle: path.join(layout.podRun(uid), 'containers', container.name, String(attempt)),
+      bundle: bundleDir(layout, this.#uid, container.name, attempt),
       logFile: path.join(disk, 'logs', container.name, `${attempt}.log`),
       messageFile: path.join(disk, 'messages', container.name, `${attempt}${path.basename(DEFAULT_MESSAGE_PATH)}`),
       hooked: false,
     };
   }
+}
+
+function dropLogs(old: Instance | undefined): void {
+  if (!old) return;
+  for (const file of [old.logFile, `${old.logFile}.times`, old.messageFile]) rmSync(file, { force: true });
 }
 
 /** After a reboot nothing is known here, but the API still has the count. */

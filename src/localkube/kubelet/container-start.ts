@@ -6,14 +6,16 @@ import type { Container } from '../../api/kubernetes/container.ts';
 import type { Pod } from '../../api/kubernetes/pod.ts';
 import { CHECKOUT, type ImageEntry } from '../images/catalog.ts';
 import { ensureBaseLayer, shownSubmounts } from './base-layer.ts';
+import { cgroupPath } from './cgroups.ts';
+import type { LaunchInput } from './container-shell.ts';
 import { containerArgv, containerEnv, type ObjectLookup } from './env.ts';
 import type { PodFacts } from './fields.ts';
 import { capabilities, runAs } from './identity.ts';
 import type { Layout } from './layout.ts';
 import { type BindMount, ociConfig } from './oci.ts';
 import type { Instance } from './records.ts';
-import { cgroupPath, type LaunchInput } from './runtime.ts';
 import { sandboxPaths } from './sandbox.ts';
+import { seccompFilter } from './seccomp.ts';
 import { containerMounts, type VolumeDirs } from './volumes.ts';
 
 /** What is the same for all containers of a node. */
@@ -82,6 +84,7 @@ export function launchInput(input: StartInput, settings: NodeSettings): LaunchIn
         cwd: container.workingDir ?? image.workingDir,
         runAs: user,
         capabilities: caps,
+        seccomp: seccompFilter(pod, container, caps),
         rootfs,
         checkout: settings.repoRoot,
         hidden: hiddenInCheckout(settings),
@@ -111,7 +114,7 @@ function baseEnv(input: StartInput, settings: NodeSettings, uid: number): Readon
   const foreign = !isBundled(settings);
   return {
     PATH,
-    HOSTNAME: input.pod.spec.hostname ?? input.pod.metadata.name,
+    HOSTNAME: readFileSync(path.join(settings.layout.podRun(input.pod.metadata.uid!), 'etc/hostname'), 'utf8').trim(),
     HOME: uid === 0 ? '/root' : user && uid === user.uid ? user.home : '/',
     ...(input.container.tty ? { TERM: 'xterm' } : {}),
     ...(foreign ? { MELTEMI_NODE: `${FOREIGN_NODE}/node` } : {}),

@@ -8,8 +8,9 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import pty from '@lydell/node-pty';
 import type { ExecIo, ExecResult } from '../node-backend.ts';
+import { runcError } from './container-shell.ts';
 import type { Layout } from './layout.ts';
-import { type Runtime, runcError } from './runtime.ts';
+import type { Runtime } from './runtime.ts';
 
 const NOT_FOUND = 127;
 const NOT_EXECUTABLE = 126;
@@ -33,7 +34,7 @@ interface Files {
   readonly logFile: string;
 }
 
-export function createExecution(layout: Layout, runtime: Runtime): Execution {
+export function createExecution(layout: Layout, runtime: Runtime, searchPath: string): Execution {
   const files = (): Files => {
     const base = path.join(layout.run, 'exec', randomUUID());
     return { pidFile: `${base}.pid`, logFile: `${base}.log` };
@@ -42,7 +43,7 @@ export function createExecution(layout: Layout, runtime: Runtime): Execution {
     const own = files();
     const args = runtime.execArgs(id, { tty, ...own }, command);
     try {
-      const code = await (tty ? runWithTerminal(args, own, io) : runWithPipes(args, own, io));
+      const code = await (tty ? runWithTerminal(args, own, searchPath, io) : runWithPipes(args, own, io));
       if (code !== RUNC_FAILED) return { kind: 'exited', code };
       return await explainFailure(own.logFile, io);
     } finally {
@@ -128,7 +129,7 @@ function forward(from: Readable, to: Writable | undefined): void {
   } else from.resume();
 }
 
-function runWithTerminal(args: readonly string[], files: Files, io: ExecIo): Promise<number> {
+function runWithTerminal(args: readonly string[], files: Files, searchPath: string, io: ExecIo): Promise<number> {
   let size = DEFAULT_SIZE;
   let terminal: pty.IPty | undefined;
   io.onResize?.((next) => {
@@ -141,7 +142,7 @@ function runWithTerminal(args: readonly string[], files: Files, io: ExecIo): Pro
       cols: size.width,
       rows: size.height,
       cwd: '/',
-      env: { PATH: process.env.PATH },
+      env: { PATH: searchPath },
       encoding: null,
     });
     terminal = own;

@@ -5,6 +5,7 @@ import { PODS, type Pod } from '../../api/kubernetes/pod.ts';
 import { SECRETS, type Secret } from '../../api/kubernetes/secret.ts';
 import { createInformer } from '../../base/kube/informer.ts';
 import type { Informer } from '../../base/kube/types.ts';
+import { removeLeftovers } from './leftovers.ts';
 import type { LogKeeper } from './log-keeper.ts';
 import { referencedObjects } from './payload.ts';
 import type { PodContext } from './pod-context.ts';
@@ -15,6 +16,8 @@ export interface KubeletOptions {
   readonly nodeName: string;
   readonly random: () => number;
   readonly logs: LogKeeper;
+  /** Takes away the networks of pods that are not named. */
+  readonly retainPods: (uids: ReadonlySet<string>) => Promise<void>;
   /** Everything of the context but the looks into ConfigMaps and Secrets. */
   readonly context: Omit<PodContext, 'lookup'>;
 }
@@ -41,6 +44,9 @@ export async function runKubelet(options: KubeletOptions): Promise<Kubelet> {
   await Promise.all([pods.synced, configMaps.synced, secrets.synced]);
   const workers = new Map<string, PodWorker>();
   const known = loadStates(settings.layout.pods);
+  const wanted = new Set([...pods.list().map((pod) => pod.metadata.uid!), ...known.keys()]);
+  await options.retainPods(wanted);
+  await removeLeftovers(settings.layout, [...known.values()], wanted, runtime, log);
 
   const begin = (pod: Pod): PodWorker => {
     const uid = pod.metadata.uid!;

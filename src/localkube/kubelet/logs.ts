@@ -24,14 +24,14 @@ type Options = Pick<LogRequest, 'follow' | 'timestamps' | 'tailLines' | 'sinceSe
 
 export async function streamLog(
   source: LogSource,
-  options: Options,
+  options: Options & { readonly fromOffset?: number },
   clock: Clock,
   write: (chunk: Buffer) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const handle = await open(source.file, 'r');
   try {
-    const start = await startOffset(handle, source.file, options, clock);
+    const start = options.fromOffset ?? (await startOffset(handle, source.file, options, clock));
     const emit = createEmitter(source.file, options, clock, write);
     let offset = start;
     for (;;) {
@@ -120,6 +120,16 @@ async function startOffset(handle: FileHandle, file: string, options: Options, c
   const bySince = since === undefined ? 0 : Math.min(size, readLogTimes(file, mtimeMs).offsetSince(since));
   if (options.tailLines === undefined) return bySince;
   return Math.max(bySince, await tailOffset(handle, size, options.tailLines));
+}
+
+/** Where the output begins that somebody who attaches now shall see. */
+export async function attachOffset(file: string, tty: boolean): Promise<number> {
+  const handle = await open(file, 'r');
+  try {
+    return await tailOffset(handle, (await handle.stat()).size, tty ? 1 : 0);
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Where the last `lines` lines begin. */

@@ -10,10 +10,24 @@ export interface DnsSettings {
 
 /** Linux allows 64 bytes, Kubernetes 63. */
 const MAX_HOSTNAME = 63;
+const MAX_KERNEL_HOSTNAME = 64;
 
 export function podHostname(pod: Pod): string {
   const name = pod.spec.hostname ?? pod.metadata.name;
   return name.slice(0, MAX_HOSTNAME).replace(/[-.]+$/, '');
+}
+
+/** What `hostname` says inside: with setHostnameAsFQDN the full name. Throws when Linux cannot hold it. */
+export function kernelHostname(pod: Pod, clusterDomain: string): string {
+  const host = podHostname(pod);
+  const { setHostnameAsFQDN, subdomain } = pod.spec;
+  if (!setHostnameAsFQDN || !subdomain) return host;
+  const full = `${host}.${subdomain}.${pod.metadata.namespace}.svc.${clusterDomain}`;
+  if (full.length > MAX_KERNEL_HOSTNAME)
+    throw new Error(
+      `setHostnameAsFQDN: ${full} has ${full.length} characters, Linux allows ${MAX_KERNEL_HOSTNAME}: shorten hostname or subdomain`,
+    );
+  return full;
 }
 
 export function podHosts(pod: Pod, podIp: string, clusterDomain: string): string {

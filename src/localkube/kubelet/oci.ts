@@ -18,6 +18,7 @@ export interface OciInput {
   readonly cwd: string;
   readonly runAs: RunAs;
   readonly capabilities: readonly string[];
+  readonly seccomp: object | undefined;
   readonly rootfs: string;
   readonly checkout: string;
   /** Paths inside the checkout to hide (the home directory, when it is there). */
@@ -65,6 +66,7 @@ export function ociConfig(input: OciInput): object {
       ],
       cgroupsPath: input.cgroupsPath,
       sysctl: input.sysctls,
+      seccomp: input.seccomp,
       resources: {
         devices: [{ allow: privileged, access: 'rwm' }],
         ...cgroupLimits(container),

@@ -4,9 +4,10 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Pod } from '../../api/kubernetes/pod.ts';
 import { errorText } from '../../base/runtime/log.ts';
+import { removePodCgroups } from './cgroups.ts';
 import { writePodFiles } from './container-start.ts';
 import type { PodFacts } from './fields.ts';
-import { podHostname, podHosts, podResolvConf } from './names.ts';
+import { kernelHostname, podHosts, podResolvConf } from './names.ts';
 import type { PodContext } from './pod-context.ts';
 import type { PodStore } from './pod-store.ts';
 import { ensureSandbox, removeSandbox } from './sandbox.ts';
@@ -69,15 +70,16 @@ export function createPodSetup(context: PodContext, uid: string, store: PodStore
     refreshVolumes,
     async prepare(pod) {
       if (prepared) return;
+      const hostname = kernelHostname(pod, context.dns.clusterDomain);
       const [network] = await Promise.all([
         context.network.attachPod(uid),
-        ensureSandbox(podRun, podHostname(pod)),
+        ensureSandbox(podRun, hostname),
         tokens.refresh(pod),
       ]);
       if (!existsSync(path.join(podRun, 'etc', 'hosts'))) {
         writePodFiles(podRun, {
           'resolv.conf': podResolvConf(pod, context.dns),
-          hostname: `${podHostname(pod)}\n`,
+          hostname: `${hostname}\n`,
           hosts: podHosts(pod, network.ip, context.dns.clusterDomain),
         });
       }
@@ -99,6 +101,7 @@ export function createPodSetup(context: PodContext, uid: string, store: PodStore
       if (store.state.sandbox) store.update({ sandbox: false });
     },
     async forget() {
+      removePodCgroups(layout, uid);
       await Promise.all([rm(podRun, { recursive: true, force: true }), rm(podDisk, { recursive: true, force: true })]);
     },
   };

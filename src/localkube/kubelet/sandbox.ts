@@ -2,7 +2,7 @@
 // Called by the pod worker before the first container.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { run } from './runtime.ts';
+import { run } from './run.ts';
 import { unmount } from './sys.ts';
 
 export interface SandboxPaths {

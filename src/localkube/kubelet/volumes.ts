@@ -1,5 +1,14 @@
 // The volumes of one pod as directories of the host, and the mounts of a container. Called by the pod worker.
-import { chmodSync, chownSync, existsSync, mkdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import type { Container, VolumeMount } from '../../api/kubernetes/container.ts';
 import type { Pod } from '../../api/kubernetes/pod.ts';
@@ -69,17 +78,26 @@ function volumeDir(volume: Volume, dirs: VolumeDirs): string {
 }
 
 function makeEmptyDir(volume: Volume, dir: string, gid: number | undefined): void {
-  if (existsSync(dir)) return;
   const { medium, sizeLimit } = volume.emptyDir!;
   if (medium && medium !== 'Memory')
     throw new Error(`emptyDir medium ${JSON.stringify(medium)} is not supported by localkube`);
-  mkdirSync(dir, { recursive: true });
+  const mode = gid === undefined ? 0o777 : 0o2777;
   if (medium === 'Memory') {
+    // A directory without its mount is what a crash left.
+    if (mountPoints().some((point) => point.path === dir)) return;
+    mkdirSync(dir, { recursive: true });
     const size = sizeLimit === undefined ? undefined : parseQuantity(sizeLimit);
-    mount('tmpfs', dir, 'tmpfs', 0, `mode=0777${size ? `,size=${Math.ceil(size)}` : ''}`);
+    const limit = size ? `,size=${Math.ceil(size)}` : '';
+    mount('tmpfs', dir, 'tmpfs', 0, `mode=${mode.toString(8)},gid=${gid ?? 0}${limit}`);
+    return;
   }
-  chmodSync(dir, gid === undefined ? 0o777 : 0o2777);
-  if (gid !== undefined) chownSync(dir, 0, gid);
+  if (existsSync(dir)) return;
+  // Complete before it has its name: a crash in between leaves no volume with wrong rights.
+  const draft = `${dir}.new`;
+  mkdirSync(draft, { recursive: true });
+  chmodSync(draft, mode);
+  if (gid !== undefined) chownSync(draft, 0, gid);
+  renameSync(draft, dir);
 }
 
 function checkHostPath(source: HostPathVolumeSource): void {

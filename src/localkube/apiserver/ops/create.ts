@@ -6,6 +6,7 @@ import { type ApiObject, isDict } from '../json.ts';
 import { strategyOf } from '../kinds/index.ts';
 import { trackUpdate } from '../merge/index.ts';
 import type { ResourceDef } from '../resources.ts';
+import { podWarnings } from '../schema/index.ts';
 import { ApiError, badRequest } from '../status.ts';
 import {
   checkNamespace,
@@ -98,6 +99,8 @@ async function finish(
     if (countsGeneration(def)) object.metadata.generation = 1;
     strategy.prepareCreate?.(core, object, context, def);
     validate(core, def, object);
+    // Once, whatever the names tried.
+    if (attempt === 1) context.warnings.push(...podWarnings(asJson(object), schemaOf(core, def)));
     strategy.validate?.(core, object, undefined, context, def);
     await checkAdmission(object);
     // Shared numbers (ClusterIPs, ports) are taken with no wait between here and the write.

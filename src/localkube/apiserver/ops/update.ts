@@ -13,6 +13,7 @@ import {
   trackUpdate,
 } from '../merge/index.ts';
 import type { ResourceDef } from '../resources.ts';
+import { podWarnings } from '../schema/index.ts';
 import { ApiError, badRequest, conflict, invalid, modified, notFound } from '../status.ts';
 import { createObject } from './create.ts';
 import {
@@ -220,6 +221,7 @@ async function commit(
   if (countsGeneration(def) && !equal(desiredState(next), desiredState(live)))
     next.metadata.generation = (live.metadata.generation ?? 0) + 1;
   validate(core, def, next, live, subresource);
+  if (!subresource) context.warnings.push(...podWarnings(asJson(next), schemaOf(core, def), asJson(live)));
   strategy.validate?.(core, next, live, context, def);
   await admitValidating(core, { ...request, object: next });
   strategy.allocate?.(core, next, live);

@@ -2,6 +2,7 @@
 import { add, show } from './check.ts';
 import { child, children, type Draft } from './draft.ts';
 import { dnsLabel, dnsSubdomain, envName, portName, portNumber } from './names.ts';
+import { refuseUnsupported } from './pod-support.ts';
 import type { FieldError, Json } from './types.ts';
 
 const QUANTITY = /^[+-]?(\d+(\.\d*)?|\.\d+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?\d+))?$/;
@@ -22,6 +23,7 @@ function required(errors: FieldError[], field: string, why?: string): void {
 export function validatePodSpec(spec: Draft, path: string, errors: FieldError[]): void {
   const containers = children(spec, 'containers');
   if (containers.length === 0) required(errors, `${path}.containers`);
+  refuseUnsupported(spec, path, errors);
   const volumes = validateVolumes(spec, `${path}.volumes`, errors);
   const names = new Set<unknown>();
   for (const list of ['initContainers', 'containers', 'ephemeralContainers']) {
