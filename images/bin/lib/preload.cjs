@@ -1,6 +1,7 @@
 // Loaded before each of our programs in a container (by lib/start): gives the process its name and saves compiled code soon,
 // because servers are stopped by signals and would never write Node's compile cache.
 const fs = require('node:fs');
+const http = require('node:http');
 const { flushCompileCache } = require('node:module');
 
 const FLUSH_AFTER_MS = 3000;
@@ -21,3 +22,6 @@ const endEarly = () => {
   if (process.listenerCount('SIGTERM') === 1) process.exit(143);
 };
 process.on('SIGTERM', endEarly);
+
+// An import of node:http as an ES module reads all its properties, and these three load the whole of undici: 30 ms and 4 MB.
+for (const name of ['WebSocket', 'CloseEvent', 'MessageEvent']) delete http[name];
