@@ -1,7 +1,7 @@
 // generated/compile-cache: V8's compiled code of our programs and what they import, which containers read (images/bin/lib/start).
 // Without it the first start of each image loads Node's TypeScript compiler: 0.3 s and 30 MB more. Called by main.ts, last.
 import { spawn } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 /** The newest file of the cache: programs changed after it was written do not use the cache. */
@@ -30,7 +30,11 @@ export async function generateCompileCache(root: string, out: string): Promise<v
   const flags = ['--disable-warning=ExperimentalWarning', '--require', path.join(root, 'images/bin/lib/preload.cjs')];
   const runs = [...COMMANDS.map(([file = '', ...args]) => [path.join(root, file), ...args]), ...imported];
   await Promise.all(runs.map((args) => run([...flags, ...args], root, out)));
-  writeFileSync(path.join(out, STAMP), '');
+  // Node writes them for their owner alone; the programs run as other users.
+  for (const entry of readdirSync(out, { recursive: true, withFileTypes: true })) {
+    chmodSync(path.join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
+  }
+  writeFileSync(path.join(out, STAMP), '', { mode: 0o644 });
 }
 
 function run(args: readonly string[], cwd: string, cache: string): Promise<void> {
