@@ -1,0 +1,95 @@
+// The ClientHello reader on what a real client sends, on every prefix of it, and on damaged copies.
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { before, test } from 'node:test';
+import { connect } from 'node:tls';
+import fc from 'fast-check';
+import { classify } from '../listener/inspect.ts';
+import { listen } from '../testing/engine.ts';
+import { readClientHello } from './client-hello.ts';
+import { detectHttp } from './http-detect.ts';
+
+let hello: Buffer;
+before(async (t) => {
+  hello = await new Promise((resolve) => {
+    const server = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', (chunk: Buffer) => {
+        socket.destroy();
+        resolve(chunk);
+      });
+    });
+    void listen(t as never, server as never).then((port) => {
+      connect({
+        port,
+        host: '127.0.0.1',
+        servername: 'Outbound_.80_._.a.b',
+        ALPNProtocols: ['istio-http/1.1', 'istio'],
+      }).on('error', () => {});
+    });
+  });
+});
+
+const EXPECTED = { kind: 'hello', serverName: 'outbound_.80_._.a.b', alpn: ['istio-http/1.1', 'istio'] };
+
+test('server name and protocols of a real ClientHello, also split over records', () => {
+  assert.deepEqual(readClientHello(hello), EXPECTED);
+  const body = hello.subarray(5);
+  const record = (part: Buffer) =>
+    Buffer.concat([hello.subarray(0, 3), Buffer.from([part.length >> 8, part.length & 255]), part]);
+  assert.deepEqual(
+    readClientHello(
+      Buffer.concat([record(body.subarray(0, 2)), record(body.subarray(2, 70)), record(body.subarray(70))]),
+    ),
+    EXPECTED,
+  );
+});
+
+test('every prefix asks for more, and says nothing false', () => {
+  for (let length = 0; length < hello.length; length++)
+    assert.deepEqual(readClientHello(hello.subarray(0, length)), { kind: 'more' }, `prefix of ${length}`);
+});
+
+test('damaged and invented bytes give an answer', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat(hello.length - 1), fc.nat(255)), { maxLength: 6 }),
+      fc.nat(hello.length),
+      (edits, length) => {
+        const copy = Buffer.from(hello);
+        for (const [at, value] of edits) copy[at] = value;
+        assert.ok(['more', 'hello', 'not-tls'].includes(readClientHello(copy.subarray(0, length)).kind));
+      },
+    ),
+    { numRuns: 3000 },
+  );
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 120 }), (bytes) => {
+      readClientHello(Buffer.from([22, 3, 1, ...bytes]));
+    }),
+  );
+  assert.equal(readClientHello(Buffer.from('GET / HTTP/1.1\r\n')).kind, 'not-tls');
+  assert.equal(readClientHello(Buffer.from([22, 3, 1, 0xff, 0xff, 1, 0, 0, 0])).kind, 'not-tls');
+});
+
+test('HTTP is told from the rest by its first line', () => {
+  const detect = (text: string) => detectHttp(Buffer.from(text, 'latin1'));
+  assert.equal(detect('GET / HTTP/1.1\r\n'), 'http/1.1');
+  assert.equal(detect('GET / HTTP/1.0\n'), 'http/1.0');
+  assert.equal(detect('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), 'h2c');
+  assert.equal(detect('PRI * HT'), 'more');
+  assert.equal(detect('PO'), 'more');
+  assert.equal(detect('POST /aaa'), 'more');
+  assert.equal(detect('POTS / HTTP/1.1\r\n'), 'none');
+  assert.equal(detect('GET / FTP\r\n'), 'none');
+  assert.equal(detect('\x00\x01'), 'none');
+  assert.equal(detect(`GET /${'a'.repeat(9000)}`), 'none');
+});
+
+test('the inspectors together: TLS first, then HTTP', () => {
+  const both = { tls: true, http: true };
+  assert.equal(classify(hello, both)?.transportProtocol, 'tls');
+  assert.deepEqual(classify(Buffer.from('GET / HTTP/1.1\r\n'), both)?.alpn, ['http/1.1']);
+  assert.equal(classify(Buffer.from([22]), both), undefined);
+  assert.equal(classify(hello, { tls: false, http: true })?.transportProtocol, 'raw_buffer');
+});
