@@ -76,13 +76,11 @@ export function createPodSetup(context: PodContext, uid: string, store: PodStore
         ensureSandbox(podRun, hostname),
         tokens.refresh(pod),
       ]);
-      if (!existsSync(path.join(podRun, 'etc', 'hosts'))) {
-        writePodFiles(podRun, {
-          'resolv.conf': podResolvConf(pod, context.dns),
-          hostname: `${hostname}\n`,
-          hosts: podHosts(pod, network.ip, context.dns.clusterDomain),
-        });
-      }
+      writeOnce(podRun, {
+        'resolv.conf': podResolvConf(pod, context.dns),
+        hostname: `${hostname}\n`,
+        hosts: podHosts(pod, network.ip, context.dns.clusterDomain),
+      });
       store.update({ podIp: network.ip, netnsPath: network.netnsPath, sandbox: true });
       await refreshVolumes(pod);
       prepared = true;
@@ -93,11 +91,7 @@ export function createPodSetup(context: PodContext, uid: string, store: PodStore
       tearDownVolumes(podRun);
       removeSandbox(podRun);
       await context.network.detachPod(uid);
-      await Promise.all([
-        rm(path.join(podRun, 'volumes'), { recursive: true, force: true }),
-        rm(path.join(podRun, 'sandbox'), { force: true }),
-        rm(dirs.disk, { recursive: true, force: true }),
-      ]);
+      await removePrepared(podRun, dirs);
       if (store.state.sandbox) store.update({ sandbox: false });
     },
     async forget() {
@@ -105,4 +99,17 @@ export function createPodSetup(context: PodContext, uid: string, store: PodStore
       await Promise.all([rm(podRun, { recursive: true, force: true }), rm(podDisk, { recursive: true, force: true })]);
     },
   };
+}
+
+/** The application may have changed them since; `hosts` is written last. */
+function writeOnce(podRun: string, files: Readonly<Record<string, string>>): void {
+  if (!existsSync(path.join(podRun, 'etc', 'hosts'))) writePodFiles(podRun, files);
+}
+
+async function removePrepared(podRun: string, dirs: VolumeDirs): Promise<void> {
+  await Promise.all([
+    rm(path.join(podRun, 'volumes'), { recursive: true, force: true }),
+    rm(path.join(podRun, 'sandbox'), { force: true }),
+    rm(dirs.disk, { recursive: true, force: true }),
+  ]);
 }
