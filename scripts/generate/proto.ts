@@ -81,10 +81,14 @@ function compile(root: string, work: string): FileDescriptorProto[] {
   writeFileSync(path.join(work, 'buf.yaml'), 'version: v2\n');
   const set = path.join(work, 'set.binpb');
   const env = { ...process.env, BUF_CACHE_DIR: path.join(work, '.cache') };
-  run(path.join(root, 'node_modules', '.bin', 'buf'), ['build', '--as-file-descriptor-set', '-o', set], {
-    cwd: work,
-    env,
-  });
+  run(
+    path.join(root, 'node_modules', '@bufbuild', 'buf-linux-x64', 'bin', 'buf'),
+    ['build', '--as-file-descriptor-set', '-o', set],
+    {
+      cwd: work,
+      env,
+    },
+  );
   return fromBinary(FileDescriptorSetSchema, readFileSync(set)).file;
 }
 
