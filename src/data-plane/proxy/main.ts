@@ -1,7 +1,14 @@
 // The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent and by users.
 import { errorText } from '../../base/runtime/log.ts';
 import { HELP, parseCommandLine } from './command-line.ts';
-import { createEngine, createProcessLog, readBootstrap, VERSION, writeAdminAddress } from './wiring.ts';
+import {
+  createEngine,
+  createProcessLog,
+  readBootstrap,
+  releaseStartupMemory,
+  VERSION,
+  writeAdminAddress,
+} from './wiring.ts';
 
 process.title = 'envoy';
 
@@ -46,6 +53,7 @@ async function main(): Promise<number | undefined> {
     process.on('SIGINT', () => quit());
     await engine.start();
     writeAdminAddress(options.adminAddressPath, engine);
+    void engine.whenLive().then(releaseStartupMemory);
     if (options.mode === 'init_only') {
       await engine.whenLive();
       quit();

@@ -390,6 +390,7 @@ class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
     if (!this.#options.suppressEnvoyHeaders)
       headers.set(H.serviceTime, String(Math.max(0, Math.round(now - this.#sentAt))));
     if (this.#ownDecorator !== '') headers.set(H.decorator, this.#ownDecorator);
+    else if (stream.connection.direction === 'outbound') headers.remove(H.decorator);
     if (this.#route.virtualHost.includeAttemptsInResponse) headers.set(H.attemptCount, String(this.#attempt));
     applyEdits(this.#choice.responseEdits, headers, info);
     for (const edits of this.#route.responseEdits) applyEdits(edits, headers, info);
