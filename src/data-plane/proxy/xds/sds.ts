@@ -1,5 +1,5 @@
-// Secrets: static ones of the bootstrap and those of SDS, one StreamSecrets subscription a name (as Envoy does), or
-// through ADS. Gives TLS contexts live values; a bad answer is refused and the last good secret stays.
+// Secrets: static ones of the bootstrap and those of SDS, one StreamSecrets stream a name (as Envoy does). Gives TLS
+// contexts live values; a bad answer is refused and the last good secret stays.
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { Node } from '#proto/envoy/config/core/v3/base_pb.js';
 import { type Secret, SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/secret_pb.js';
