@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { applyOk, assertCode, ensureLab, eventually, k, kOk, meltemiOk, root } from './cluster.ts';
+import { applyOk, assertCode, ensureLab, eventually, k, kOk, meltemiOk, root, run } from './cluster.ts';
 
 const NS = 'e-lab';
 const example = (file: string): string => path.join(root, 'examples', 'sidecar', file);
@@ -214,6 +214,45 @@ test('E14 an outbound call is counted by ISTIO_REDIRECT and by the uid 1337 rule
   assertCode(result, '200');
   assert.ok(packets(redirect) > before[0], 'ISTIO_REDIRECT did not count');
   assert.ok(packets(own) > before[1], 'the uid 1337 rule did not count');
+});
+
+/** The ingress gateway through its NodePort on the host's 127.0.0.1: status, body and headers. */
+function ingress(host: string, url: string) {
+  const port = kOk(
+    'get',
+    'svc',
+    'istio-ingressgateway',
+    '-n',
+    'istio-system',
+    '-o',
+    'jsonpath={.spec.ports[?(@.name=="http2")].nodePort}',
+  );
+  return run('curl', ['-s', '-i', '-H', `Host: ${host}`, `http://127.0.0.1:${port}${url}`]).stdout;
+}
+
+test('E4 to E6 Gateway and VirtualService: the page for its host, 404 for another', async () => {
+  kOk('apply', '-n', NS, '-f', example('test-gateway.yaml'));
+  assert.match(kOk('get', 'gw,vs', '-n', NS), /virtualservice\S+ +\["test-gateway"\] +\["www\.example\.lab"\]/);
+  await eventually(() => {
+    const page = ingress('www.example.lab', '/');
+    assert.match(page, /^HTTP\/1\.1 200 OK/);
+    assert.match(page, /<title>Welcome to nginx!<\/title>/);
+    assert.match(page, /server: istio-envoy/);
+    assert.match(page, /x-envoy-upstream-service-time: \d+/);
+  });
+  assert.match(ingress('elsewhere.example', '/'), /^HTTP\/1\.1 404 Not Found[\s\S]*\r\n\r\n$/);
+  assert.match(ingress('webapp.istioinaction.io', '/api/catalog'), /^HTTP\/1\.1 200 OK[\s\S]*Elinor Glasses/);
+});
+
+test('E7 and E8 the application sees 127.0.0.6, the access log has the mesh line', async () => {
+  await eventually(() => {
+    assert.match(kOk('logs', '-n', NS, podName(), '-c', 'deploy-websrv'), /^127\.0\.0\.6 .*"GET \/ HTTP\/1\.1" 200/m);
+    const line = new RegExp(
+      `"GET / HTTP/1\\.1" 200 - via_upstream - "-" .* inbound\\|80\\|\\| 127\\.0\\.0\\.6:\\d+ \\S+:80 \\S+ outbound_\\.80_\\._\\.svc-clusterip\\.${NS}\\.svc\\.cluster\\.local default$`,
+      'm',
+    );
+    assert.match(kOk('logs', '-n', NS, podName(), '-c', 'istio-proxy'), line);
+  });
 });
 
 test('G3 kubectl get pa -A shows the mode', () => {
