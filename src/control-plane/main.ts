@@ -9,6 +9,7 @@ import { inClusterConnection, loadKubeconfig } from '../base/kube/connection.ts'
 import { createHttpKubeClient } from '../base/kube/http-client.ts';
 import { systemClock } from '../base/runtime/clock.ts';
 import { createLogger, errorText, type Level, type Logger } from '../base/runtime/log.ts';
+import type { OidcOptions } from './ca/authenticators.ts';
 import { openCacerts } from './ca/cacerts.ts';
 import { type Istiod, startIstiod } from './wiring.ts';
 
@@ -106,9 +107,23 @@ async function discovery(args: readonly string[]): Promise<void> {
     debounceMaxMs: envDuration('PILOT_DEBOUNCE_MAX', 10_000),
     pushThrottle: throttle > 0 ? throttle : 100,
     nativeSidecars: env.ENABLE_NATIVE_SIDECARS === 'true',
+    ...(env.TOKEN_AUDIENCES ? { tokenAudiences: env.TOKEN_AUDIENCES.split(',') } : {}),
+    ...(env.JWT_RULE ? { oidc: parseJwtRule(env.JWT_RULE) } : {}),
     environmentNames: Object.keys(env).sort(),
   });
   endOnSignal(istiod, log);
+}
+
+/** JWT_RULE, as istiod takes it: `{"issuer": …, "jwksUri": …, "audiences": […]}`. */
+function parseJwtRule(text: string): OidcOptions {
+  const rule = JSON.parse(text) as Partial<Record<'issuer' | 'jwksUri' | 'jwks', string>> & {
+    readonly audiences?: readonly string[];
+  };
+  if (!rule.issuer || (!rule.jwksUri && !rule.jwks))
+    throw new Error(
+      'JWT_RULE needs an issuer and its keys: {"issuer": "https://…", "jwksUri": "https://…", "audiences": ["istio-ca"]}',
+    );
+  return { issuer: rule.issuer, audiences: rule.audiences ?? ['istio-ca'], jwksUri: rule.jwksUri, jwks: rule.jwks };
 }
 
 function endOnSignal(istiod: Istiod, log: Logger): void {

@@ -7,7 +7,7 @@ import type { KubeClient, KubeObject } from '../base/kube/types.ts';
 import type { Clock } from '../base/runtime/clock.ts';
 import { errorText, type Logger } from '../base/runtime/log.ts';
 import { createMetrics } from '../base/runtime/metrics.ts';
-import { createAuthenticators } from './ca/authenticators.ts';
+import { createAuthenticators, type OidcOptions } from './ca/authenticators.ts';
 import { addCaService } from './ca/ca-service.ts';
 import type { CacertsDirectory } from './ca/cacerts.ts';
 import { loadCertificateAuthority } from './ca/load.ts';
@@ -63,6 +63,10 @@ export interface IstiodOptions {
   readonly debounceQuietMs: number;
   readonly debounceMaxMs: number;
   readonly pushThrottle: number;
+  /** TOKEN_AUDIENCES; absent: istio-ca. */
+  readonly tokenAudiences?: readonly string[];
+  /** JWT_RULE: service account tokens checked by an issuer's keys, for clusters without TokenReview. */
+  readonly oidc?: OidcOptions;
   readonly nativeSidecars: boolean;
   /** Names of the environment variables that are set, for ControlZ. */
   readonly environmentNames: readonly string[];
@@ -157,6 +161,8 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
     clock,
     issuersPem: () => authority.issuersPem(),
     clusterId: options.clusterId,
+    ...(options.tokenAudiences ? { audiences: options.tokenAudiences } : {}),
+    ...(options.oidc ? { oidc: options.oidc } : {}),
   });
   authenticate = authenticators;
   const certificate = await createServerCertificate(authority, dnsNames(options), log.scope('ca'));

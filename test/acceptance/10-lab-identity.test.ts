@@ -52,11 +52,21 @@ test('A3 no token or a wrong one is refused; the token decides the identity what
   assert.equal(right.stdout.trim(), `URI:${ID}`, right.stderr);
 });
 
-test('A3b a token for another audience or of a deleted pod is refused', () => {
-  const audience = kOk('create', 'token', 'catalog', ...IN, '--audience', 'somebody-else').trim();
-  assert.match(askCa('--token', audience).stderr, /^UNAUTHENTICATED/);
-  const right = kOk('create', 'token', 'catalog', ...IN, '--audience', 'istio-ca').trim();
-  assert.equal(askCa('--token', right).stdout.trim(), `URI:${ID}`);
+test('A3b a token for another audience or of a deleted pod is refused', async () => {
+  const token = (...more: readonly string[]): string => kOk('create', 'token', 'catalog', ...IN, ...more).trim();
+  assert.match(askCa('--token', token('--audience', 'somebody-else')).stderr, /^UNAUTHENTICATED/);
+  assert.equal(askCa('--token', token('--audience', 'istio-ca')).stdout.trim(), `URI:${ID}`);
+  const pod = {
+    serviceAccountName: 'catalog',
+    terminationGracePeriodSeconds: 0,
+    containers: [{ name: 'a', image: 'nginx' }],
+  };
+  const metadata = { name: 'a3b', namespace: 'istioinaction', labels: { 'sidecar.istio.io/inject': 'false' } };
+  applyOk(JSON.stringify({ apiVersion: 'v1', kind: 'Pod', metadata, spec: pod }));
+  const bound = token('--audience', 'istio-ca', '--bound-object-kind', 'Pod', '--bound-object-name', 'a3b');
+  assert.equal(askCa('--token', bound).stdout.trim(), `URI:${ID}`);
+  kOk('delete', 'pod', 'a3b', ...IN);
+  await eventually(() => assert.match(askCa('--token', bound).stderr, /^UNAUTHENTICATED/));
 });
 
 test('A3c a CSR that is garbage or has a weak key is refused', () => {
