@@ -1,11 +1,12 @@
 // Makes everything under generated/ from packages the lockfile pins: protobuf code, CRDs, Kubernetes schemas,
-// and a compile cache. Called by npm's postinstall and by `npm run generate`. Nothing it writes is committed.
+// the programs as bundles, and a compile cache. Called by npm's postinstall and by `npm run generate`. Nothing of it is committed.
 import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { generateCompileCache } from './compile-cache.ts';
 import { generateCrds } from './crds.ts';
 import { generateKubernetesSchemas } from './kubernetes-schemas.ts';
+import { generatePrograms } from './programs.ts';
 import { generateProto } from './proto.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
@@ -26,6 +27,7 @@ async function generateAll(): Promise<void> {
   // The schemas depend on nothing else and keep a core busy as long as the rest does.
   const schemas = inOtherProcess(SCHEMAS_ONLY);
   generateProto(root, path.join(out, 'proto'));
+  generatePrograms(root, path.join(out, 'programs'));
   await generateCompileCache(root, path.join(out, 'compile-cache'));
   await schemas;
   console.log(`generated/ made in ${((performance.now() - started) / 1000).toFixed(1)} s`);

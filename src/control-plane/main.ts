@@ -2,13 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
-import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { parseDuration } from '../api/istio/reader.ts';
 import { inClusterConnection, loadKubeconfig } from '../base/kube/connection.ts';
 import { createHttpKubeClient } from '../base/kube/http-client.ts';
 import { systemClock } from '../base/runtime/clock.ts';
 import { createLogger, errorText, type Level, type Logger } from '../base/runtime/log.ts';
+import { MELTEMI_VERSION } from '../base/version.ts';
 import type { OidcOptions } from './ca/authenticators.ts';
 import { openCacerts } from './ca/cacerts.ts';
 import { type Istiod, startIstiod } from './wiring.ts';
@@ -98,7 +98,7 @@ async function discovery(args: readonly string[]): Promise<void> {
     revision,
     clusterId: env.CLUSTER_ID || 'Kubernetes',
     domain: values.domain,
-    version: packageVersion(),
+    version: MELTEMI_VERSION,
     meshConfigMap: env.SHARED_MESH_CONFIG || named('istio'),
     injectorConfigMap: env.INJECTION_WEBHOOK_CONFIG_NAME || named('istio-sidecar-injector'),
     cacerts: openCacerts(env.ROOT_CA_DIR || '/etc/cacerts', clock),
@@ -140,13 +140,6 @@ function endOnSignal(istiod: Istiod, log: Logger): void {
   };
   process.once('SIGTERM', () => end('SIGTERM'));
   process.once('SIGINT', () => end('SIGINT'));
-}
-
-function packageVersion(): string {
-  const file = path.resolve(import.meta.dirname, '..', '..', 'package.json');
-  const parsed: unknown = JSON.parse(readFile(file));
-  const version = typeof parsed === 'object' && parsed !== null && 'version' in parsed ? parsed.version : undefined;
-  return typeof version === 'string' ? version : 'unknown';
 }
 
 /** For `kubectl exec istiod -- pilot-discovery request GET /debug/syncz`: exit 0 on 200. */

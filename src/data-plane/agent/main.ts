@@ -1,7 +1,5 @@
 // `pilot-agent`: the program of the istio-proxy container. Reads argv and environment, hands over to the parts.
-import { spawn } from 'node:child_process';
 import { flushCompileCache } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../base/runtime/clock.ts';
 import { createLogger, errorText } from '../../base/runtime/log.ts';
 import { ISTIO_API_VERSION, MELTEMI_VERSION } from '../../base/version.ts';
@@ -110,14 +108,8 @@ async function runProxy(): Promise<void> {
   setTimeout(flushCompileCache, CACHE_FLUSH_MS).unref();
 }
 
-function runCapture(): Promise<void> {
-  const main = fileURLToPath(new URL('../capture/main.ts', import.meta.url));
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [main, ...args], { stdio: 'inherit' });
-    child.once('error', reject);
-    child.once('exit', (code, signal) => {
-      process.exitCode = signal ? 1 : (code ?? 1);
-      resolve();
-    });
-  });
+/** In this process: the program reads the command line from where it is. */
+async function runCapture(): Promise<void> {
+  process.argv.splice(2, 1);
+  await import('../capture/main.ts');
 }
