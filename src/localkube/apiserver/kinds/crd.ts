@@ -4,7 +4,7 @@ import { type ApiObject, at, type Dict, dict, dicts, equal, isDict, str, strings
 import type { PrinterColumn, ResourceDef } from '../resources.ts';
 import { validateCustomResourceDefinition } from '../schema/index.ts';
 import { invalid } from '../status.ts';
-import type { Strategy } from './index.ts';
+import type { Strategy } from './strategy.ts';
 
 export const CRD_FINALIZER = 'customresourcecleanup.apiextensions.k8s.io';
 

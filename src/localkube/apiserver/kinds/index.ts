@@ -1,6 +1,4 @@
 // What single kinds do on their way into the store, beyond schema and defaults. Called by ops/*.
-import type { Core, RequestContext } from '../core.ts';
-import type { ApiObject } from '../json.ts';
 import type { ResourceDef } from '../resources.ts';
 import { crdStrategy } from './crd.ts';
 import { deploymentLike, jobStrategy, nodeStrategy, secretStrategy, webhookStrategy } from './misc.ts';
@@ -8,25 +6,9 @@ import { namespaceStrategy } from './namespace.ts';
 import { podStrategy } from './pod.ts';
 import { clusterRoleStrategy } from './rbac.ts';
 import { serviceStrategy } from './service.ts';
+import type { Strategy } from './strategy.ts';
 
-export interface Strategy {
-  /** Nodes: the kubelet registers them with their status. */
-  readonly keepsStatusOnCreate?: boolean;
-  prepareCreate?(core: Core, object: ApiObject, context: RequestContext, def: ResourceDef): void;
-  prepareUpdate?(
-    core: Core,
-    next: ApiObject,
-    live: ApiObject,
-    context: RequestContext,
-    subresource: string | undefined,
-  ): void;
-  /** Throws ApiError. */
-  validate?(core: Core, next: ApiObject, live: ApiObject | undefined, context: RequestContext, def: ResourceDef): void;
-  /** Takes shared numbers; nothing may be awaited between this and the write. */
-  allocate?(core: Core, next: ApiObject, live: ApiObject | undefined): void;
-  checkDelete?(core: Core, live: ApiObject): void;
-  markDeleted?(core: Core, next: ApiObject): void;
-}
+export type { Strategy } from './strategy.ts';
 
 const NONE: Strategy = {};
 

@@ -2,7 +2,7 @@
 import type { Core } from '../core.ts';
 import { type ApiObject, dict, dicts, isDict, str } from '../json.ts';
 import { ApiError, invalid } from '../status.ts';
-import type { Strategy } from './index.ts';
+import type { Strategy } from './strategy.ts';
 
 export const nodeStrategy: Strategy = { keepsStatusOnCreate: true };
 

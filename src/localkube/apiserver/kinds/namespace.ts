@@ -1,7 +1,7 @@
 // Namespaces: name label, phase, the `kubernetes` finalizer, and the ones nobody may delete.
 import { dict } from '../json.ts';
 import { forbidden } from '../status.ts';
-import type { Strategy } from './index.ts';
+import type { Strategy } from './strategy.ts';
 
 const PROTECTED: ReadonlySet<string> = new Set(['default', 'kube-system', 'kube-public']);
 const NAME_LABEL = 'kubernetes.io/metadata.name';

@@ -1,6 +1,6 @@
 // Pods: first status and quality-of-service class; what cannot run here is refused by name elsewhere (kubelet).
 import { type ApiObject, at, dict, dicts, equal } from '../json.ts';
-import type { Strategy } from './index.ts';
+import type { Strategy } from './strategy.ts';
 
 export const podStrategy: Strategy = {
   prepareCreate(_core, object) {

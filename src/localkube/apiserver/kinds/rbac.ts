@@ -4,7 +4,7 @@ import type { Core, RequestContext } from '../core.ts';
 import { type ApiObject, type Dict, dict, dicts, equal, str } from '../json.ts';
 import type { ResourceDef } from '../resources.ts';
 import { forbidden, invalid } from '../status.ts';
-import type { Strategy } from './index.ts';
+import type { Strategy } from './strategy.ts';
 
 export const clusterRoleStrategy: Strategy = {
   validate(core, next, live, context, def) {

@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto';
 import type { Core } from '../core.ts';
 import { type ApiObject, at, type Dict, dict, dicts, num, str, strings } from '../json.ts';
 import { invalid } from '../status.ts';
-import type { Strategy } from './index.ts';
+import type { Strategy } from './strategy.ts';
 
 /** Addresses below are left to those who ask for a certain one (the DNS server). */
 const FIRST_DYNAMIC = 256;

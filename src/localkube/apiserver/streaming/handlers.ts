@@ -9,12 +9,10 @@ import { SPDY_PORT_FORWARD_PROTOCOL, servePortForward, TUNNEL_PROTOCOL } from '.
 import { parseExec, parseQuery, refuseUpgrade } from './query.ts';
 import { MAX_FRAME_BYTES } from './spdy/connection.ts';
 import { SPDY_EXEC_PROTOCOL, serveSpdyExec } from './spdy-exec.ts';
+import type { StreamTarget } from './target.ts';
 import { EXEC_PROTOCOLS, serveWebSocketExec } from './ws-exec.ts';
 
-export interface StreamTarget {
-  readonly namespace: string;
-  readonly pod: string;
-}
+export type { StreamTarget } from './target.ts';
 
 /** Each takes the socket over and answers refusals (400, 403, 429) on it itself. The query string is read from `request.url`. */
 export interface Streaming {

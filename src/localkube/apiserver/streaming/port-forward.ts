@@ -3,8 +3,8 @@
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream';
 import type { NodeBackend } from '../../node-backend.ts';
-import type { StreamTarget } from './handlers.ts';
 import { type SpdyConnection, type SpdyStream, serveSpdy } from './spdy/connection.ts';
+import type { StreamTarget } from './target.ts';
 
 export const SPDY_PORT_FORWARD_PROTOCOL = 'portforward.k8s.io';
 export const TUNNEL_PROTOCOL = 'SPDY/3.1+portforward.k8s.io';
