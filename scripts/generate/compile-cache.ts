@@ -1,4 +1,4 @@
-// generated/compile-cache: V8's compiled code of generated/programs, which containers read (images/bin/lib/start).
+// generated/compile-cache: V8's compiled code of generated/programs, which the programs' launchers name to Node.
 // Called by main.ts, last.
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync } from 'node:fs';
@@ -12,6 +12,8 @@ const COMMANDS: readonly (readonly string[])[] = [
   ['pilot-agent.mjs', 'version'],
   ['envoy.mjs', '--version'],
   ['istio-iptables.mjs', '--help'],
+  ['meltemi.mjs', 'version', '--remote=false'],
+  ['localkube.mjs', '--help'],
 ];
 const MODULES: readonly string[] = ['pilot-agent-wiring.mjs', 'pilot-agent-commands.mjs'];
 

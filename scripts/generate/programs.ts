@@ -1,11 +1,11 @@
-// generated/programs: each program that runs in containers as one ES module without types, which images/bin/lib/start prefers
-// to the sources while those are unchanged. Finding some 200 modules costs Node more time than running them. Called by main.ts.
+// generated/programs: each program as one ES module without types, which images/bin/lib/start and ./meltemi prefer to the
+// sources while those are unchanged. Finding some 200 modules costs Node more time than running them. Called by main.ts.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 interface Program {
-  /** As images/bin/lib/start is given it. */
+  /** As images/bin/lib/start is given it; the launcher and the CLI know theirs. */
   readonly name: string;
   readonly main: string;
   /** Modules loaded later that the compile cache must be able to name: NAME-KEY. */
@@ -20,22 +20,27 @@ const PROGRAMS: readonly Program[] = [
   },
   { name: 'envoy', main: 'src/data-plane/proxy/main.ts' },
   { name: 'pilot-discovery', main: 'src/control-plane/main.ts' },
+  { name: 'meltemi', main: 'src/cli/main.ts' },
+  { name: 'localkube', main: 'src/localkube/main.ts' },
   { name: 'istio-iptables', main: 'src/data-plane/capture/main.ts' },
   ...['catalog', 'httpbin', 'nginx', 'tcp-echo', 'webapp'].map((name) => ({ name, main: `images/apps/${name}.ts` })),
 ];
 
-/** koffi finds its binary beside itself; grpc-js asks for the loader only in services that we do not offer. */
-const EXTERNAL = ['koffi', '@grpc/proto-loader'];
+/** Packages with binaries find them beside themselves; grpc-js asks for the loader only in services that we do not offer. */
+const EXTERNAL = ['koffi', '@lydell/node-pty', '@grpc/proto-loader'];
 
 /** CommonJS packages ask for Node's modules with `require`, which an ES module does not have. */
 const REQUIRE = `import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);`;
 
-/** Throws when a program cannot be bundled. */
+/** Throws when a program cannot be bundled. Makes nothing where the sources cannot be watched. */
 export function generatePrograms(root: string, out: string): void {
   // Before they are read: a file that changes meanwhile makes the result stale.
   const fingerprint = execFileSync('sh', ['-c', '. "$root/images/bin/lib/fingerprint"'], {
     env: { PATH: process.env.PATH, root },
+    encoding: 'utf8',
   });
+  // A find without -printf lists nothing: changes would go unseen, so the sources are run.
+  if (/ 0\s*$/.test(fingerprint)) return;
   mkdirSync(out, { recursive: true });
   for (const program of PROGRAMS) bundle(root, out, program);
   writeFileSync(path.join(out, 'fingerprint.new'), fingerprint, { mode: 0o644 });

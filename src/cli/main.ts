@@ -12,6 +12,11 @@ const EXIT_INTERRUPTED = 130;
 
 async function main(argv: readonly string[]): Promise<number> {
   const env = process.env;
+  // The launcher's, for this process: what it starts has nothing to do with our compiled code.
+  if (import.meta.filename.endsWith('.mjs')) {
+    delete env.NODE_COMPILE_CACHE;
+    delete env.NODE_COMPILE_CACHE_PORTABLE;
+  }
   const colour = process.stdout.isTTY === true && (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb';
   const terminal = createTerminal({
     stdout: process.stdout,

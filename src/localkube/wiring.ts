@@ -5,6 +5,7 @@ import type { Server } from 'node:net';
 import path from 'node:path';
 import type { Clock } from '../base/runtime/clock.ts';
 import type { Logger } from '../base/runtime/log.ts';
+import { createSchemaRegistry, loadGeneratedSchemas } from './apiserver/schema/index.ts';
 import { type ApiServer, ListenError, startApiServer } from './apiserver/server.ts';
 import { startControllers } from './controllers/start.ts';
 import { startDns } from './dns/dns-server.ts';
@@ -36,6 +37,7 @@ export interface LocalKube {
 
 export const CLUSTER_DOMAIN = 'cluster.local';
 export const NODE_NAME = 'meltemi';
+const SCHEMAS = 'generated/kubernetes/schemas.json';
 const KUBERNETES_SERVICE = { ip: '10.96.0.1', port: 443 } as const;
 const API_PORT_IN_NODE = 6443;
 const DEFAULT_API_PORT = 6443;
@@ -101,6 +103,7 @@ export async function startLocalKube(options: LocalKubeOptions): Promise<LocalKu
 async function startApi(options: LocalKubeOptions, dataDir: string, network: LocalNodeNetwork): Promise<ApiServer> {
   const common = {
     dataDir,
+    schemas: createSchemaRegistry(() => loadGeneratedSchemas(path.join(options.repoRoot, SCHEMAS))),
     clock: options.clock,
     log: options.log.scope('apiserver'),
     dial: network.dial,

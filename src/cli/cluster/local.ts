@@ -25,6 +25,8 @@ export type StartMessage =
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
+/** This module is part of a program made at install, so the sources are as they were then (./meltemi). */
+const BUNDLED = import.meta.filename.endsWith('.mjs');
 
 export function kubeconfigPath(home: string): string {
   return path.join(home, 'kubeconfig');
@@ -72,7 +74,7 @@ export async function startLocal(context: Context, options: StartOptions): Promi
   const log = openSync(logPath(context.home), 'a', 0o600);
   const args = [
     '--disable-warning=ExperimentalWarning',
-    path.join(context.repoRoot, 'src/localkube/main.ts'),
+    path.join(context.repoRoot, BUNDLED ? 'generated/programs/localkube.mjs' : 'src/localkube/main.ts'),
     '--home',
     context.home,
   ];
@@ -81,7 +83,7 @@ export async function startLocal(context: Context, options: StartOptions): Promi
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log, 'pipe'],
-    env: { ...context.env, NODE_COMPILE_CACHE: path.join(context.home, 'compile-cache') },
+    env: { ...context.env, ...compileCache(context) },
   });
   closeSync(log);
   const messages = child.stdio[3] as Readable;
@@ -111,6 +113,11 @@ export async function startLocal(context: Context, options: StartOptions): Promi
   if (typeof result === 'string')
     throw new UserError(`The local cluster did not start: ${result}\nIts log: ${logPath(context.home)}`);
   return result;
+}
+
+function compileCache({ home, repoRoot }: Context): Readonly<Record<string, string>> {
+  if (!BUNDLED) return { NODE_COMPILE_CACHE: path.join(home, 'compile-cache') };
+  return { NODE_COMPILE_CACHE: path.join(repoRoot, 'generated/compile-cache'), NODE_COMPILE_CACHE_PORTABLE: '1' };
 }
 
 /** Ends the process: it takes its pods, namespaces and rules with it. False when it had to be killed. */

@@ -34,7 +34,7 @@ export interface ProberOptions {
  */
 const EARLY_WINDOW_MS = 5000;
 const EARLY_FIRST_MS = 25;
-const EARLY_MAX_MS = 200;
+const EARLY_MAX_MS = 50;
 
 export interface Prober {
   stop(): void;
