@@ -32,6 +32,8 @@ export interface Command {
   /** What follows the name: `POD [flags]`. */
   readonly usage: string;
   readonly options: Options;
+  /** Words it takes beside flags; default: as many as it likes. */
+  readonly maxPositionals?: number;
   /** Lines for --help, one an option: `--api-port N   port of the API server …`. */
   readonly help: readonly string[];
   run(context: Context, flags: Flags): Promise<number>;
@@ -48,6 +50,7 @@ export class UserError extends Error {
 }
 
 export function parseFlags(command: Command, argv: readonly string[]): Flags {
+  const hint = `Run "meltemi ${command.name} --help" for its flags.`;
   try {
     const parsed = parseArgs({
       args: [...argv],
@@ -55,10 +58,15 @@ export function parseFlags(command: Command, argv: readonly string[]): Flags {
       allowPositionals: true,
       strict: true,
     });
+    const extra = parsed.positionals[command.maxPositionals ?? Number.POSITIVE_INFINITY];
+    if (extra !== undefined && parsed.values.help !== true)
+      throw new UserError(`"meltemi ${command.name}" does not take "${extra}".\n${hint}`, 64);
     return { values: parsed.values, positionals: parsed.positionals };
   } catch (error) {
-    const reason = error instanceof Error ? error.message.split('\n')[0]! : String(error);
-    throw new UserError(`${reason}\nRun "meltemi ${command.name} --help" for its flags.`, 64);
+    if (error instanceof UserError) throw error;
+    // parseArgs goes on about words that start with a dash; no command takes any.
+    const reason = error instanceof Error ? error.message.split('\n')[0]!.split('. To specify')[0]! : String(error);
+    throw new UserError(`${reason}\n${hint}`, 64);
   }
 }
 

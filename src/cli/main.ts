@@ -59,6 +59,12 @@ async function dispatch(context: Context, argv: readonly string[]): Promise<numb
   }
   if (first === '--version') return dispatch(context, ['version', '--remote=false']);
   const found = findCommand(argv);
+  const group = COMMANDS.filter((c) => c.name.startsWith(`${first} `));
+  if (!found && group.length > 0)
+    throw new UserError(
+      `"${first}" needs one more word: ${group.map((c) => `"meltemi ${c.name}"`).join(' or ')}.`,
+      EXIT_USAGE,
+    );
   if (!found) {
     const near = nearest(first);
     throw new UserError(

@@ -12,6 +12,7 @@ export const demo: Command = {
     'See the mesh at work: a cluster, two services, plaintext refused and let through, a certificate on the wire',
   usage: '[--home DIR]',
   options: { home: { type: 'string' } },
+  maxPositionals: 0,
   help: ['--home DIR   state, kubeconfig and logs; default: $MELTEMI_HOME or ~/.meltemi'],
   async run(context) {
     const { terminal } = context;

@@ -11,6 +11,7 @@ export const down: Command = {
   summary: 'Stop the local cluster; with --purge forget its state',
   usage: '[--purge] [--home DIR]',
   options: { home: { type: 'string' }, purge: { type: 'boolean' } },
+  maxPositionals: 0,
   help: ['--purge     also delete the state, kubeconfig and logs', '--home DIR'],
   async run(context, flags) {
     requireRoot(context, 'Stopping the local cluster');

@@ -31,6 +31,7 @@ export const install: Command = {
     yes: { type: 'boolean', short: 'y' },
     'skip-confirmation': { type: 'boolean' },
   },
+  maxPositionals: 0,
   help: [
     '-f, --filename FILE   an IstioOperator file; may be given again',
     '--set PATH=VALUE      e.g. profile=demo, values.global.proxy.privileged=true; may be given again',
@@ -75,6 +76,7 @@ export const uninstall: Command = {
     yes: { type: 'boolean', short: 'y' },
     'skip-confirmation': { type: 'boolean' },
   },
+  maxPositionals: 0,
   help: [
     '--purge               also the CRDs (with every Istio resource) and the namespace istio-system',
     '-y  do not ask',

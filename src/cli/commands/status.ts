@@ -4,7 +4,7 @@ import { PODS, type Pod } from '../../api/kubernetes/pod.ts';
 import { loadKubeconfig } from '../../base/kube/connection.ts';
 import { createHttpKubeClient } from '../../base/kube/http-client.ts';
 import { kubeconfigPath, logPath, readState } from '../cluster/local.ts';
-import { type Command, stringFlag } from '../command.ts';
+import { type Command, stringFlag, UserError } from '../command.ts';
 import { renderTable } from '../output/table.ts';
 
 export const status: Command = {
@@ -12,9 +12,12 @@ export const status: Command = {
   summary: 'Show whether the local cluster runs, and what runs in it',
   usage: '[--home DIR] [-o json]',
   options: { home: { type: 'string' }, output: { type: 'string', short: 'o' } },
+  maxPositionals: 0,
   help: ['-o json', '--home DIR'],
   async run(context, flags) {
-    const json = stringFlag(flags, 'output') === 'json';
+    const output = stringFlag(flags, 'output');
+    if (output !== undefined && output !== 'json') throw new UserError(`-o ${output}: expected json.`, 64);
+    const json = output === 'json';
     const state = readState(context.home);
     if (!state) {
       context.terminal.out(

@@ -1,5 +1,6 @@
 // `meltemi up`: the local cluster with the mesh in it, ready when this returns. Running it again is harmless.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { loadKubeconfig } from '../../base/kube/connection.ts';
 import { createHttpKubeClient } from '../../base/kube/http-client.ts';
@@ -22,6 +23,7 @@ export const up: Command = {
     'api-port': { type: 'string' },
     engine: { type: 'string' },
   },
+  maxPositionals: 0,
   help: [
     '--bare           only the cluster, without the mesh',
     '--profile P      installation profile; default: demo',
@@ -79,7 +81,7 @@ export async function bringUp(
     );
   const already = running !== undefined && existsSync(kubeconfigPath(context.home));
   if (!already) {
-    mkdirSync(context.home, { recursive: true, mode: 0o700 });
+    makeHome(context.home);
     const done = context.terminal.progress('Local cluster');
     try {
       const state = await startLocal(context, { apiPort: options.apiPort, onStep: () => {} });
@@ -91,6 +93,19 @@ export async function bringUp(
   }
   if (!options.bare) await installMesh(context, options, resolved.spec);
   return { ms: performance.now() - started, already };
+}
+
+/** Level by level: Node's recursive mkdir spins forever below a directory like /proc. */
+function makeHome(home: string): void {
+  const missing: string[] = [];
+  for (let at = home; !existsSync(at); at = path.dirname(at)) missing.unshift(at);
+  try {
+    if (missing.length === 0 && !statSync(home).isDirectory()) throw new Error('it is a file');
+    for (const directory of missing) mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new UserError(`Cannot keep state in ${home}: ${reason}. Name another directory with --home or MELTEMI_HOME.`);
+  }
 }
 
 async function installMesh(

@@ -28,6 +28,8 @@ export const version: Command = {
       );
       return 0;
     }
+    // Known without a cluster, so also told without one.
+    if (!json) context.terminal.out(`client version: ${MELTEMI_VERSION}\n`);
     const cluster = connect(context, flags);
     const pods = await cluster.client.list<Pod>(PODS, { labelSelector: 'app=istiod' });
     const tags = [...new Set(pods.items.map((pod) => imageTag(pod, 'discovery')))];
@@ -38,7 +40,6 @@ export const version: Command = {
       );
       return 0;
     }
-    context.terminal.out(`client version: ${MELTEMI_VERSION}\n`);
     if (tags.length === 0) {
       context.terminal.out('Istio is not present in the cluster\n');
       return 0;

@@ -91,10 +91,15 @@ function compare(step: LabStep, run: Run): readonly string[] {
 function expectation(step: LabStep): string {
   const parts = [
     ...(step.exit === 0 ? [] : [`exit status ${step.exit}`]),
-    ...(step.stdout ? [`output has ${step.stdout.source}`] : []),
-    ...(step.stderr ? [`error has ${step.stderr.source}`] : []),
+    ...(step.stdout ? [`output has ${readable(step.stdout)}`] : []),
+    ...(step.stderr ? [`error has ${readable(step.stderr)}`] : []),
   ];
   return parts.length === 0 ? 'as expected' : `as expected: ${parts.join(', ')}`;
+}
+
+/** RegExp.source escapes slashes, which nobody typed. */
+function readable(pattern: RegExp): string {
+  return pattern.source.replaceAll('\\/', '/');
 }
 
 function shown(text: string): string {
