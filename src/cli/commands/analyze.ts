@@ -130,7 +130,11 @@ function readFiles(context: Context, names: readonly string[]): readonly FileObj
     try {
       text = readFileSync(path.resolve(context.cwd, name), 'utf8');
     } catch (error) {
-      throw new UserError(`${name}: ${error instanceof Error ? error.message : error}`, EXIT_PARSE);
+      const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+      throw new UserError(
+        `${name}: ${missing ? 'there is no such file' : error instanceof Error ? error.message : error}`,
+        EXIT_PARSE,
+      );
     }
     const lines = new LineCounter();
     return parseAllDocuments(text, { lineCounter: lines }).flatMap((doc) => {

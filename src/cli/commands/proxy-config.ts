@@ -72,14 +72,15 @@ export const proxyConfig: Command = {
     const [given, pod] = flags.positionals;
     const kind = KINDS.find((k) => k === given) ?? SHORT[given ?? ''];
     if (!kind) throw new UserError(`${given ? `"${given}" is no` : 'Say which'} KIND: ${KINDS.join(', ')}.`, 64);
-    const source = await read(context, flags, pod, kind);
     const format = stringFlag(flags, 'output') ?? 'short';
+    if (!['short', 'json', 'yaml'].includes(format))
+      throw new UserError(`-o ${format}: the formats are short, json and yaml.`, 64);
+    const source = await read(context, flags, pod, kind);
     if (format === 'json' || format === 'yaml') {
       const value = jsonOf(kind, source);
       context.terminal.out(format === 'json' ? `${JSON.stringify(value, null, 4)}\n` : stringify(value));
       return 0;
     }
-    if (format !== 'short') throw new UserError(`-o ${format}: the formats are short, json and yaml.`, 64);
     context.terminal.out(short(kind, source, flags, new Date(context.clock.now())));
     return 0;
   },

@@ -2,7 +2,7 @@
 
 import { connect } from '../cluster/connect.ts';
 import { meshProxies, type ProxySync } from '../cluster/mesh.ts';
-import { CLUSTER_HELP, CLUSTER_OPTIONS, type Command, stringFlag } from '../command.ts';
+import { CLUSTER_HELP, CLUSTER_OPTIONS, type Command, stringFlag, UserError } from '../command.ts';
 import { renderTable } from '../output/table.ts';
 
 const TYPES = ['cluster', 'listener', 'endpoint', 'route', 'extensionconfig'] as const;
@@ -15,9 +15,12 @@ export const proxyStatus: Command = {
   options: { ...CLUSTER_OPTIONS, output: { type: 'string', short: 'o' } },
   help: ['-o table|json', ...CLUSTER_HELP],
   async run(context, flags) {
+    const format = stringFlag(flags, 'output') ?? 'table';
+    if (format !== 'table' && format !== 'json')
+      throw new UserError(`-o ${format}: the formats are table and json.`, 64);
     const cluster = connect(context, flags);
     const proxies = await meshProxies(cluster);
-    if (stringFlag(flags, 'output') === 'json') {
+    if (format === 'json') {
       context.terminal.out(
         `${JSON.stringify(
           proxies.map((p) => ({ ...p.raw, istiod: p.istiod })),

@@ -22,6 +22,7 @@ export async function applyPlan(client: KubeClient, clock: Clock, plan: InstallP
   await Promise.all(
     [...plan.crds, ...plan.controlPlane, ...plan.ingress, ...plan.egress].map((o) => applyOne(client, o)),
   );
+  for (const gone of await prune(client, plan)) onDone(`Removed ${gone}, which is not in this profile`);
   onDone('Istio core installed ⛵️');
   const { istiod, ingress, egress } = plan.deployments;
   for (const [names, text] of [
@@ -33,6 +34,25 @@ export async function applyPlan(client: KubeClient, clock: Clock, plan: InstallP
     await Promise.all(names.map((name) => deploymentReady(client, clock, name)));
     onDone(text);
   }
+}
+
+/** Takes away what an earlier installation put there and this one no longer has; the names of its deployments. */
+async function prune(client: KubeClient, plan: InstallPlan): Promise<readonly string[]> {
+  // The profile "empty" changes nothing of what runs.
+  if (plan.controlPlane.length === 0) return [];
+  const kept = new Set(
+    [...plan.controlPlane, ...plan.ingress, ...plan.egress].map((o) => `${o.kind}/${o.metadata.name}`),
+  );
+  const removed: string[] = [];
+  for (const type of TYPES) {
+    if (['customresourcedefinitions', 'namespaces'].includes(type.resource)) continue;
+    for (const object of await listOwned(client, type)) {
+      if (kept.has(`${type.kind}/${object.metadata.name}`)) continue;
+      await client.delete(type, object.metadata.namespace, object.metadata.name).catch(ignoreNotFound);
+      if (type.resource === 'deployments') removed.push(object.metadata.name);
+    }
+  }
+  return removed;
 }
 
 async function applyOne(client: KubeClient, object: KubeObject): Promise<void> {

@@ -44,6 +44,10 @@ test('every mistake is named', () => {
   assert.match(messages({ profile: 'ambient' }), /ambient.*not supported.*ztunnel/);
   assert.match(messages({ sets: ['nonsense'] }), /expected PATH=VALUE/);
   assert.match(messages({ sets: ['components.cni.enabled=true'] }), /components\.cni.*not supported/);
+  assert.match(
+    messages({ sets: ['values.global.proxy.priviledged=true'] }),
+    /values\.global\.proxy\.priviledged: has no effect/,
+  );
   assert.match(messages({ sets: ['compnents.x=1'] }), /compnents: unknown field/);
   assert.match(messages({ files: [{ name: 'x.yaml', text: 'kind: Pod' }] }), /x\.yaml: expected kind IstioOperator/);
   assert.match(messages({ files: [{ name: 'x.yaml', text: 'a: [b' }] }), /x\.yaml: /);

@@ -218,6 +218,32 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   components: ['base', 'pilot', 'ingressGateways', 'egressGateways', 'cni', 'ztunnel', 'istiodRemote'],
 };
 
+/** Paths under `values` that have an effect: in the injector (control-plane/injection/config.ts) or in a manifest. `*`: anything below. */
+const KNOWN_VALUES = [
+  'global.hub',
+  'global.tag',
+  'global.network',
+  'global.multiCluster.clusterName',
+  'global.proxy.privileged',
+  'global.proxy.clusterDomain',
+  'global.proxy.holdApplicationUntilProxyStarts',
+  'global.proxy.resources.*',
+  'sidecarInjectorWebhook.enableNamespacesByDefault',
+  'sidecarInjectorWebhook.rewriteAppHTTPProbe',
+  'sidecarInjectorWebhook.neverInjectSelector',
+  'sidecarInjectorWebhook.alwaysInjectSelector',
+];
+
+function unknownValues(tree: Tree, prefix = ''): readonly string[] {
+  return Object.entries(tree).flatMap(([key, value]) => {
+    const path = `${prefix}${key}`;
+    if (KNOWN_VALUES.includes(path) || KNOWN_VALUES.some((k) => k.endsWith('.*') && path.startsWith(k.slice(0, -1))))
+      return [];
+    const leadsOn = KNOWN_VALUES.some((k) => k.startsWith(`${path}.`));
+    return leadsOn && isTree(value) ? unknownValues(value, `${path}.`) : [path];
+  });
+}
+
 function checkTree(tree: Tree): InstallResult {
   const diagnostics: Diagnostic[] = [];
   const bad = (path: string, message: string): void => {
@@ -235,6 +261,8 @@ function checkTree(tree: Tree): InstallResult {
     if (['cni', 'ztunnel', 'istiodRemote'].includes(key) && enabled)
       bad(`components.${key}`, 'is not supported by this version of Meltemi');
   }
+  for (const path of unknownValues(isTree(tree.values) ? tree.values : {}))
+    bad(`values.${path}`, 'has no effect in this version of Meltemi; check its spelling');
   if (diagnostics.length > 0) return { kind: 'invalid', diagnostics };
   const pilot = components.pilot;
   return {
