@@ -135,16 +135,27 @@ function isBundled({ repoRoot, nodeBinary }: NodeSettings): boolean {
 }
 
 /** The Node binary when it is not the checkout's, and the compile cache. */
-function programMounts({ image }: StartInput, settings: NodeSettings): readonly BindMount[] {
+function programMounts({ image, pod }: StartInput, settings: NodeSettings): readonly BindMount[] {
   const mounts: BindMount[] = [];
   if (!isBundled(settings))
     mounts.push({ source: path.dirname(settings.nodeBinary), target: FOREIGN_NODE, readOnly: true });
-  // One cache for each image: who may run programs in one kind of pod must not be able to plant code in another's.
-  const cache = path.join(settings.layout.compileCache, image.repositories[0]!.replaceAll('/', '_'));
+  const account = pod.spec.serviceAccountName || 'default';
+  const cache = path.join(
+    settings.layout.compileCache,
+    cacheFolder(pod.metadata.namespace!, account, image.repositories[0]!),
+  );
   mkdirSync(cache, { recursive: true });
   chmodSync(cache, 0o1777);
-  mounts.push({ source: cache, target: CACHE_TARGET, readOnly: false });
+  mounts.push({ source: cache, target: CACHE_TARGET, readOnly: false, inert: true });
   return mounts;
+}
+
+/**
+ * One cache for each identity and image: compiled code is trusted by who loads it, so that only pods which already are the
+ * same service account may share it. No name holds `_` before the image's, so that two never meet.
+ */
+export function cacheFolder(namespace: string, account: string, repository: string): string {
+  return [namespace, account, repository.replaceAll('/', '_')].join('_');
 }
 
 /** hosts, resolv.conf and hostname are the pod's, written when it was set up. */

@@ -9,6 +9,8 @@ export interface BindMount {
   readonly target: string;
   readonly readOnly: boolean;
   readonly propagation?: 'rprivate' | 'rslave' | 'rshared';
+  /** Set-user-id bits and devices in it mean nothing: for folders of the host's disk that containers write. */
+  readonly inert?: boolean;
 }
 
 export interface OciInput {
@@ -81,7 +83,12 @@ function bindMount(mount: BindMount): object {
     destination: mount.target,
     type: 'bind',
     source: mount.source,
-    options: ['rbind', mount.readOnly ? 'ro' : 'rw', mount.propagation ?? 'rprivate'],
+    options: [
+      'rbind',
+      mount.readOnly ? 'ro' : 'rw',
+      mount.propagation ?? 'rprivate',
+      ...(mount.inert ? ['nosuid', 'nodev'] : []),
+    ],
   };
 }
 

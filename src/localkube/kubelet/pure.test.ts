@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Container } from '../../api/kubernetes/container.ts';
 import type { Pod } from '../../api/kubernetes/pod.ts';
+import { cacheFolder } from './container-start.ts';
 import { containerArgv, containerEnv, expandVariables, type ObjectLookup } from './env.ts';
 import { resourceValue } from './fields.ts';
 import { accountFiles, capabilities, capabilitiesInMask, runAs } from './identity.ts';
@@ -180,4 +181,15 @@ test('account files drop people and passwords, and give the image its user', () 
   assert.equal(files.passwd, 'root:x:0:0:root:/root:/bin/bash\ncurl_user:x:100:101::/home/curl_user:/bin/sh\n');
   assert.equal(files.group, 'root:x:0:\ncurl_user:x:101:\n');
   assert.match(files.shadow, /^root:\*:/);
+});
+
+test('only the same service account shares compiled code', () => {
+  const folders = [
+    cacheFolder('istio-system', 'istiod', 'meltemi/pilot'),
+    cacheFolder('out', 'istiod', 'meltemi/pilot'),
+    cacheFolder('istio-system', 'default', 'meltemi/pilot'),
+    cacheFolder('istio-system', 'istiod', 'meltemi/proxyv2'),
+  ];
+  assert.equal(new Set(folders).size, folders.length);
+  for (const folder of folders) assert.match(folder, /^[^/]+$/);
 });
