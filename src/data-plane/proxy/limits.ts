@@ -37,6 +37,8 @@ export const DEFAULT_DOWNSTREAM_IDLE_MS = 3_600_000;
 export const DEFAULT_TCP_IDLE_MS = 3_600_000;
 /** route.timeout when the field is absent, ms (Envoy: 15 s). */
 export const DEFAULT_ROUTE_TIMEOUT_MS = 15_000;
+/** From the first byte of a request's head to its last, ms: a client that trickles one must not hold a connection for ever. */
+export const REQUEST_HEAD_TIMEOUT_MS = 60_000;
 /** HCM stream_idle_timeout when the field is absent, ms (Envoy: 5 min). */
 export const DEFAULT_STREAM_IDLE_MS = 300_000;
 /** How long a local reply that ends a connection may take to leave, ms (Envoy delayed_close_timeout). */

@@ -31,11 +31,14 @@ export interface ResponseSender {
   wireBytesSent(): number;
 }
 
+/** Why a head was not taken. */
+export type HeadRefusal = HeadError | 'headers_too_large' | 'http10_not_allowed' | 'request_header_timeout';
+
 /** Makes a receiver for each request; told of heads that could not be read. */
 export interface ServerCallbacks {
   newStream(sender: ResponseSender): RequestReceiver;
   /** A head was refused: answer with `status` was sent by the codec. */
-  onBadRequest(error: HeadError | 'headers_too_large' | 'http10_not_allowed' | 'http1.body', status: number): void;
+  onBadRequest(error: HeadRefusal | 'http1.body', status: number): void;
   onConnectionClosed(): void;
 }
 

@@ -1,9 +1,10 @@
 // HTTP/1 on an accepted connection: one exchange at a time, pipelined requests wait. Made by the connection manager.
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { DELAYED_CLOSE_MS, MAX_PIPELINED_BYTES } from '../limits.ts';
+import { DELAYED_CLOSE_MS, MAX_PIPELINED_BYTES, REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type {
+  HeadRefusal,
   RequestReceiver,
   ResponseSender,
   ServerCallbacks,
@@ -39,6 +40,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #stream: RequestReceiver | undefined;
   #pending: Buffer | undefined;
   #scanned = 0;
+  /** Ends the wait for the rest of a head. */
+  #headTimer: (() => void) | undefined;
   #paused = false;
   #requestEnded = false;
   #responseStarted = false;
@@ -99,6 +102,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   }
 
   onClose(_failure: TransportFailure | undefined): void {
+    this.#headSettled();
     this.#dropStream('reset');
     this.#callbacks.onConnectionClosed();
   }
@@ -155,9 +159,14 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     if (stop === -2) return this.#refuse('http1.codec_error', 400);
     if (stop < 0 && end - at <= limit) {
       this.#scanned = end - at;
-      return at === end ? end : this.#keep(bytes, at, end, limit);
+      if (at === end) return end;
+      this.#headTimer ??= this.#clock.after(REQUEST_HEAD_TIMEOUT_MS, () => {
+        this.#headTimer = undefined;
+        if (!this.transport.closed) this.#refuse('request_header_timeout', 408);
+      });
+      return this.#keep(bytes, at, end, limit);
     }
-    this.#scanned = 0;
+    this.#headSettled();
     if (stop < 0 || stop - at > limit) return this.#refuse('headers_too_large', 431);
     this.#headers.clear();
     this.#headers.load(bytes, at, stop);
@@ -167,6 +176,13 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     if (info.minorVersion === 0 && !this.#options.acceptHttp10) return this.#refuse('http10_not_allowed', 426);
     this.#begin(stop - at);
     return stop;
+  }
+
+  /** No head is waited for any more. */
+  #headSettled(): void {
+    this.#scanned = 0;
+    this.#headTimer?.();
+    this.#headTimer = undefined;
   }
 
   #begin(headBytes: number): void {
@@ -192,7 +208,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     return -1;
   }
 
-  #refuse(error: HeadError | 'headers_too_large' | 'http10_not_allowed', status: number): number {
+  #refuse(error: HeadRefusal, status: number): number {
     this.#callbacks.onBadRequest(error, status);
     const head = `${statusLine(status)}content-length: 0\r\nconnection: close\r\ndate: ${httpDate(this.#clock.now())}\r\n${
       this.#options.serverName ? `server: ${this.#options.serverName}\r\n` : ''
@@ -325,6 +341,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #finishConnection(): void {
     this.#closing = true;
     this.#pending = undefined;
+    this.#headSettled();
     const { transport } = this;
     transport.end();
     transport.redirect(new Draining(transport, () => this.#callbacks.onConnectionClosed()));

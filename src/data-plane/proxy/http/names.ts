@@ -57,6 +57,11 @@ export const UNTRUSTED_ENVOY_HEADERS = [
   'x-envoy-force-trace',
   'x-envoy-ip-tags',
   'x-envoy-original-url',
+  // The access log prefers it to the path: a client must not write its own.
+  'x-envoy-original-path',
+  'x-envoy-original-dst-host',
+  'x-envoy-downstream-service-cluster',
+  'x-envoy-downstream-service-node',
   'x-envoy-hedge-on-per-try-timeout',
   'x-envoy-decorator-operation',
   'x-envoy-internal',
