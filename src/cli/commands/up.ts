@@ -11,6 +11,9 @@ import { installPlan } from '../install/plan.ts';
 import { resolveInstall } from '../install/profiles.ts';
 import { CLUSTER_PACKAGES, ensurePackages, requireRoot } from '../system-packages.ts';
 
+/** The server is on this machine: an answer that takes longer does not come. */
+const REQUEST_TIMEOUT_MS = 10_000;
+
 export const up: Command = {
   name: 'up',
   summary: 'Start the local cluster and install the mesh',
@@ -117,7 +120,7 @@ async function installMesh(
     clock: context.clock,
     readFile: (file) => readFileSync(file, 'utf8'),
   });
-  const client = createHttpKubeClient(connection);
+  const client = createHttpKubeClient(connection, { timeoutMs: REQUEST_TIMEOUT_MS });
   const done = context.terminal.progress(`Mesh (profile ${options.profile})`);
   try {
     await applyPlan(client, context.clock, installPlan(spec, context.repoRoot), () => {});

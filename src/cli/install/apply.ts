@@ -12,6 +12,7 @@ import type { InstallPlan } from './plan.ts';
 
 const FIELD_MANAGER = 'meltemi-install';
 export const READY_TIMEOUT_MS = 120_000;
+const MAX_ATTEMPTS = 4;
 
 /** What a person watches: one call a component that is done. */
 export type OnDone = (text: string) => void;
@@ -57,10 +58,23 @@ async function prune(client: KubeClient, plan: InstallPlan): Promise<readonly st
 
 async function applyOne(client: KubeClient, object: KubeObject): Promise<void> {
   const type = typeOf(object);
-  await client.patch(type, object.metadata.namespace, object.metadata.name, 'apply', object, {
-    fieldManager: FIELD_MANAGER,
-    force: true,
-  });
+  await patiently(() =>
+    client.patch(type, object.metadata.namespace, object.metadata.name, 'apply', object, {
+      fieldManager: FIELD_MANAGER,
+      force: true,
+    }),
+  );
+}
+
+/** A request that got no answer (code 0) is sent again: applying or listing twice changes nothing. */
+async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (attempt >= MAX_ATTEMPTS || !(error instanceof KubeError && error.code === 0)) throw error;
+    }
+  }
 }
 
 /** Kinds an installation has beyond those other parts share. */
@@ -136,7 +150,7 @@ export async function removeInstallation(client: KubeClient, options: { readonly
 
 async function listOwned(client: KubeClient, type: ResourceType): Promise<readonly KubeObject[]> {
   if (!REMOVED.has(type.resource)) return [];
-  return (await client.list(type, { labelSelector: `${OWNED_LABEL}=meltemi` })).items;
+  return (await patiently(() => client.list(type, { labelSelector: `${OWNED_LABEL}=meltemi` }))).items;
 }
 
 const REMOVED = new Set([
