@@ -229,6 +229,8 @@ test('logs --previous after a restart', async () => {
 test('delete cascades, orphans when told, honours the grace period', async () => {
   n('create', 'deployment', 'gone', '--image=nginx');
   n('rollout', 'status', 'deploy/gone', '--timeout=60s');
+  // As process 1 it can be asked to stop only once it has its own signal handler.
+  await eventually(() => assert.match(n('logs', 'deploy/gone'), /listening on 80/));
   n('delete', 'deploy', 'gone');
   await eventually(() => assert.equal(n('get', 'rs,po', '-l', 'app=gone', '-o', 'name'), ''));
   n('create', 'deployment', 'kept', '--image=nginx');
