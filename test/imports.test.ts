@@ -10,9 +10,10 @@ const root = path.dirname(import.meta.dirname);
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   base: [],
   api: ['base'],
+  rbac: ['base', 'api'],
   localkube: ['base', 'api'],
   'control-plane': ['base', 'api'],
-  'data-plane': ['base', 'api'],
+  'data-plane': ['base', 'api', 'rbac'],
   cli: ['base', 'api', 'localkube', 'control-plane'],
 };
 

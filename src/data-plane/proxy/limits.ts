@@ -68,8 +68,6 @@ export const MAX_METRIC_SERIES = 20_000;
 /** Peer metadata (x-envoy-peer-metadata): bytes of the header value, and peers remembered. */
 export const MAX_PEER_METADATA_BYTES = 16 * 1024;
 export const MAX_PEER_CACHE = 1_000;
-/** Regular expressions: compiled size is bounded by the length of the text. */
-export const MAX_REGEX_CHARS = 4_096;
 /** Body of a direct_response (Envoy: 4 KiB default, Istio allows 1 MiB). */
 export const MAX_DIRECT_RESPONSE_BYTES = 1024 * 1024;
 /** Default of STRICT_DNS and LOGICAL_DNS refresh, ms. */
