@@ -8,6 +8,7 @@ import type { Logger } from '../../base/runtime/log.ts';
 import { AccessLogManager, type LogFiles } from './access-log/logger.ts';
 import { AdminServer } from './admin/server.ts';
 import type { Resolve } from './cluster/dns.ts';
+import { NO_CONTEXT } from './cluster/lb-context.ts';
 import { ClusterManager } from './cluster/manager.ts';
 import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
@@ -329,6 +330,6 @@ export class Engine {
   }
 
   #clusterAddress(name: string): SocketAddr | undefined {
-    return this.clusters.find(name)?.pick(undefined)?.spec.address;
+    return this.clusters.find(name)?.pick(NO_CONTEXT)?.spec.address;
   }
 }

@@ -15,6 +15,7 @@ import { HttpPool } from '../upstream/pool.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
 import { metadataOf, readEndpoints } from './endpoints.ts';
 import { Host, type HostSpec, type Metadata } from './host.ts';
+import type { LbContext, Outcome } from './lb-context.ts';
 import { createPicker, type HostPicker } from './load-balancer.ts';
 
 export interface ClusterDeps extends TlsBuildContext {
@@ -84,6 +85,7 @@ export class Cluster {
   readonly #pools = new Map<string, HttpPool>();
   readonly #dynamic = new Map<string, Host>();
   #picker: HostPicker;
+  readonly #outlier: { onOutcome(host: Host, outcome: Outcome): void } | undefined = undefined;
 
   constructor(message: ClusterMessage, deps: ClusterDeps, path: string) {
     this.message = message;
@@ -154,12 +156,19 @@ export class Cluster {
     this.counters.membershipChange.value += 1;
   }
 
-  /** A host for a new connection or request. `destination`: where the client wanted to go (ORIGINAL_DST). */
-  pick(destination: SocketAddr | undefined, avoid?: (host: Host) => boolean, attempts?: number): Host | undefined {
+  /** A host for a new connection or request. */
+  pick(context: LbContext): Host | undefined {
     const host =
-      this.settings.type === 'original-dst' ? this.#originalDst(destination) : this.#picker.pick(avoid, attempts);
+      this.settings.type === 'original-dst'
+        ? this.#originalDst(context.destination)
+        : this.#picker.pick(context.avoid, context.attempts);
     if (!host) this.counters.cxNoneHealthy.value += 1;
     return host;
+  }
+
+  /** How an exchange with `host` went. Called by the router and tcp_proxy. */
+  onOutcome(host: Host, outcome: Outcome): void {
+    this.#outlier?.onOutcome(host, outcome);
   }
 
   /** The transport socket for `host`: the first match by its metadata, else the cluster's own. */

@@ -1,6 +1,15 @@
 // One forwarded request: host, connection, tries, time-outs and the answer. Made by the router filter.
 import type { Cluster } from '../cluster/cluster.ts';
+import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
+import {
+  grpcHttpStatus,
+  type LbContext,
+  type MetadataMatch,
+  type Outcome,
+  type RoutingPriority,
+} from '../cluster/lb-context.ts';
+import type { SocketAddr } from '../config/address.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream, RequestTarget } from '../http/stream.ts';
@@ -18,7 +27,13 @@ export interface RouterOptions {
   readonly suppressEnvoyHeaders: boolean;
 }
 
-export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver {
+export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver, LbContext {
+  // What the load balancer reads.
+  readonly hash: Hash64 | undefined = undefined;
+  readonly metadataMatch: MetadataMatch | undefined = undefined;
+  readonly priority: RoutingPriority = 'default';
+  avoid: ((host: Host) => boolean) | undefined;
+  readonly attempts: number;
   readonly #stream: HttpStream;
   readonly #route: CompiledRoute;
   readonly #action: ForwardSettings;
@@ -60,6 +75,15 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#choice = choice;
     this.#cluster = cluster;
     this.#options = options;
+    this.attempts = action.retry?.hostAttempts ?? 0;
+  }
+
+  get destination(): SocketAddr | undefined {
+    return this.#stream.connection.local;
+  }
+
+  get requestHeaders(): HeaderMap {
+    return this.#stream.headers;
   }
 
   begin(): void {
@@ -151,11 +175,8 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     stream.info.attempts = this.#attempt;
     if (this.#route.virtualHost.includeAttempts) stream.headers.set(H.attemptCount, String(this.#attempt));
     const tried = this.#tried;
-    const host = cluster.pick(
-      stream.connection.local,
-      tried && retry?.avoidPrevious ? (candidate) => tried.has(candidate) : undefined,
-      retry?.hostAttempts,
-    );
+    if (tried && retry?.avoidPrevious) this.avoid ??= (candidate) => tried.has(candidate);
+    const host = cluster.pick(this);
     if (!host) {
       this.#finish();
       stream.localReply({ status: 503, body: 'no healthy upstream', flags: FLAG.UH, details: 'no_healthy_upstream' });
@@ -185,6 +206,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     info.upstreamLocal = connection.transport.local;
     info.upstreamTls = connection.transport.tls;
     this.#sentAt = stream.manager.deps.clock.now();
+    this.#report('connected');
     connection.attach(this);
     connection.sendHead(stream);
     const kept = this.#kept;
@@ -199,6 +221,8 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   onFailure(failure: PoolFailure): void {
     const stream = this.#stream;
     this.#leaveQueue = undefined;
+    // An overflow is the cluster's limit, not the host's fault.
+    if (failure.kind !== 'overflow') this.#report(failure.kind);
     this.#leaveHost('error');
     if (failure.kind === 'overflow') {
       this.#overflow();
@@ -294,6 +318,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     // A finished exchange has given its connection back already.
     if (endStream) this.#connection = undefined;
     const grpcStatus = headers.get(H.grpcStatus);
+    this.#report(stream.grpc && grpcStatus !== undefined ? grpcHttpStatus(Number(grpcStatus)) : status);
     // Another try takes this connection away: it cannot be read on.
     if (this.#retry({ kind: 'status', status, grpcStatus })) return;
     if (this.#attempt > 1 && status < 500) this.#cluster.counters.rqRetrySuccess.value += 1;
@@ -332,17 +357,20 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#cancelTry?.();
     this.#cluster.counters.rqRxReset.value += 1;
     if (this.#answering) {
+      this.#report('reset');
       stream.info.flags |= reason === 'protocol-error' ? FLAG.UPE : FLAG.UC;
       stream.info.responseDetails = 'upstream_reset_after_response_started{connection_termination}';
       this.#finish();
       stream.abortResponse();
       return;
     }
+    const host = this.#host;
     this.#leaveHost('error');
     if (connection && this.#diedIdle(connection)) {
       this.#try();
       return;
     }
+    if (host) this.#cluster.onOutcome(host, 'reset');
     if (reason === 'protocol-error') {
       this.#cluster.counters.protocolError.value += 1;
       if (this.#retry({ kind: 'reset', requestSent: true })) return;
@@ -382,7 +410,11 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   #onTimeout(details: string): void {
     if (this.#done) return;
     this.#cluster.counters.rqTimeout.value += 1;
-    if (this.#host) this.#host.rqTimeout += 1;
+    if (this.#host) {
+      this.#host.rqTimeout += 1;
+      // A body that comes slowly after a good head was judged by its status.
+      if (!this.#answering) this.#report('request-timeout');
+    }
     this.#dropConnection();
     this.#finish();
     this.#stream.localReply({ status: 504, body: 'upstream request timeout', flags: FLAG.UT, details });
@@ -391,6 +423,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   #onPerTryTimeout(): void {
     if (this.#done || this.#answering) return;
     this.#cluster.counters.rqPerTryTimeout.value += 1;
+    this.#report('request-timeout');
     this.#dropConnection();
     this.#leaveHost('error');
     if (this.#retry({ kind: 'per-try-timeout' })) return;
@@ -451,6 +484,10 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.cancel();
+  }
+
+  #report(outcome: Outcome): void {
+    if (this.#host) this.#cluster.onOutcome(this.#host, outcome);
   }
 
   #countStatus(status: number): void {

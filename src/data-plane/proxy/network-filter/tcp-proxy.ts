@@ -9,7 +9,10 @@ import {
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { Cluster } from '../cluster/cluster.ts';
+import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
+import type { LbContext, MetadataMatch } from '../cluster/lb-context.ts';
+import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
@@ -112,7 +115,14 @@ export class TcpProxyHandler implements ConnectionHandler {
   }
 }
 
-class TcpSession {
+class TcpSession implements LbContext {
+  // What the load balancer reads.
+  readonly hash: Hash64 | undefined = undefined;
+  readonly metadataMatch: MetadataMatch | undefined = undefined;
+  readonly requestHeaders = undefined;
+  readonly avoid = undefined;
+  readonly attempts = 0;
+  readonly priority = 'default';
   readonly #handler: TcpProxyHandler;
   readonly #down: Transport;
   readonly #info: StreamInfo;
@@ -135,6 +145,10 @@ class TcpSession {
     this.#down = down;
     this.#closed = closed;
     this.#info = new StreamInfo(info, handler.deps.clock.now());
+  }
+
+  get destination(): SocketAddr | undefined {
+    return this.#info.connection.local;
   }
 
   begin(): void {
@@ -171,7 +185,7 @@ class TcpSession {
     const info = this.#info;
     this.#attempts += 1;
     info.attempts = this.#attempts;
-    const host = cluster.pick(info.connection.local);
+    const host = cluster.pick(this);
     if (!host) {
       this.#fail(FLAG.UH, '');
       return;
@@ -199,6 +213,7 @@ class TcpSession {
         if (result.kind === 'connected') return this.#joined(result.transport);
         cluster.counters.cxConnectFail.value += 1;
         host.cxConnectFail += 1;
+        cluster.onOutcome(host, result.kind === 'timeout' ? 'connect-timeout' : 'connect-failure');
         this.#leaveHost();
         if (this.#attempts < this.#handler.settings.maxAttempts) return this.#connect();
         const limit = this.#attempts > 1 ? FLAG.URX : 0;
@@ -210,6 +225,7 @@ class TcpSession {
 
   #joined(up: Transport): void {
     this.#up = up;
+    if (this.#cluster && this.#host) this.#cluster.onOutcome(this.#host, 'success');
     const info = this.#info;
     info.upstreamLocal = up.local;
     info.upstreamTls = up.tls;
