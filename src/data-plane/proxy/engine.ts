@@ -16,6 +16,8 @@ import { connectionLimit, nodeMetadata } from './config/bootstrap.ts';
 import { ConfigError, millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
 import { ListenerManager } from './listener/manager.ts';
+import type { RuntimeFiles } from './runtime/disk.ts';
+import { Runtime } from './runtime/runtime.ts';
 import { IstioStats } from './stats/istio-stats.ts';
 import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
@@ -42,6 +44,7 @@ export interface EngineDeps {
   readonly reader: DataReader;
   readonly files: LogFiles;
   readonly resolve: Resolve;
+  readonly runtimeFiles: RuntimeFiles;
 }
 
 export interface EngineOptions {
@@ -78,6 +81,7 @@ export class Engine {
   readonly routes: RouteManager;
   readonly secrets: SecretManager;
   readonly logs: AccessLogManager;
+  readonly runtime: Runtime;
   readonly books: Books = { clusters: new Map(), listeners: new Map(), endpoints: new Map(), routes: new Map() };
   readonly startedAt: number;
   readonly #ads: AdsClient | undefined;
@@ -105,8 +109,14 @@ export class Engine {
       stats,
       typeof node.ISTIO_VERSION === 'string' ? node.ISTIO_VERSION : options.version,
     );
-    this.logs = new AccessLogManager({ files: deps.files, clock, stats, flushMs: options.logFlushMs });
     const nodeMessage = this.#node();
+    this.runtime = new Runtime(bootstrap.layeredRuntime, {
+      stats,
+      files: deps.runtimeFiles,
+      serviceCluster: nodeMessage.cluster,
+    });
+    const { runtime } = this;
+    this.logs = new AccessLogManager({ files: deps.files, clock, stats, flushMs: options.logFlushMs, runtime });
     this.secrets = new SecretManager({
       reader,
       clock,
@@ -118,7 +128,7 @@ export class Engine {
     });
     for (const [i, secret] of (bootstrap.staticResources?.secrets ?? []).entries())
       this.secrets.addStatic(secret, `static_resources.secrets[${i}]`);
-    this.routes = new RouteManager(clock, (names) => this.#ads?.setNames(RDS, names));
+    this.routes = new RouteManager(clock, runtime, (names) => this.#ads?.setNames(RDS, names));
     this.clusters = new ClusterManager({
       stats,
       clock,
@@ -126,6 +136,7 @@ export class Engine {
       reader,
       secrets: this.secrets,
       resolve: deps.resolve,
+      runtime,
       edsNames: (names) => this.#ads?.setNames(EDS, names),
     });
     this.listeners = new ListenerManager({
@@ -140,6 +151,7 @@ export class Engine {
       logs: this.logs,
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),
       istioStats: this.istioStats,
+      runtime,
       drainMs: options.drainMs,
       connections: { max: connectionLimit(bootstrap), used: 0 },
     });
@@ -167,6 +179,7 @@ export class Engine {
 
   /** Opens the admin interface, asks the control plane, and listens when everything needed has arrived. */
   async start(): Promise<void> {
+    this.runtime.watch();
     await this.#admin?.listen();
     this.#setState('INITIALIZING');
     const again = (): void => this.#advance();
@@ -205,6 +218,7 @@ export class Engine {
   }
 
   #dispose(): void {
+    this.runtime.stop();
     this.#ads?.stop();
     this.secrets.stop();
     this.listeners.stop();

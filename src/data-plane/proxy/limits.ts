@@ -74,3 +74,7 @@ export const MAX_DIRECT_RESPONSE_BYTES = 1024 * 1024;
 export const DEFAULT_DNS_REFRESH_MS = 5_000;
 /** Addresses taken from one DNS answer. */
 export const MAX_DNS_ADDRESSES = 256;
+/** Runtime: values a layer may hold, bytes of one file, directories below each other. */
+export const MAX_RUNTIME_KEYS = 10_000;
+export const MAX_RUNTIME_FILE_BYTES = 64 * 1024;
+export const MAX_RUNTIME_DEPTH = 16;

@@ -1,7 +1,8 @@
 // Puts the engine together with the real clock, files, DNS and log. The only other file that reads the environment is main.ts.
 
 import { lookup } from 'node:dns/promises';
-import { appendFile, createWriteStream, readFileSync, writeFileSync } from 'node:fs';
+import { appendFile, createWriteStream, readdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { JsonValue } from '@bufbuild/protobuf';
@@ -14,6 +15,7 @@ import { addressText } from './config/address.ts';
 import { type BootstrapSource, loadBootstrap } from './config/bootstrap.ts';
 import { ConfigError } from './config/fields.ts';
 import { Engine, type LogLevelControl } from './engine.ts';
+import type { RuntimeFiles } from './runtime/disk.ts';
 
 /** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it. */
 export const VERSION = `${'0'.repeat(40)}/0.1.0-meltemi/Clean/RELEASE/OpenSSL`;
@@ -96,6 +98,30 @@ const logFiles: LogFiles = {
   },
 };
 
+const runtimeFiles: RuntimeFiles = {
+  list(path) {
+    try {
+      return readdirSync(path).map((name) => ({ name, directory: statSync(`${path}/${name}`).isDirectory() }));
+    } catch {
+      return undefined;
+    }
+  },
+  read: (path) => readFileSync(path, 'utf8'),
+  watch(path, changed) {
+    try {
+      // A link is swapped by a rename beside it, which only its directory tells.
+      const name = basename(path);
+      const watcher = watch(dirname(path), { persistent: false }, (_event, file) => {
+        if (file === name) changed();
+      });
+      watcher.on('error', () => watcher.close());
+      return () => watcher.close();
+    } catch {
+      return () => {};
+    }
+  },
+};
+
 /** Builds an engine on the real world. Throws ConfigError. */
 export function createEngine(
   bootstrap: Bootstrap,
@@ -138,6 +164,7 @@ export function createEngine(
       log: process_.log,
       reader: { file: (path) => readFileSync(path), variable: process_.variable },
       files: logFiles,
+      runtimeFiles,
       resolve: async (hostname, family) =>
         (await lookup(hostname, { all: true, family })).map((entry) => entry.address),
     },

@@ -22,6 +22,7 @@ import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { FLAG, type StreamInfo } from '../http/stream-info.ts';
 import { LOG_FLUSH_BYTES, MAX_LOG_BACKLOG_BYTES } from '../limits.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import { compileFormat, compileJsonValue, type Operator } from './format.ts';
 
@@ -43,6 +44,7 @@ export interface LogDeps {
   readonly clock: Clock;
   readonly stats: StatsStore;
   readonly flushMs: number;
+  readonly runtime: RuntimeView;
 }
 
 /** One file, shared by all loggers that name it. */

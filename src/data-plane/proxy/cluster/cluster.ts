@@ -6,6 +6,7 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
 import { MAX_ORIGINAL_DST_HOSTS } from '../limits.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { UpstreamSocket } from '../transport-socket/dial.ts';
 import { upstreamSocket } from '../transport-socket/factory.ts';
@@ -22,6 +23,7 @@ export interface ClusterDeps extends TlsBuildContext {
   readonly stats: StatsStore;
   readonly clock: Clock;
   readonly random: () => number;
+  readonly runtime: RuntimeView;
 }
 
 interface SocketMatch {

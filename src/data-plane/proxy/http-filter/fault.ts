@@ -6,24 +6,31 @@ import {
   HTTPFaultSchema,
 } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
-import { fraction } from '../config/matchers.ts';
 import type { HttpStream } from '../http/stream.ts';
 import { FLAG } from '../http/stream-info.ts';
 import { headerTest, type RequestTest } from '../route/matchers.ts';
+import { keyedFraction, type RuntimeView, type Share } from '../runtime/runtime.ts';
 import type { HttpFilter } from './filter.ts';
 
 export interface FaultSettings {
   readonly delayMs: number;
-  readonly delayShare: number;
+  readonly delayShare: Share;
   readonly abortStatus: number;
   readonly abortGrpc: number | undefined;
-  readonly abortShare: number;
+  readonly abortShare: Share;
   readonly upstreamCluster: string;
   readonly headers: readonly RequestTest[];
 }
 
-export function readFault(message: HTTPFault, path: string): FaultSettings {
-  only(HTTPFaultSchema, message, path, ['delay', 'abort', 'upstream_cluster', 'headers']);
+export function readFault(message: HTTPFault, runtime: RuntimeView, path: string): FaultSettings {
+  only(HTTPFaultSchema, message, path, [
+    'delay',
+    'abort',
+    'upstream_cluster',
+    'headers',
+    'delay_percent_runtime',
+    'abort_percent_runtime',
+  ]);
   const { delay, abort } = message;
   if (delay) only(FaultDelaySchema, delay, join(path, 'delay'), ['fixed_delay', 'percentage']);
   if (abort) only(FaultAbortSchema, abort, join(path, 'abort'), ['http_status', 'grpc_status', 'percentage']);
@@ -33,10 +40,10 @@ export function readFault(message: HTTPFault, path: string): FaultSettings {
   return {
     delayMs: delay?.faultDelaySecifier.case === 'fixedDelay' ? millis(delay.faultDelaySecifier.value, 0) : 0,
     // Without a percentage nothing is injected.
-    delayShare: fraction(delay?.percentage, 0),
+    delayShare: keyedFraction(runtime, message.delayPercentRuntime, delay?.percentage, 0),
     abortStatus: error?.case === 'httpStatus' ? error.value : 200,
     abortGrpc: error?.case === 'grpcStatus' ? error.value : undefined,
-    abortShare: abort ? fraction(abort.percentage, 0) : 0,
+    abortShare: keyedFraction(runtime, message.abortPercentRuntime, abort?.percentage, 0),
     upstreamCluster: message.upstreamCluster,
     headers: message.headers.map((header, i) => headerTest(header, join(path, `headers[${i}]`))),
   };
@@ -51,8 +58,8 @@ export function createFaultFilter(
     onRequest(stream) {
       const settings = (stream.route?.perFilter.get(context.name) as FaultSettings | undefined) ?? own;
       if (!applies(settings, stream)) return 'continue';
-      const abort = context.random() < settings.abortShare;
-      if (settings.delayMs > 0 && context.random() < settings.delayShare) {
+      const abort = context.random() < settings.abortShare();
+      if (settings.delayMs > 0 && context.random() < settings.delayShare()) {
         stream.info.flags |= FLAG.DI;
         stream.after(settings.delayMs, () => {
           if (abort) abortWith(stream, settings);
@@ -68,7 +75,7 @@ export function createFaultFilter(
 }
 
 function applies(settings: FaultSettings, stream: HttpStream): boolean {
-  if (settings.delayShare === 0 && settings.abortShare === 0) return false;
+  if (settings.delayShare() === 0 && settings.abortShare() === 0) return false;
   const action = stream.route?.action;
   if (settings.upstreamCluster !== '') {
     const clusters = action?.kind === 'forward' ? action.clusters : [];

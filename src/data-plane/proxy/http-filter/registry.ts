@@ -13,6 +13,7 @@ import { ConfigSchema as PeerMetadataSchema } from '#proto/istio/peer_metadata_p
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import { buildExtension, type Extension, extension, openAny } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import { createAlpnFilter } from './alpn.ts';
 import { createCorsFilter, readCorsPolicy } from './cors.ts';
@@ -30,6 +31,7 @@ export interface HttpFilterContext {
   readonly random: () => number;
   readonly local: LocalPeer;
   readonly istioStats: IstioStats;
+  readonly runtime: RuntimeView;
 }
 
 const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
@@ -37,7 +39,9 @@ const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
     only(RouterSchema, message, path, ['dynamic_stats', 'suppress_envoy_headers', 'start_child_span']);
     return createRouter(context.clusters, { suppressEnvoyHeaders: message.suppressEnvoyHeaders });
   }),
-  extension(HTTPFaultSchema, (message, context, path) => createFaultFilter(readFault(message, path), context)),
+  extension(HTTPFaultSchema, (message, context, path) =>
+    createFaultFilter(readFault(message, context.runtime, path), context),
+  ),
   extension(CorsSchema, (_message, context) => createCorsFilter(context.name)),
   // gRPC message counts are not kept yet; calls are counted by istio.stats like every request.
   extension(GrpcStatsSchema, (message, context, path) => {
@@ -68,9 +72,15 @@ export function buildHttpFilters(
 }
 
 /** Settings of a filter on a route. A type nobody knows is refused. */
-export function buildPerFilter(name: string, any: Any, path: string): unknown {
+export function buildPerFilter(
+  name: string,
+  any: Any,
+  path: string,
+  context: { readonly runtime: RuntimeView },
+): unknown {
   const opened = openAny(any, path);
-  if (opened.typeName === HTTPFaultSchema.typeName) return readFault(opened.open(HTTPFaultSchema), path);
+  if (opened.typeName === HTTPFaultSchema.typeName)
+    return readFault(opened.open(HTTPFaultSchema), context.runtime, path);
   if (opened.typeName === CorsPolicySchema.typeName) return readCorsPolicy(opened.open(CorsPolicySchema), path);
   throw new ConfigError(
     path,

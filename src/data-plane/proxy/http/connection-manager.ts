@@ -4,6 +4,7 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { HttpFilter } from '../http-filter/filter.ts';
 import type { RouteTable } from '../route/route-table.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { Live } from '../transport-socket/secrets.ts';
 import type { Transport } from '../transport-socket/transport.ts';
@@ -22,6 +23,7 @@ export interface ManagerDeps {
   readonly clock: Clock;
   readonly random: () => number;
   readonly stats: StatsStore;
+  readonly runtime: RuntimeView;
 }
 
 export function managerCounters(scope: StatsScope) {

@@ -19,6 +19,7 @@ import type { LocalPeer } from '../http-filter/peer.ts';
 import { buildHttpFilters, buildPerFilter } from '../http-filter/registry.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { RouteTable } from '../route/route-table.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import { constant, type Live } from '../transport-socket/secrets.ts';
@@ -45,6 +46,7 @@ export interface NetworkContext {
   readonly random: () => number;
   readonly local: LocalPeer;
   readonly istioStats: IstioStats;
+  readonly runtime: RuntimeView;
 }
 
 /** The end of a chain, what it waits for, and how it lets go. */
@@ -125,7 +127,11 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
   const log = context.logs.build(message.accessLog, path);
   const spec = message.routeSpecifier;
   if (spec.case === 'routeConfig') {
-    const table = new RouteTable(spec.value, buildPerFilter, join(path, 'route_config'));
+    const table = new RouteTable(
+      spec.value,
+      { perFilter: buildPerFilter, runtime: context.runtime },
+      join(path, 'route_config'),
+    );
     return {
       handler: new ConnectionManager(settings, constant(spec.value.name, table), filters, log, context),
       awaits: undefined,

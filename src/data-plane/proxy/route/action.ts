@@ -19,6 +19,7 @@ import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { compileRegex } from '../config/matchers.ts';
 import { type HeaderName, headerName } from '../http/header-map.ts';
 import { DEFAULT_ROUTE_TIMEOUT_MS, MAX_DIRECT_RESPONSE_BYTES } from '../limits.ts';
+import type { Share } from '../runtime/runtime.ts';
 import { compileEdits, type HeaderEdits } from './header-edits.ts';
 import type { RequestView } from './matchers.ts';
 import { type PathMatch, pathOf } from './path.ts';
@@ -33,7 +34,7 @@ export interface ClusterChoice {
 
 export interface ForwardSettings {
   readonly kind: 'forward';
-  readonly fraction: number;
+  readonly fraction: Share;
   readonly choose: (request: RequestView, random: () => number) => ClusterChoice;
   readonly clusters: readonly string[];
   readonly notFoundStatus: number;
@@ -53,13 +54,13 @@ export interface ForwardSettings {
 }
 export interface RedirectSettings {
   readonly kind: 'redirect';
-  readonly fraction: number;
+  readonly fraction: Share;
   readonly status: number;
   readonly location: (request: RequestView) => string;
 }
 export interface DirectSettings {
   readonly kind: 'direct';
-  readonly fraction: number;
+  readonly fraction: Share;
   readonly status: number;
   readonly body: Buffer;
 }
@@ -72,7 +73,7 @@ export interface ActionContext {
 
 export function compileAction(
   message: Route,
-  fraction: number,
+  fraction: Share,
   context: ActionContext,
   path: string,
 ): RouteActionSettings {
@@ -120,7 +121,7 @@ const ROUTE_FIELDS = [
   'max_grpc_timeout',
 ];
 
-function forward(message: RouteAction, fraction: number, context: ActionContext, path: string): ForwardSettings {
+function forward(message: RouteAction, fraction: Share, context: ActionContext, path: string): ForwardSettings {
   only(RouteActionSchema, message, path, ROUTE_FIELDS);
   const host = message.hostRewriteSpecifier;
   const [choose, clusters] = chooser(message, path);
@@ -249,7 +250,7 @@ const REDIRECT_STATUS: Readonly<Record<RedirectCode, number>> = {
 
 function redirect(
   message: NonNullable<Extract<Route['action'], { case: 'redirect' }>['value']>,
-  fraction: number,
+  fraction: Share,
   match: PathMatch,
   path: string,
 ): RedirectSettings {

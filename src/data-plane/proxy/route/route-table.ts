@@ -13,7 +13,8 @@ import { type RouteConfiguration, RouteConfigurationSchema } from '#proto/envoy/
 import { metadataOf } from '../cluster/endpoints.ts';
 import type { Metadata } from '../cluster/host.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
-import { fraction, fullRegex, type StringTest } from '../config/matchers.ts';
+import { fullRegex, type StringTest } from '../config/matchers.ts';
+import { type RuntimeView, runtimeShare, type Share } from '../runtime/runtime.ts';
 import { type ActionContext, compileAction, type RouteActionSettings } from './action.ts';
 import { compileEdits, type HeaderEdits } from './header-edits.ts';
 import { headerTest, queryTest, type RequestTest, type RequestView } from './matchers.ts';
@@ -21,7 +22,18 @@ import { type PathMatch, pathOf } from './path.ts';
 
 /** Per-filter settings of a route by filter name: built by the filters, see http-filter/registry.ts. */
 export type PerFilter = ReadonlyMap<string, unknown>;
-export type PerFilterBuilder = (name: string, any: Any, path: string) => unknown;
+export type PerFilterBuilder = (
+  name: string,
+  any: Any,
+  path: string,
+  context: { readonly runtime: RuntimeView },
+) => unknown;
+
+/** What a table is compiled with. */
+export interface RouteContext {
+  readonly perFilter: PerFilterBuilder;
+  readonly runtime: RuntimeView;
+}
 
 export interface CompiledRoute {
   readonly name: string;
@@ -54,7 +66,7 @@ export class RouteTable {
   #any: CompiledVirtualHost | undefined;
   readonly #ignorePort: boolean;
 
-  constructor(message: RouteConfiguration, perFilter: PerFilterBuilder, path: string) {
+  constructor(message: RouteConfiguration, context: RouteContext, path: string) {
     only(RouteConfigurationSchema, message, path, [
       'name',
       'virtual_hosts',
@@ -73,7 +85,7 @@ export class RouteTable {
     this.message = message;
     this.#ignorePort = message.ignorePortInHostMatching;
     for (const [i, host] of message.virtualHosts.entries())
-      this.#addHost(host, message, perFilter, join(path, `virtual_hosts[${i}]`));
+      this.#addHost(host, message, context, join(path, `virtual_hosts[${i}]`));
     this.#suffixes.sort(([a], [b]) => b.length - a.length);
     this.#prefixes.sort(([a], [b]) => b.length - a.length);
   }
@@ -84,7 +96,7 @@ export class RouteTable {
     if (!host) return undefined;
     for (const route of host.routes) {
       if (route.test(request)) {
-        const share = route.action.fraction;
+        const share = route.action.fraction();
         if (share >= 1 || random() < share) return route;
       }
     }
@@ -104,7 +116,7 @@ export class RouteTable {
     return this.#any;
   }
 
-  #addHost(message: VirtualHost, table: RouteConfiguration, perFilter: PerFilterBuilder, path: string): void {
+  #addHost(message: VirtualHost, table: RouteConfiguration, context: RouteContext, path: string): void {
     only(VirtualHostSchema, message, path, [
       'name',
       'domains',
@@ -130,7 +142,7 @@ export class RouteTable {
       routes: [],
     };
     for (const [i, route] of message.routes.entries())
-      host.routes.push(compileRoute(route, host, message, table, perFilter, join(path, `routes[${i}]`)));
+      host.routes.push(compileRoute(route, host, message, table, context, join(path, `routes[${i}]`)));
     for (const domain of message.domains) this.#addDomain(domain.toLowerCase(), host, path);
   }
 
@@ -159,7 +171,7 @@ function compileRoute(
   host: CompiledVirtualHost,
   hostMessage: VirtualHost,
   table: RouteConfiguration,
-  perFilter: PerFilterBuilder,
+  routeContext: RouteContext,
   path: string,
 ): CompiledRoute {
   only(RouteSchema, message, path, [
@@ -177,7 +189,7 @@ function compileRoute(
     'response_headers_to_remove',
   ]);
   if (!message.match) throw new ConfigError(join(path, 'match'), 'value is required');
-  const match = compileMatch(message.match, join(path, 'match'));
+  const match = compileMatch(message.match, routeContext.runtime, join(path, 'match'));
   const context: ActionContext = { match: match.path, hostRetry: hostMessage.retryPolicy };
   const filters = new Map<string, unknown>();
   for (const [at, source] of [
@@ -186,7 +198,7 @@ function compileRoute(
     ['typed_per_filter_config', table.typedPerFilterConfig],
   ] as const)
     for (const [name, any] of Object.entries(source))
-      if (!filters.has(name)) filters.set(name, perFilter(name, any, join(at, name)));
+      if (!filters.has(name)) filters.set(name, routeContext.perFilter(name, any, join(at, name), routeContext));
   const order = <T>(list: [T, T, T]): T[] => (table.mostSpecificHeaderMutationsWins ? list.reverse() : list);
   return {
     name: message.name,
@@ -219,7 +231,11 @@ function compileRoute(
   };
 }
 
-function compileMatch(message: RouteMatch, path: string): { path: PathMatch; test: RequestTest; fraction: number } {
+function compileMatch(
+  message: RouteMatch,
+  runtime: RuntimeView,
+  path: string,
+): { path: PathMatch; test: RequestTest; fraction: Share } {
   only(RouteMatchSchema, message, path, [
     'prefix',
     'path',
@@ -242,7 +258,7 @@ function compileMatch(message: RouteMatch, path: string): { path: PathMatch; tes
     tests.length === 0
       ? (request) => byPath(pathOf(request.path))
       : (request) => byPath(pathOf(request.path)) && tests.every((one) => one(request));
-  return { path: kind, test, fraction: fraction(message.runtimeFraction?.defaultValue, 1) };
+  return { path: kind, test, fraction: runtimeShare(runtime, message.runtimeFraction, 1) };
 }
 
 const GRPC_CONTENT = {

@@ -64,6 +64,7 @@ export async function startEngine(t: TestContext, config: JsonObject, live = tru
         },
       },
       resolve: async () => ['127.0.0.1'],
+      runtimeFiles: { list: () => undefined, read: () => '', watch: () => () => {} },
     },
   );
   t.after(() => engine.stop());

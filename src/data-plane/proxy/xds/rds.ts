@@ -8,6 +8,7 @@ import { buildPerFilter } from '../http-filter/registry.ts';
 import { DEFAULT_INITIAL_FETCH_MS } from '../limits.ts';
 import type { RouteProvider } from '../network-filter/registry.ts';
 import { RouteTable } from '../route/route-table.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import type { Live } from '../transport-socket/secrets.ts';
 import { requireAds } from './config-source.ts';
 
@@ -31,12 +32,14 @@ export interface RouteView {
 
 export class RouteManager implements RouteProvider {
   readonly #clock: Clock;
+  readonly #runtime: RuntimeView;
   readonly #wanted: (names: ReadonlySet<string>) => void;
   readonly #entries = new Map<string, Entry>();
 
   /** `wanted` is told the names that somebody uses, whenever they change. */
-  constructor(clock: Clock, wanted: (names: ReadonlySet<string>) => void) {
+  constructor(clock: Clock, runtime: RuntimeView, wanted: (names: ReadonlySet<string>) => void) {
     this.#clock = clock;
+    this.#runtime = runtime;
     this.#wanted = wanted;
   }
 
@@ -85,7 +88,11 @@ export class RouteManager implements RouteProvider {
 
   /** Throws ConfigError and changes nothing when the message cannot be used. */
   apply(message: RouteConfiguration, version: string): void {
-    const table = new RouteTable(message, buildPerFilter, `route '${message.name}'`);
+    const table = new RouteTable(
+      message,
+      { perFilter: buildPerFilter, runtime: this.#runtime },
+      `route '${message.name}'`,
+    );
     const entry = this.#entries.get(message.name);
     if (!entry) return;
     entry.table = table;
