@@ -289,6 +289,39 @@ test('100-continue is answered, HTTP/1.0 gets 426, a missing Host 400', async (t
   assert.match((await raw(port, 'GET / HTTP/1.1\r\n\r\n', (all) => all.includes('\r\n\r\n'))).text, /^HTTP\/1\.1 400 /);
 });
 
+test('trailers pass both ways when both sides enable them, and are dropped otherwise', async (t) => {
+  let got = '';
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.on('data', (chunk: Buffer) => {
+      got += chunk.toString('latin1');
+      if (!got.endsWith('\r\n\r\n') || !got.includes('\r\n0\r\n')) return;
+      socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nb-trailer: 2\r\n\r\n');
+    });
+  });
+  const port = await listen(t, server as never);
+  const request = 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA-Trailer: 1\r\n\r\n';
+  const options = typed('', 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions', {
+    explicit_http_config: { http_protocol_options: { enable_trailers: true } },
+  }).typed_config!;
+  for (const enabled of [true, false]) {
+    got = '';
+    const proxy = await hop(
+      t,
+      [toCluster('app')],
+      [
+        staticCluster('app', [port], {
+          typed_extension_protocol_options: { 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': options },
+        }),
+      ],
+      enabled ? { http_protocol_options: { enable_trailers: true } } : {},
+    );
+    const { text } = await raw(proxy.port('in'), request, (all) => /\r\n0\r\n(b-.*\r\n)?\r\n$/.test(all));
+    assert.equal(text.endsWith('2\r\nok\r\n0\r\nb-trailer: 2\r\n\r\n'), enabled);
+    assert.equal(got.endsWith('1\r\nx\r\n0\r\na-trailer: 1\r\n\r\n'), enabled);
+  }
+});
+
 test('circuit breakers answer overflow with 503 and x-envoy-overloaded', async (t) => {
   const waiting: Socket[] = [];
   const server = createServer((socket) => {

@@ -2,8 +2,7 @@
 import { createServer, type Server } from 'node:net';
 import type { SocketAddr } from '../config/address.ts';
 import type { Engine } from '../engine.ts';
-import type { RequestReceiver, ResponseSender, ServerCallbacks } from '../http/codec.ts';
-import type { HeadInfo } from '../http/h1-head.ts';
+import type { RequestHead, RequestReceiver, ResponseSender, ServerCallbacks } from '../http/codec.ts';
 import { H1ServerConnection } from '../http/h1-server.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
@@ -15,7 +14,13 @@ import { type AdminReply, findPage } from './pages.ts';
 const MAX_ADMIN_CONNECTIONS = 64;
 const CACHE_CONTROL = headerName('cache-control');
 const NOSNIFF = headerName('x-content-type-options');
-const CODEC = { maxHeadBytes: 16 * 1024, maxHeaders: 100, acceptHttp10: true, serverName: 'envoy' };
+const CODEC = {
+  maxHeadBytes: 16 * 1024,
+  maxHeaders: 100,
+  acceptHttp10: true,
+  enableTrailers: false,
+  serverName: 'envoy',
+};
 
 export class AdminServer {
   bound: SocketAddr;
@@ -78,7 +83,7 @@ class AdminRequest implements RequestReceiver {
     this.#sender = sender;
   }
 
-  onRequestHead(info: HeadInfo, _headers: HeaderMap, endStream: boolean): void {
+  onRequestHead(info: RequestHead, _headers: HeaderMap, endStream: boolean): void {
     this.#method = info.method;
     this.#target = info.target;
     if (endStream) this.#answer();

@@ -12,7 +12,8 @@ import type { UpstreamSocket } from '../transport-socket/dial.ts';
 import { upstreamSocket } from '../transport-socket/factory.ts';
 import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
-import { HttpPool } from '../upstream/pool.ts';
+import type { UpstreamPool } from '../upstream/exchange.ts';
+import { H1Pool } from '../upstream/h1-pool.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
 import { metadataOf, readEndpoints } from './endpoints.ts';
 import { Host, type HostSpec, type Metadata } from './host.ts';
@@ -84,7 +85,7 @@ export class Cluster {
   readonly #deps: ClusterDeps;
   readonly #plain: UpstreamSocket;
   readonly #matches: readonly SocketMatch[];
-  readonly #pools = new Map<string, HttpPool>();
+  readonly #pools = new Map<string, { readonly host: Host; readonly pool: UpstreamPool }>();
   readonly #dynamic = new Map<string, Host>();
   #picker: HostPicker;
   readonly #outlier: { onOutcome(host: Host, outcome: Outcome): void } | undefined = undefined;
@@ -190,19 +191,19 @@ export class Cluster {
   }
 
   /**
-   * The pool of HTTP/1 connections to `host`. Connections with another ALPN list, or another server name taken from
+   * The pool of connections to `host`. Connections with another ALPN list, or another server name taken from
    * `authority` (auto_sni), are not shared.
    */
-  pool(host: Host, alpn: readonly string[] | undefined, authority: string): HttpPool {
+  pool(host: Host, alpn: readonly string[] | undefined, authority: string): UpstreamPool {
     const socket = this.socketFor(host);
     const tls = socket.kind === 'tls';
     const { settings } = this;
     const name = tls && settings.autoSni && socket.sni === '' ? hostOf(authority) : '';
     const key = `${host.key}|${tls && alpn ? alpn.join(',') : ''}|${name}`;
     const known = this.#pools.get(key);
-    if (known && known.host === host) return known;
+    if (known?.host === host) return known.pool;
     this.#dropEmptyPools();
-    const made = new HttpPool(
+    const made = new H1Pool(
       host,
       {
         socket,
@@ -213,29 +214,30 @@ export class Cluster {
         idleMs: settings.idleMs,
         maxRequestsPerConnection: settings.maxRequestsPerConnection,
         keepAlive: settings.keepAlive,
+        enableTrailers: settings.enableTrailers,
       },
       this.breakers,
       this.counters,
       this.#deps.clock,
     );
-    this.#pools.set(key, made);
+    this.#pools.set(key, { host, pool: made });
     return made;
   }
 
   /** Server names come from clients: pools that hold nothing must not pile up. */
   #dropEmptyPools(): void {
     if (this.#pools.size < MAX_IDLE_POOLS) return;
-    for (const [key, pool] of this.#pools) if (pool.empty) this.#pools.delete(key);
+    for (const [key, { pool }] of this.#pools) if (pool.empty) this.#pools.delete(key);
   }
 
   /** This cluster was replaced or removed: connections end when their exchange does. */
   drain(): void {
-    for (const pool of this.#pools.values()) pool.drain();
+    for (const { pool } of this.#pools.values()) pool.drain();
     for (const socket of this.#sockets()) if (socket.kind === 'tls') socket.context.dispose();
   }
 
   destroy(): void {
-    for (const pool of this.#pools.values()) pool.destroy();
+    for (const { pool } of this.#pools.values()) pool.destroy();
     this.#pools.clear();
   }
 
@@ -249,8 +251,8 @@ export class Cluster {
   }
 
   #dropPools(host: Host): void {
-    for (const [key, pool] of this.#pools)
-      if (pool.host === host) {
+    for (const [key, { host: owner, pool }] of this.#pools)
+      if (owner === host) {
         pool.drain();
         this.#pools.delete(key);
       }

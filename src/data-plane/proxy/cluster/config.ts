@@ -38,6 +38,8 @@ export interface ClusterSettings {
   readonly autoSni: boolean;
   readonly autoSanValidation: boolean;
   readonly keepAlive: boolean;
+  /** Trailers of HTTP/1 chunked bodies are passed on. */
+  readonly enableTrailers: boolean;
   /** Source address for IPv4 and IPv6 targets. */
   readonly source4: string | undefined;
   readonly source6: string | undefined;
@@ -103,6 +105,7 @@ export function readCluster(message: ClusterMessage, path: string): ClusterSetti
     idleMs: http.idleMs,
     maxRequestsPerConnection: http.maxRequests || (message.maxRequestsPerConnection ?? 0),
     protocol: http.protocol,
+    enableTrailers: http.enableTrailers,
     autoSni: http.autoSni,
     autoSanValidation: http.autoSanValidation,
     keepAlive: message.upstreamConnectionOptions?.tcpKeepalive !== undefined,
@@ -223,6 +226,7 @@ interface HttpOptions {
   readonly protocol: ClusterSettings['protocol'];
   readonly idleMs: number;
   readonly maxRequests: number;
+  readonly enableTrailers: boolean;
   readonly autoSni: boolean;
   readonly autoSanValidation: boolean;
 }
@@ -230,6 +234,7 @@ interface HttpOptions {
 function httpOptions(message: ClusterMessage, path: string): HttpOptions {
   let protocol: ClusterSettings['protocol'] = message.http2ProtocolOptions ? 'http2' : 'http1';
   if (message.protocolSelection === 1) protocol = 'downstream';
+  let enableTrailers = false;
   let common = message.commonHttpProtocolOptions;
   let upstream = message.upstreamHttpProtocolOptions;
   for (const [key, any] of Object.entries(message.typedExtensionProtocolOptions)) {
@@ -252,8 +257,12 @@ function httpOptions(message: ClusterMessage, path: string): HttpOptions {
         'http2_protocol_options',
       ]);
       protocol = kind.value.protocolConfig.case === 'http2ProtocolOptions' ? 'http2' : 'http1';
-      if (kind.value.protocolConfig.case === 'httpProtocolOptions')
-        only(Http1ProtocolOptionsSchema, kind.value.protocolConfig.value, join(at, 'http_protocol_options'), []);
+      if (kind.value.protocolConfig.case === 'httpProtocolOptions') {
+        only(Http1ProtocolOptionsSchema, kind.value.protocolConfig.value, join(at, 'http_protocol_options'), [
+          'enable_trailers',
+        ]);
+        enableTrailers = kind.value.protocolConfig.value.enableTrailers;
+      }
     }
   }
   if (common)
@@ -270,6 +279,7 @@ function httpOptions(message: ClusterMessage, path: string): HttpOptions {
     protocol,
     idleMs: millis(common?.idleTimeout, DEFAULT_UPSTREAM_IDLE_MS),
     maxRequests: common?.maxRequestsPerConnection ?? 0,
+    enableTrailers,
     autoSni: upstream?.autoSni ?? false,
     autoSanValidation: upstream?.autoSanValidation ?? false,
   };

@@ -19,13 +19,33 @@ import type { ClusterChoice, ForwardSettings } from '../route/action.ts';
 import { applyEdits } from '../route/header-edits.ts';
 import { shouldRetry, type TryOutcome } from '../route/retry.ts';
 import type { CompiledRoute } from '../route/route-table.ts';
-import type { H1ClientConnection, ResponseReceiver, UpstreamReset } from '../upstream/h1-client.ts';
-import type { PoolFailure, PoolWaiter } from '../upstream/pool.ts';
+import type {
+  PoolFailure,
+  PoolWaiter,
+  ResponseReceiver,
+  UpstreamExchange,
+  UpstreamReset,
+} from '../upstream/exchange.ts';
 
 export interface RouterOptions {
   /** Do not add x-envoy-* headers. */
   readonly suppressEnvoyHeaders: boolean;
 }
+
+/** Envoy's words for an upstream's end without an answer. */
+const RESETS: Readonly<
+  Record<UpstreamReset, { readonly text: string; readonly flag: number; readonly details: string }>
+> = {
+  'connection-termination': { text: 'connection termination', flag: FLAG.UC, details: 'connection_termination' },
+  'remote-reset': { text: 'remote reset', flag: FLAG.UR, details: 'remote_reset' },
+  'remote-refused-stream-reset': {
+    text: 'remote refused stream reset',
+    flag: FLAG.UR,
+    details: 'remote_refused_stream_reset',
+  },
+  'protocol-error': { text: 'protocol error', flag: FLAG.UPE, details: 'protocol_error' },
+  overflow: { text: 'overflow', flag: FLAG.UO, details: 'overflow' },
+};
 
 export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver, LbContext {
   // What the load balancer reads.
@@ -41,7 +61,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   readonly #cluster: Cluster;
   readonly #options: RouterOptions;
   #host: Host | undefined;
-  #connection: H1ClientConnection | undefined;
+  #exchange: UpstreamExchange | undefined;
   #leaveQueue: (() => void) | undefined;
   #tried: Set<Host> | undefined;
   #attempt = 0;
@@ -194,26 +214,25 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (retry && retry.perTryTimeoutMs > 0)
       this.#cancelTry = stream.after(retry.perTryTimeoutMs, () => this.#onPerTryTimeout());
     const leave = cluster.pool(host, stream.upstreamAlpn, stream.authority).request(this);
-    if (!this.#connection && !this.#done) this.#leaveQueue = leave;
+    if (!this.#exchange && !this.#done) this.#leaveQueue = leave;
   }
 
-  onReady(connection: H1ClientConnection, reused: boolean): void {
+  onReady(exchange: UpstreamExchange, reused: boolean): void {
     const stream = this.#stream;
     const { info } = stream;
     this.#leaveQueue = undefined;
-    this.#connection = connection;
+    this.#exchange = exchange;
     this.#reused = reused;
-    info.upstreamLocal = connection.transport.local;
-    info.upstreamTls = connection.transport.tls;
+    info.upstreamLocal = exchange.transport.local;
+    info.upstreamTls = exchange.transport.tls;
     this.#sentAt = stream.manager.deps.clock.now();
     this.#report('connected');
-    connection.attach(this);
-    connection.sendHead(stream);
+    exchange.begin(stream, this);
     const kept = this.#kept;
-    if (kept) for (const chunk of kept) connection.sendData(chunk, 0, chunk.length);
+    if (kept) for (const chunk of kept) exchange.sendData(chunk, 0, chunk.length);
     if (stream.body !== 'none' || stream.upgrade !== '') {
       // Before `attach` the stream itself passes the body and its end on.
-      if (stream.requestEnded && stream.target === this) connection.sendEnd();
+      if (stream.requestEnded && stream.target === this) exchange.sendEnd(stream.requestTrailers);
       stream.sender.resumeRequest();
     }
   }
@@ -273,23 +292,23 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   onRequestData(bytes: Buffer, start: number, end: number): void {
     if (this.#done) return;
     if (this.#kept) this.#keep(bytes, start, end);
-    this.#connection?.sendData(bytes, start, end);
+    this.#exchange?.sendData(bytes, start, end);
   }
 
   #keep(bytes: Buffer, start: number, end: number): void {
     this.#keptBytes += end - start;
-    const needed = this.#action.retry !== undefined || !this.#connection || this.#reused;
+    const needed = this.#action.retry !== undefined || !this.#exchange || this.#reused;
     if (!needed || this.#keptBytes > MAX_RETRY_BODY_BYTES) {
       // What waits for a connection must not be lost: the codec is paused, so this is one read at most.
-      if (this.#connection) this.#kept = undefined;
+      if (this.#exchange) this.#kept = undefined;
       else this.#kept?.push(Buffer.from(bytes.subarray(start, end)));
       return;
     }
     this.#kept?.push(Buffer.from(bytes.subarray(start, end)));
   }
 
-  onRequestEnd(): void {
-    if (!this.#done) this.#connection?.sendEnd();
+  onRequestEnd(trailers?: HeaderMap): void {
+    if (!this.#done) this.#exchange?.sendEnd(trailers);
   }
 
   onRequestBacklog(full: boolean): void {
@@ -300,23 +319,27 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
 
   onResponseBacklog(full: boolean): void {
     this.#backlogged = full;
-    if (full) this.#connection?.pauseResponse();
-    else this.#connection?.resumeResponse();
+    if (full) this.#exchange?.pauseResponse();
+    else this.#exchange?.resumeResponse();
   }
 
   onCancel(): void {
-    const connection = this.#connection;
-    if (!this.#done && connection) this.#cluster.counters.rqTxReset.value += 1;
+    const exchange = this.#exchange;
+    if (!this.#done && exchange) this.#cluster.counters.rqTxReset.value += 1;
     this.#finish();
   }
 
   // --- response
 
+  onResponseInformational(status: number, headers: HeaderMap): void {
+    this.#stream.sendInformational(status, headers);
+  }
+
   onResponseHead(status: number, headers: HeaderMap, endStream: boolean): void {
     const stream = this.#stream;
     this.#cancelTry?.();
     // A finished exchange has given its connection back already.
-    if (endStream) this.#connection = undefined;
+    if (endStream) this.#exchange = undefined;
     const grpcStatus = headers.get(H.grpcStatus);
     this.#report(stream.grpc && grpcStatus !== undefined ? grpcHttpStatus(Number(grpcStatus)) : status);
     // Another try takes this connection away: it cannot be read on.
@@ -337,43 +360,47 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#answering = true;
     if (endStream) this.#finish();
     stream.sendHead(status, headers, endStream);
-    if (!endStream && this.#backlogged) this.#connection?.pauseResponse();
+    if (!endStream && this.#backlogged) this.#exchange?.pauseResponse();
   }
 
   onResponseData(bytes: Buffer, start: number, end: number): void {
     this.#stream.sendData(bytes, start, end);
   }
 
-  onResponseEnd(): void {
-    this.#connection = undefined;
+  onResponseEnd(trailers?: HeaderMap): void {
+    this.#exchange = undefined;
     this.#finish();
-    this.#stream.sendEnd();
+    this.#stream.sendEnd(trailers);
   }
 
   onUpstreamReset(reason: UpstreamReset): void {
     const stream = this.#stream;
-    const connection = this.#connection;
-    this.#connection = undefined;
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
     this.#cancelTry?.();
     this.#cluster.counters.rqRxReset.value += 1;
     if (this.#answering) {
       this.#report('reset');
-      stream.info.flags |= reason === 'protocol-error' ? FLAG.UPE : FLAG.UC;
-      stream.info.responseDetails = 'upstream_reset_after_response_started{connection_termination}';
+      stream.info.flags |= RESETS[reason].flag;
+      stream.info.responseDetails = `upstream_reset_after_response_started{${RESETS[reason].details}}`;
       this.#finish();
-      stream.abortResponse();
+      stream.abortResponse(reason === 'protocol-error' ? 'protocol-error' : 'local-reset');
       return;
     }
     const host = this.#host;
     this.#leaveHost('error');
-    if (connection && this.#diedIdle(connection)) {
+    if (exchange && this.#diedIdle(exchange)) {
       this.#try();
       return;
     }
+    if (reason === 'overflow') {
+      this.#overflow();
+      return;
+    }
     if (host) this.#cluster.onOutcome(host, 'reset');
+    if (reason === 'protocol-error') this.#cluster.counters.protocolError.value += 1;
+    if (this.#retry({ kind: 'reset', requestSent: true, refused: reason === 'remote-refused-stream-reset' })) return;
     if (reason === 'protocol-error') {
-      this.#cluster.counters.protocolError.value += 1;
-      if (this.#retry({ kind: 'reset', requestSent: true })) return;
       this.#finish();
       stream.localReply({
         status: 502,
@@ -383,14 +410,14 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       });
       return;
     }
-    if (this.#retry({ kind: 'reset', requestSent: true })) return;
-    this.#failed('connection termination', FLAG.UC, 'upstream_reset_before_response_started{connection_termination}');
+    const { text, flag, details } = RESETS[reason];
+    this.#failed(text, flag, `upstream_reset_before_response_started{${details}}`);
   }
 
   /** A kept-alive connection that the server closed while we wrote to it: nothing was answered, so a repeatable request is sent again once. */
-  #diedIdle(connection: H1ClientConnection): boolean {
+  #diedIdle(exchange: UpstreamExchange): boolean {
     const { method } = this.#stream;
-    if (!this.#reused || this.#freeRetryUsed || !connection.untouched || this.#kept === undefined) return false;
+    if (!this.#reused || this.#freeRetryUsed || !exchange.untouched || this.#kept === undefined) return false;
     if (
       method !== 'GET' &&
       method !== 'HEAD' &&
@@ -481,9 +508,9 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   #dropConnection(): void {
     this.#leaveQueue?.();
     this.#leaveQueue = undefined;
-    const connection = this.#connection;
-    this.#connection = undefined;
-    connection?.cancel();
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
+    exchange?.cancel();
   }
 
   #report(outcome: Outcome): void {

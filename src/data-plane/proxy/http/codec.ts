@@ -1,29 +1,55 @@
 // What a downstream codec and the connection manager say to each other, whatever the HTTP version.
 import type { Transport } from '../transport-socket/transport.ts';
-import type { HeadError, HeadInfo } from './h1-head.ts';
+import type { HeadError } from './h1-head.ts';
 import type { HeaderMap } from './header-map.ts';
+
+export type Protocol = 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2';
+
+/** How a request body will come: none, of the length its headers say, or of unknown length. */
+export type BodyKind = 'none' | 'length' | 'chunked';
+
+/** What the head of a request says beside its headers. The codec may use the object again after the call. */
+export interface RequestHead {
+  readonly method: string;
+  /** The request target of HTTP/1, `:path` of HTTP/2. The authority is the header `host` in both. */
+  readonly target: string;
+  /** `:scheme` of HTTP/2; empty in HTTP/1. */
+  readonly scheme: string;
+  readonly protocol: Protocol;
+  readonly body: BodyKind;
+  /** `websocket` and the like, from `upgrade` or `:protocol`; empty for none. */
+  readonly upgrade: string;
+}
+
+/** Why a request ended without its answer: the connection is gone, the client reset the stream, or spoke nonsense. */
+export type RequestReset = 'disconnect' | 'remote-reset' | 'protocol';
 
 /** The connection manager's side of one request. */
 export interface RequestReceiver {
   /** `headers` stay valid until the exchange is over. */
-  onRequestHead(info: HeadInfo, headers: HeaderMap, endStream: boolean): void;
+  onRequestHead(head: RequestHead, headers: HeaderMap, endStream: boolean): void;
   onRequestData(bytes: Buffer, start: number, end: number): void;
-  onRequestEnd(): void;
-  /** The client is gone (`reset`) or spoke nonsense (`protocol`); nothing more comes or can be sent. */
-  onRequestReset(reason: 'reset' | 'protocol'): void;
+  /** `trailers` stay valid until the exchange is over. */
+  onRequestEnd(trailers?: HeaderMap): void;
+  /** Nothing more comes or can be sent. `details` are the response code details of the access log. */
+  onRequestReset(reason: RequestReset, details: string): void;
   /** True: the client reads too slowly, stop producing. */
   onResponseBacklog(full: boolean): void;
 }
 
+/** Why the proxy breaks off a response; HTTP/2 tells the client by its error code. */
+export type AbortReason = 'local-reset' | 'refused' | 'connect-error' | 'protocol-error';
+
 /** The codec's side of one request. */
 export interface ResponseSender {
-  /** `100 Continue`. */
-  sendContinue(): void;
+  /** A 1xx answer other than 101; the final one follows. */
+  sendInformational(status: number, headers: HeaderMap | undefined): void;
   sendHead(status: number, headers: HeaderMap, endStream: boolean): void;
   sendData(bytes: Buffer, start: number, end: number): void;
-  sendEnd(): void;
+  /** `trailers` are dropped where the client cannot get them (HTTP/1 without `enable_trailers`). */
+  sendEnd(trailers?: HeaderMap): void;
   /** The response cannot be completed: the client must notice. */
-  abort(): void;
+  abort(reason: AbortReason): void;
   pauseRequest(): void;
   resumeRequest(): void;
   /** Bytes of the head and body on the wire so far. */
@@ -46,6 +72,8 @@ export interface ServerCodecOptions {
   readonly maxHeadBytes: number;
   readonly maxHeaders: number;
   readonly acceptHttp10: boolean;
+  /** Trailers of chunked bodies are passed on (HTTP/1 only; HTTP/2 always does). */
+  readonly enableTrailers: boolean;
   readonly serverName: string;
 }
 
@@ -56,6 +84,7 @@ export interface ServerConnection {
   readonly busy: boolean;
   /** Time of the last activity, ms. */
   lastActive: number;
+  start(): void;
   /** Answers say `connection: close`; an idle connection stays until its next request or the deadline. */
   drain(): void;
   close(): void;

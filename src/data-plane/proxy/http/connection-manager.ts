@@ -158,7 +158,7 @@ export class ConnectionManager {
     stream.path = normal.path;
     if (!settings.proxy100Continue && headers.get(H.expect)?.toLowerCase() === '100-continue') {
       headers.remove(H.expect);
-      if (!stream.requestEnded) stream.sender.sendContinue();
+      if (!stream.requestEnded) stream.sender.sendInformational(100, undefined);
     }
     this.#timers(stream);
     return true;

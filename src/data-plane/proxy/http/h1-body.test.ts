@@ -93,3 +93,23 @@ for (const wire of REFUSED)
       { numRuns: 30 },
     );
   });
+
+test('trailers are kept only when wanted, and bad ones are refused either way', () => {
+  const read = (wire: string, keep: boolean) => {
+    const decoder = new BodyDecoder();
+    decoder.begin(BODY_CHUNKED, 0, keep);
+    const bytes = Buffer.from(wire, 'latin1');
+    const next = decoder.feed(bytes, 0, bytes.length, { onBodyData() {} });
+    const lines: string[] = [];
+    decoder.trailers?.forEach((name, value) => {
+      lines.push(`${name}=${value}`);
+    });
+    return next < 0 ? 'bad' : lines.join();
+  };
+  assert.equal(read('0\r\nGrpc-Status: 0\r\nx: y\r\n\r\n', true), 'grpc-status=0,x=y');
+  assert.equal(read('0\r\nContent-Length: 9\r\nx: y\r\n\r\n', true), 'x=y');
+  assert.equal(read('0\r\ngrpc-status: 0\r\n\r\n', false), '');
+  assert.equal(read('0\r\n\r\n', true), '');
+  assert.equal(read('0\r\nx y: z\r\n\r\n', true), 'bad');
+  assert.equal(read('0\r\n folded\r\n\r\n', false), 'bad');
+});

@@ -1,6 +1,10 @@
-// Decoder of HTTP/1 bodies (fixed length, chunked, until close). Gives the payload on; framing stays here.
+// HTTP/1 bodies: the decoder (fixed length, chunked, until close) gives the payload on, framing stays here; and the writer
+// of chunks. Used by both sides of HTTP/1.
 import { MAX_CHUNK_LINE_BYTES, MAX_TRAILER_BYTES } from '../limits.ts';
-import { BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE, type BodyMode } from './h1-head.ts';
+import { arena } from '../transport-socket/arena.ts';
+import type { Transport } from '../transport-socket/transport.ts';
+import { BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE, type BodyMode, parseTrailers } from './h1-head.ts';
+import { HeaderMap } from './header-map.ts';
 
 export interface BodySink {
   onBodyData(bytes: Buffer, start: number, end: number): void;
@@ -26,9 +30,16 @@ export class BodyDecoder {
   #step = SIZE;
   #digits = 0;
   #line = 0;
+  #keepTrailers = false;
+  #trailerBytes: number[] | undefined;
+  /** Trailers of the body, once it is done and when they are wanted. */
+  trailers: HeaderMap | undefined;
 
-  begin(mode: BodyMode, contentLength: number): void {
+  begin(mode: BodyMode, contentLength: number, keepTrailers = false): void {
     this.mode = mode;
+    this.#keepTrailers = keepTrailers;
+    this.#trailerBytes = undefined;
+    this.trailers = undefined;
     this.#left = mode === BODY_LENGTH ? contentLength : 0;
     this.#step = SIZE;
     this.#digits = 0;
@@ -121,10 +132,14 @@ export class BodyDecoder {
     return true;
   }
 
-  /** Trailers are read and dropped (Envoy's default), within a limit. */
+  /** Trailers are read within a limit, and dropped unless wanted (Envoy's default). */
   #trailer(byte: number): boolean {
     this.#line += 1;
     if (this.#line > MAX_TRAILER_BYTES) return false;
+    if (this.#keepTrailers) {
+      this.#trailerBytes ??= [];
+      this.#trailerBytes.push(byte);
+    }
     switch (this.#step) {
       case TRAILER_START:
         if (byte === 13) this.#step = END_LF;
@@ -139,9 +154,60 @@ export class BodyDecoder {
         this.#step = TRAILER_START;
         return byte === 10;
       default:
-        if (byte !== 10) return false;
+        if (byte !== 10 || !this.#parseTrailers()) return false;
         this.mode = BODY_NONE;
         return true;
     }
   }
+
+  #parseTrailers(): boolean {
+    const text = this.#trailerBytes;
+    // Only the blank line: no trailers.
+    if (!text || text.length <= 2) return true;
+    const bytes = Buffer.from(text);
+    const trailers = new HeaderMap(bytes.length);
+    trailers.load(bytes, 0, bytes.length);
+    this.trailers = trailers;
+    return parseTrailers(trailers, bytes.length) === undefined;
+  }
+}
+
+const HEX = '0123456789abcdef';
+
+/** Largest chunk we make. */
+const MAX_CHUNK_BYTES = 65_536;
+
+/** Chunks with their framing. */
+export function writeChunks(transport: Transport, bytes: Buffer, start: number, end: number): void {
+  for (let at = start; at < end; at += MAX_CHUNK_BYTES)
+    writeChunk(transport, bytes, at, Math.min(end, at + MAX_CHUNK_BYTES));
+}
+
+function writeChunk(transport: Transport, bytes: Buffer, start: number, end: number): void {
+  const length = end - start;
+  let at = transport.reserve(length + 16);
+  const out = arena.buffer;
+  let shift = 28;
+  while (shift > 0 && ((length >>> shift) & 15) === 0) shift -= 4;
+  for (; shift >= 0; shift -= 4) out[at++] = HEX.charCodeAt((length >>> shift) & 15);
+  out[at++] = 13;
+  out[at++] = 10;
+  at += bytes.copy(out, at, start, end);
+  out[at++] = 13;
+  out[at++] = 10;
+  transport.commit(at);
+}
+
+const LAST_CHUNK = Buffer.from('0\r\n');
+const CRLF = Buffer.from('\r\n');
+
+/** The end of a chunked body, with trailers. Returns the number of bytes. */
+export function writeLastChunk(transport: Transport, trailers: HeaderMap | undefined): number {
+  const from = transport.reserve((trailers?.writtenSize() ?? 0) + 8);
+  const out = arena.buffer;
+  let at = from + LAST_CHUNK.copy(out, from);
+  if (trailers) at = trailers.write(out, at);
+  at += CRLF.copy(out, at);
+  transport.commit(at);
+  return at - from;
 }

@@ -1,6 +1,7 @@
 // Parser of HTTP/1 heads, strict where laxness lets two parsers disagree (request smuggling): CRLF only, no folded lines,
 // no space before the colon, one Content-Length, only `chunked`. Called by the server and client connections.
 import { HARD_MAX_HEADERS } from '../limits.ts';
+import type { BodyKind, Protocol, RequestHead } from './codec.ts';
 import type { HeaderMap } from './header-map.ts';
 import { H } from './names.ts';
 
@@ -12,9 +13,10 @@ export const BODY_UNTIL_CLOSE = 3;
 export type BodyMode = typeof BODY_NONE | typeof BODY_LENGTH | typeof BODY_CHUNKED | typeof BODY_UNTIL_CLOSE;
 
 /** What a head says, beside its headers. Reused; filled by the parsers. */
-export class HeadInfo {
+export class HeadInfo implements RequestHead {
   method = '';
   target = '';
+  readonly scheme = '';
   status = 0;
   /** 0 or 1. */
   minorVersion = 1;
@@ -24,6 +26,14 @@ export class HeadInfo {
   close = false;
   /** Value of `upgrade` when `connection` names it. */
   upgrade = '';
+
+  get protocol(): Protocol {
+    return this.minorVersion === 0 ? 'HTTP/1.0' : 'HTTP/1.1';
+  }
+
+  get body(): BodyKind {
+    return this.bodyMode === BODY_LENGTH ? 'length' : this.bodyMode === BODY_CHUNKED ? 'chunked' : 'none';
+  }
 }
 
 /** Why a head was refused: Envoy's response code details where it has one. */
@@ -138,6 +148,15 @@ function parseVersion(b: Buffer, i: number): number {
 
 const CRLF_LENGTH = 2;
 
+/** `trailers.bytes[0, end)` holds the lines after a last chunk, with the blank one. Framing fields in it mean nothing and are dropped. */
+export function parseTrailers(trailers: HeaderMap, end: number): HeadError | undefined {
+  const error = parseLines(trailers, 0, end, HARD_MAX_HEADERS);
+  if (error) return error;
+  trailers.remove(H.transferEncoding);
+  trailers.remove(H.contentLength);
+  return undefined;
+}
+
 function parseFields(
   headers: HeaderMap,
   start: number,
@@ -146,6 +165,10 @@ function parseFields(
   maxHeaders: number,
   request: boolean,
 ): HeadError | undefined {
+  return parseLines(headers, start, end, maxHeaders) ?? framing(headers, info, request);
+}
+
+function parseLines(headers: HeaderMap, start: number, end: number, maxHeaders: number): HeadError | undefined {
   const { bytes } = headers;
   let i = start;
   const stop = end - CRLF_LENGTH;
@@ -180,7 +203,7 @@ function parseFields(
     i += 2;
     headers.push(ns, ne, vs, ve, hash, vs === ne + 2 && bytes[ne + 1] === 32 && ve === i - 2);
   }
-  return i === stop ? framing(headers, info, request) : 'http1.codec_error';
+  return i === stop ? undefined : 'http1.codec_error';
 }
 
 /** Reads what decides where the message ends, refuses everything ambiguous, and drops the framing headers. */

@@ -50,7 +50,7 @@ function setup() {
       onBadRequest: (error) => void refused.push(error),
       onConnectionClosed() {},
     },
-    { maxHeadBytes: 1000, maxHeaders: 10, acceptHttp10: false, serverName: '' },
+    { maxHeadBytes: 1000, maxHeaders: 10, acceptHttp10: false, enableTrailers: false, serverName: '' },
     clock,
   );
   const feed = (text: string) => {

@@ -4,22 +4,22 @@ import { DELAYED_CLOSE_MS, MAX_PIPELINED_BYTES, REQUEST_HEAD_TIMEOUT_MS } from '
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type {
+  AbortReason,
   HeadRefusal,
   RequestReceiver,
+  RequestReset,
   ResponseSender,
   ServerCallbacks,
   ServerCodecOptions,
   ServerConnection,
 } from './codec.ts';
-import { BodyDecoder, type BodySink } from './h1-body.ts';
+import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from './h1-body.ts';
 import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead } from './h1-head.ts';
 import { HeaderMap } from './header-map.ts';
 import { H } from './names.ts';
 import { httpDate, statusLine } from './status.ts';
 
 const CRLF = Buffer.from('\r\n');
-const LAST_CHUNK = Buffer.from('0\r\n\r\n');
-const CONTINUE = Buffer.from('HTTP/1.1 100 Continue\r\n\r\n');
 const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
 const CLOSE_LINE = Buffer.from('connection: close\r\n');
 const EMPTY_LINE = Buffer.from('content-length: 0\r\n');
@@ -92,7 +92,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   onEnd(): void {
     // A client that half-closes is taken as gone, as Envoy's HTTP codecs do.
-    if (this.#stream) this.#dropStream('reset');
+    if (this.#stream) this.#dropStream('disconnect');
     this.transport.end();
     if (!this.#tunnel) this.transport.destroy();
   }
@@ -103,7 +103,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   onClose(_failure: TransportFailure | undefined): void {
     this.#headSettled();
-    this.#dropStream('reset');
+    this.#dropStream('disconnect');
     this.#callbacks.onConnectionClosed();
   }
 
@@ -141,7 +141,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#wireIn += next - at;
     if (this.#decoder.done) {
       this.#requestEnded = true;
-      stream.onRequestEnd();
+      stream.onRequestEnd(this.#decoder.trailers);
     }
     return next;
   }
@@ -195,7 +195,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#responseStarted = false;
     this.#headOnly = info.method === 'HEAD';
     this.#paused = false;
-    this.#decoder.begin(info.bodyMode, info.contentLength);
+    this.#decoder.begin(info.bodyMode, info.contentLength, this.#options.enableTrailers);
     const stream = this.#callbacks.newStream(this);
     this.#stream = stream;
     stream.onRequestHead(info, this.#headers, ended);
@@ -228,10 +228,10 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     else this.#refuse('http1.codec_error', 400);
   }
 
-  #dropStream(reason: 'reset' | 'protocol'): void {
+  #dropStream(reason: RequestReset): void {
     const stream = this.#stream;
     this.#stream = undefined;
-    stream?.onRequestReset(reason);
+    stream?.onRequestReset(reason, reason === 'protocol' ? 'http1.codec_error' : 'downstream_remote_disconnect');
   }
 
   pauseRequest(): void {
@@ -266,8 +266,18 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     return this.#wireOut;
   }
 
-  sendContinue(): void {
-    this.transport.write(CONTINUE, 0, CONTINUE.length);
+  sendInformational(status: number, headers: HeaderMap | undefined): void {
+    // HTTP/1.0 knows no 1xx.
+    if (this.#info.minorVersion === 0) return;
+    const { transport } = this;
+    let at = transport.reserve((headers?.writtenSize() ?? 0) + HEAD_SLACK);
+    const from = at;
+    const out = arena.buffer;
+    at += statusLine(status).copy(out, at);
+    if (headers) at = headers.write(out, at);
+    at += CRLF.copy(out, at);
+    transport.commit(at);
+    this.#wireOut += at - from;
   }
 
   sendHead(status: number, headers: HeaderMap, endStream: boolean): void {
@@ -311,16 +321,17 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     writeChunks(this.transport, bytes, start, end);
   }
 
-  sendEnd(): void {
+  sendEnd(trailers?: HeaderMap): void {
     if (this.#tunnel) {
       this.transport.end();
       return;
     }
-    if (this.#chunked) this.transport.write(LAST_CHUNK, 0, LAST_CHUNK.length);
+    if (this.#chunked)
+      this.#wireOut += writeLastChunk(this.transport, this.#options.enableTrailers ? trailers : undefined);
     this.#exchangeDone();
   }
 
-  abort(): void {
+  abort(_reason: AbortReason): void {
     this.#stream = undefined;
     this.transport.destroy();
   }
@@ -366,32 +377,6 @@ class Draining implements TransportSink {
   onClose(): void {
     this.#closed();
   }
-}
-
-const HEX = '0123456789abcdef';
-
-/** Largest chunk we make. */
-const MAX_CHUNK_BYTES = 65_536;
-
-/** Chunks with their framing. Used by both sides of HTTP/1. */
-export function writeChunks(transport: Transport, bytes: Buffer, start: number, end: number): void {
-  for (let at = start; at < end; at += MAX_CHUNK_BYTES)
-    writeChunk(transport, bytes, at, Math.min(end, at + MAX_CHUNK_BYTES));
-}
-
-function writeChunk(transport: Transport, bytes: Buffer, start: number, end: number): void {
-  const length = end - start;
-  let at = transport.reserve(length + 16);
-  const out = arena.buffer;
-  let shift = 28;
-  while (shift > 0 && ((length >>> shift) & 15) === 0) shift -= 4;
-  for (; shift >= 0; shift -= 4) out[at++] = HEX.charCodeAt((length >>> shift) & 15);
-  out[at++] = 13;
-  out[at++] = 10;
-  at += bytes.copy(out, at, start, end);
-  out[at++] = 13;
-  out[at++] = 10;
-  transport.commit(at);
 }
 
 function statusOf(error: HeadError): number {

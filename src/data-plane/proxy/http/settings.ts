@@ -90,6 +90,7 @@ export function readManager(message: HttpConnectionManager, path: string): Manag
       'allow_absolute_url',
       'accept_http_10',
       'default_host_for_http_10',
+      'enable_trailers',
     ]);
   const common = message.commonHttpProtocolOptions;
   if (common)
@@ -110,6 +111,7 @@ export function readManager(message: HttpConnectionManager, path: string): Manag
     maxHeadBytes: Math.min(headBytes, HARD_MAX_HEAD_BYTES),
     maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
     acceptHttp10: http1?.acceptHttp10 ?? false,
+    enableTrailers: http1?.enableTrailers ?? false,
     client: {
       useRemoteAddress: message.useRemoteAddress ?? false,
       trustedHops: message.xffNumTrustedHops,

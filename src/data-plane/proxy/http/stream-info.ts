@@ -105,6 +105,7 @@ export class StreamInfo {
   protocol = '';
   requestHeaders: HeaderMap | undefined;
   responseHeaders: HeaderMap | undefined;
+  responseTrailers: HeaderMap | undefined;
   responseCode = 0;
   responseDetails = '';
   flags = 0;

@@ -2,10 +2,8 @@
 
 import type { RequestView } from '../route/matchers.ts';
 import type { CompiledRoute } from '../route/route-table.ts';
-import type { RequestReceiver, ResponseSender } from './codec.ts';
+import type { AbortReason, BodyKind, RequestHead, RequestReceiver, RequestReset, ResponseSender } from './codec.ts';
 import type { ConnectionManager } from './connection-manager.ts';
-import type { HeadInfo } from './h1-head.ts';
-import { BODY_CHUNKED, BODY_LENGTH } from './h1-head.ts';
 import { HeaderMap } from './header-map.ts';
 import { type LocalReply, localReplyBody } from './local-reply.ts';
 import { H } from './names.ts';
@@ -15,11 +13,17 @@ import { type ConnectionInfo, FLAG, StreamInfo } from './stream-info.ts';
 /** The terminal filter's side of a stream: the router, or the admin interface. */
 export interface RequestTarget {
   onRequestData(bytes: Buffer, start: number, end: number): void;
-  onRequestEnd(): void;
+  onRequestEnd(trailers?: HeaderMap): void;
   /** The client is gone, or a local reply took over. */
   onCancel(): void;
   onResponseBacklog(full: boolean): void;
 }
+
+const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
+  disconnect: FLAG.DC,
+  'remote-reset': FLAG.DR,
+  protocol: FLAG.DPE,
+};
 
 export class HttpStream implements RequestReceiver, RequestView {
   readonly manager: ConnectionManager;
@@ -32,11 +36,13 @@ export class HttpStream implements RequestReceiver, RequestView {
   authority = '';
   scheme = 'http';
   upgrade = '';
-  body: 'none' | 'length' | 'chunked' = 'none';
+  body: BodyKind = 'none';
   grpc = false;
   /** ALPN list for the upstream TLS handshake, when a filter (istio.alpn) wants another than the cluster's. */
   upstreamAlpn: readonly string[] | undefined;
   requestEnded = false;
+  /** Known once the request has ended. */
+  requestTrailers: HeaderMap | undefined;
   responseStarted = false;
   finished = false;
   /** State of filters, by their index. */
@@ -71,17 +77,17 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   // --- from the codec
 
-  onRequestHead(info: HeadInfo, headers: HeaderMap, endStream: boolean): void {
+  onRequestHead(info: RequestHead, headers: HeaderMap, endStream: boolean): void {
     const stream = this.info;
     this.headers = headers;
     this.method = info.method;
     this.path = info.target;
     this.upgrade = info.upgrade;
     this.requestEnded = endStream;
-    this.body = info.bodyMode === BODY_LENGTH ? 'length' : info.bodyMode === BODY_CHUNKED ? 'chunked' : 'none';
+    this.body = info.body;
     stream.method = info.method;
     stream.path = info.target;
-    stream.protocol = info.minorVersion === 0 ? 'HTTP/1.0' : 'HTTP/1.1';
+    stream.protocol = info.protocol;
     stream.requestHeaders = headers;
     this.manager.counters.rqActive.value += 1;
     this.manager.counters.rqTotal.value += 1;
@@ -106,18 +112,19 @@ export class HttpStream implements RequestReceiver, RequestView {
     }
   }
 
-  onRequestEnd(): void {
+  onRequestEnd(trailers?: HeaderMap): void {
     this.requestEnded = true;
-    if (!this.finished && !this.#early) this.target?.onRequestEnd();
+    this.requestTrailers = trailers;
+    if (!this.finished && !this.#early) this.target?.onRequestEnd(trailers);
   }
 
-  onRequestReset(reason: 'reset' | 'protocol'): void {
+  onRequestReset(reason: RequestReset, details: string): void {
     if (this.finished) return;
     const { info } = this;
-    info.flags |= reason === 'reset' ? FLAG.DC : FLAG.DPE;
-    info.responseDetails = reason === 'reset' ? 'downstream_remote_disconnect' : 'http1.codec_error';
-    if (!this.responseStarted) info.responseCode = reason === 'reset' ? 0 : 400;
-    if (reason === 'reset') this.manager.counters.rqRxReset.value += 1;
+    info.flags |= RESET_FLAGS[reason];
+    info.responseDetails = details;
+    if (!this.responseStarted) info.responseCode = reason === 'protocol' ? 400 : 0;
+    if (reason !== 'protocol') this.manager.counters.rqRxReset.value += 1;
     this.target?.onCancel();
     this.#complete();
   }
@@ -144,11 +151,11 @@ export class HttpStream implements RequestReceiver, RequestView {
     const early = this.#early;
     this.#early = undefined;
     if (!early) {
-      if (this.requestEnded && this.body !== 'none') target.onRequestEnd();
+      if (this.requestEnded && this.body !== 'none') target.onRequestEnd(this.requestTrailers);
       return;
     }
     for (const chunk of early) target.onRequestData(chunk, 0, chunk.length);
-    if (this.requestEnded) target.onRequestEnd();
+    if (this.requestEnded) target.onRequestEnd(this.requestTrailers);
     else this.sender.resumeRequest();
   }
 
@@ -161,6 +168,12 @@ export class HttpStream implements RequestReceiver, RequestView {
   }
 
   // --- response
+
+  /** A 1xx answer of the upstream: passed on when the configuration says so. */
+  sendInformational(status: number, headers: HeaderMap): void {
+    if (this.finished || this.responseStarted || !this.manager.settings.proxy100Continue) return;
+    this.sender.sendInformational(status, headers);
+  }
 
   sendHead(status: number, headers: HeaderMap, endStream: boolean): void {
     if (this.finished || this.responseStarted) return;
@@ -183,16 +196,17 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.sender.sendData(bytes, start, end);
   }
 
-  sendEnd(): void {
+  sendEnd(trailers?: HeaderMap): void {
     if (this.finished) return;
-    this.sender.sendEnd();
+    this.info.responseTrailers = trailers;
+    this.sender.sendEnd(trailers);
     this.#complete();
   }
 
   /** The response broke off after its head was sent. */
-  abortResponse(): void {
+  abortResponse(reason: AbortReason = 'local-reset'): void {
     if (this.finished) return;
-    this.sender.abort();
+    this.sender.abort(reason);
     this.#complete();
   }
 

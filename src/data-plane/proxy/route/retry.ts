@@ -81,7 +81,7 @@ export function compileRetry(message: RetryPolicy | undefined, path: string): Re
 export type TryOutcome =
   | { readonly kind: 'status'; readonly status: number; readonly grpcStatus: string | undefined }
   | { readonly kind: 'connect-failure' }
-  | { readonly kind: 'reset'; readonly requestSent: boolean }
+  | { readonly kind: 'reset'; readonly requestSent: boolean; readonly refused: boolean }
   | { readonly kind: 'per-try-timeout' };
 
 export function shouldRetry(settings: RetrySettings, outcome: TryOutcome): boolean {
@@ -100,6 +100,7 @@ export function shouldRetry(settings: RetrySettings, outcome: TryOutcome): boole
         on.has('5xx') ||
         on.has('gateway-error') ||
         on.has('reset') ||
+        (outcome.refused && on.has('refused-stream')) ||
         (!outcome.requestSent && on.has('reset-before-request'))
       );
     case 'per-try-timeout':

@@ -1,53 +1,18 @@
 // HTTP/1 on a connection to an upstream host: one exchange at a time. Made and reused by connection pools.
 
-import { BodyDecoder, type BodySink } from '../http/h1-body.ts';
+import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from '../http/h1-body.ts';
 import { BODY_NONE, BODY_UNTIL_CLOSE, findHeadEnd, HeadInfo, parseResponseHead } from '../http/h1-head.ts';
-import { writeChunks } from '../http/h1-server.ts';
 import { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { DEFAULT_MAX_HEADERS, HARD_MAX_HEAD_BYTES } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
+import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset } from './exchange.ts';
 
 const CRLF = Buffer.from('\r\n');
-const LAST_CHUNK = Buffer.from('0\r\n\r\n');
 const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
 const VERSION = ' HTTP/1.1\r\n';
 const HEAD_SLACK = 128;
-
-export type UpstreamReset = 'connection-termination' | 'remote-reset' | 'protocol-error';
-
-/** The router's side of one exchange with an upstream. */
-export interface ResponseReceiver {
-  /** `headers` stay valid until the exchange is over. */
-  onResponseHead(status: number, headers: HeaderMap, endStream: boolean): void;
-  onResponseData(bytes: Buffer, start: number, end: number): void;
-  onResponseEnd(): void;
-  onUpstreamReset(reason: UpstreamReset): void;
-  onRequestBacklog(full: boolean): void;
-}
-
-export interface OutgoingHead {
-  readonly method: string;
-  readonly path: string;
-  readonly headers: HeaderMap;
-  /** How the request body will come: none, of the length in `headers`, or unknown. */
-  readonly body: 'none' | 'length' | 'chunked';
-  /** `websocket` and the like; empty for none. */
-  readonly upgrade: string;
-}
-
-/** An exchange of any HTTP version, as the router uses it. */
-export interface UpstreamExchange {
-  readonly transport: Transport;
-  sendHead(head: OutgoingHead): void;
-  sendData(bytes: Buffer, start: number, end: number): void;
-  sendEnd(): void;
-  /** Gives up: nothing more is delivered. */
-  cancel(): void;
-  pauseResponse(): void;
-  resumeResponse(): void;
-}
 
 export interface H1ClientOwner {
   /** The exchange is over and the connection can serve another. */
@@ -57,10 +22,12 @@ export interface H1ClientOwner {
 
 export class H1ClientConnection implements TransportSink, UpstreamExchange, BodySink {
   readonly transport: Transport;
+  readonly protocol = 'HTTP/1.1';
   lastActive = 0;
   /** Exchanges started on this connection. */
   served = 0;
   readonly #owner: H1ClientOwner;
+  readonly #enableTrailers: boolean;
   readonly #info = new HeadInfo();
   readonly #headers = new HeaderMap();
   readonly #decoder = new BodyDecoder();
@@ -77,21 +44,21 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
   #reusable = true;
   #anyByte = false;
 
-  constructor(transport: Transport, owner: H1ClientOwner) {
+  constructor(transport: Transport, owner: H1ClientOwner, enableTrailers: boolean) {
     this.transport = transport;
     this.#owner = owner;
+    this.#enableTrailers = enableTrailers;
   }
 
   start(): void {
     this.transport.start(this);
   }
 
-  /** True when no byte of the current response has come. */
   get untouched(): boolean {
     return !this.#anyByte;
   }
 
-  attach(receiver: ResponseReceiver): void {
+  begin(head: OutgoingHead, receiver: ResponseReceiver): void {
     this.#receiver = receiver;
     this.served += 1;
     this.#headDone = false;
@@ -99,6 +66,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     this.#responseDone = false;
     this.#tunnel = false;
     this.#anyByte = false;
+    this.#sendHead(head);
   }
 
   /** Not to be used again after the current exchange. */
@@ -109,7 +77,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
 
   // --- request
 
-  sendHead(head: OutgoingHead): void {
+  #sendHead(head: OutgoingHead): void {
     const { transport } = this;
     const { headers } = head;
     this.#headRequest = head.method === 'HEAD';
@@ -135,12 +103,13 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     else this.transport.write(bytes, start, end);
   }
 
-  sendEnd(): void {
+  sendEnd(trailers?: HeaderMap): void {
     if (this.#tunnel || this.#upgrade !== '') {
       this.transport.end();
       return;
     }
-    if (this.#chunked && !this.#requestDone) this.transport.write(LAST_CHUNK, 0, LAST_CHUNK.length);
+    if (this.#chunked && !this.#requestDone)
+      writeLastChunk(this.transport, this.#enableTrailers ? trailers : undefined);
     this.#requestDone = true;
     if (this.#responseDone) this.#finish();
   }
@@ -230,7 +199,10 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
       this.#fail('protocol-error');
       return -1;
     }
-    if (info.status < 200 && info.status !== 101) return stop;
+    if (info.status < 200 && info.status !== 101) {
+      receiver.onResponseInformational(info.status, this.#headers);
+      return stop;
+    }
     this.#beginResponse(info, receiver, stop === end);
     return stop;
   }
@@ -249,7 +221,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     const mode = bodyless ? BODY_NONE : info.contentLength === 0 ? BODY_NONE : info.bodyMode;
     if (info.close || mode === BODY_UNTIL_CLOSE) this.#reusable = false;
     this.#upgrade = '';
-    this.#decoder.begin(mode, info.contentLength);
+    this.#decoder.begin(mode, info.contentLength, this.#enableTrailers);
     if (mode !== BODY_NONE) {
       receiver.onResponseHead(status, this.#headers, false);
       return;
@@ -267,7 +239,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     if (!last) this.#reusable = false;
     const receiver = this.#receiver;
     this.#finish();
-    receiver?.onResponseEnd();
+    receiver?.onResponseEnd(this.#decoder.trailers);
   }
 
   /** After response end; a request still being sent makes the connection useless. */

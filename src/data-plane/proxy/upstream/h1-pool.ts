@@ -4,17 +4,8 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import type { Host } from '../cluster/host.ts';
 import { dial, type UpstreamSocket } from '../transport-socket/dial.ts';
 import type { Breakers } from './breakers.ts';
+import type { PoolFailure, PoolWaiter, UpstreamPool } from './exchange.ts';
 import { H1ClientConnection, type H1ClientOwner } from './h1-client.ts';
-
-export type PoolFailure =
-  | { readonly kind: 'overflow' }
-  | { readonly kind: 'connect-timeout' }
-  | { readonly kind: 'connect-failure'; readonly reason: string };
-
-export interface PoolWaiter {
-  onReady(connection: H1ClientConnection, reused: boolean): void;
-  onFailure(failure: PoolFailure): void;
-}
 
 export interface PoolOptions {
   readonly socket: UpstreamSocket;
@@ -27,6 +18,8 @@ export interface PoolOptions {
   /** 0 = no limit. */
   readonly maxRequestsPerConnection: number;
   readonly keepAlive: boolean;
+  /** Trailers of HTTP/1 chunked bodies are passed on. */
+  readonly enableTrailers: boolean;
 }
 
 /** What the pool adds to the cluster's counters. */
@@ -45,7 +38,7 @@ export interface PoolCounters {
   readonly rqPendingFailure: { value: number };
 }
 
-export class HttpPool implements H1ClientOwner {
+export class H1Pool implements UpstreamPool, H1ClientOwner {
   readonly host: Host;
   readonly options: PoolOptions;
   readonly #clock: Clock;
@@ -180,7 +173,7 @@ export class HttpPool implements H1ClientOwner {
         this.#cancels.delete(cancel);
         this.#dialling -= 1;
         if (result.kind === 'connected') {
-          const connection = new H1ClientConnection(result.transport, this);
+          const connection = new H1ClientConnection(result.transport, this, options.enableTrailers);
           this.#all.add(connection);
           connection.start();
           this.onIdle(connection);
