@@ -15,6 +15,10 @@ export const MAX_CHUNK_LINE_BYTES = 256;
 export const MAX_PIPELINED_BYTES = 64 * 1024;
 /** One read from a socket. */
 export const READ_BUFFER_BYTES = 64 * 1024;
+/** One read of a byte pump whose peer takes everything at once. */
+export const BULK_BUFFER_BYTES = 1024 * 1024;
+/** Bytes of bulk reads that wait for slow peers, over all connections; beyond that nobody reads in bulk. */
+export const MAX_BULK_WAITING_BYTES = 64 * 1024 * 1024;
 /** Output that several small writes of one turn share. */
 export const OUTPUT_ARENA_BYTES = 256 * 1024;
 /** Request body kept for a retry; a larger body makes the request not retriable. */

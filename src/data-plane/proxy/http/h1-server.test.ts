@@ -23,6 +23,8 @@ function setup() {
     backlogBytes: 0,
     bytesRead: 0,
     bytesWritten: 0,
+    bulk: false,
+    forward: () => true,
     start() {},
     redirect() {},
     reserve: () => 0,

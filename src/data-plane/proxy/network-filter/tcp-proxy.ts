@@ -16,7 +16,7 @@ import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
-import { DEFAULT_TCP_IDLE_MS } from '../limits.ts';
+import { DEFAULT_TCP_IDLE_MS, READ_BUFFER_BYTES } from '../limits.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { ConnectionHandler, TcpObserver } from './filter.ts';
@@ -113,6 +113,12 @@ export class TcpProxyHandler implements ConnectionHandler {
   closeAll(): void {
     for (const session of this.#open) session.close('DT');
   }
+}
+
+/** Sends what came from `from` to `to`; large reads go on as long as the other side takes all of them at once. */
+function pump(from: Transport, to: Transport, bytes: Buffer, start: number, end: number): void {
+  const took = to.forward(bytes, start, end);
+  from.bulk = took && end - start >= READ_BUFFER_BYTES;
 }
 
 class TcpSession implements LbContext {
@@ -241,7 +247,7 @@ class TcpSession implements LbContext {
     onData: (bytes, start, end) => {
       this.#info.bytesReceived += end - start;
       this.#touch();
-      if (this.#up) this.#up.write(bytes, start, end);
+      if (this.#up) pump(this.#down, this.#up, bytes, start, end);
       // Reading is paused until the upstream is there: one read at most comes here.
       else this.#early.push(Buffer.from(bytes.subarray(start, end)));
     },
@@ -265,7 +271,7 @@ class TcpSession implements LbContext {
     onData: (bytes, start, end) => {
       this.#info.bytesSent += end - start;
       this.#touch();
-      this.#down.write(bytes, start, end);
+      pump(this.#up!, this.#down, bytes, start, end);
     },
     onEnd: () => {
       this.#upEnded = true;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { connect, createServer, Socket } from 'node:net';
 import { test } from 'node:test';
 import { listen, until } from '../testing/engine.ts';
-import { readBuffer, readInto, startReading, stopReading } from './read-buffer.ts';
+import { readInto, startReading, stopReading } from './read-buffer.ts';
 import { SocketTransport } from './socket-transport.ts';
 
 const NOWHERE = { local: { kind: 'pipe', path: '' }, remote: { kind: 'pipe', path: '' } } as const;
@@ -14,8 +14,8 @@ test('an accepted socket reads into the one buffer, stops and goes on', async (t
   const server = createServer({ pauseOnConnect: true }, (socket) => {
     accepted = socket;
     assert.equal(
-      readInto(socket, (length) => {
-        got += readBuffer.toString('latin1', 0, length);
+      readInto(socket, (bytes, length) => {
+        got += bytes.toString('latin1', 0, length);
       }),
       true,
       'this Node does not allow a user buffer on accepted sockets',

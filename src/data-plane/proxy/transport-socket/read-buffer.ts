@@ -2,10 +2,18 @@
 // `net.Socket({onread})` sets, by the socket's own symbols. If a Node release changes them, `readInto` returns false and
 // the caller uses `data` events; read-buffer.test.ts then fails. Called by socket-transport.ts.
 import { Socket } from 'node:net';
-import { READ_BUFFER_BYTES } from '../limits.ts';
+import { BULK_BUFFER_BYTES, READ_BUFFER_BYTES } from '../limits.ts';
 
 /** Shared by all sockets: a callback consumes it before it returns. */
 export const readBuffer: Buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
+
+let bulk: Buffer | undefined;
+
+/** The large buffer of byte pumps, shared in the same way; there once somebody needs it. */
+export function bulkBuffer(): Buffer {
+  bulk ??= Buffer.allocUnsafeSlow(BULK_BUFFER_BYTES);
+  return bulk;
+}
 
 interface StreamHandle {
   reading: boolean;
@@ -14,30 +22,39 @@ interface StreamHandle {
   readStop(): number;
 }
 
-const symbols = ((): { buffer: symbol; callback: symbol } | undefined => {
+const symbols = ((): { buffer: symbol; callback: symbol; generate: symbol } | undefined => {
   const probe = new Socket({ onread: { buffer: new Uint8Array(1), callback: () => true } });
   const own = Object.getOwnPropertySymbols(probe);
   const find = (name: string) => own.find((symbol) => symbol.description === name);
   const buffer = find('kBuffer');
   const callback = find('kBufferCb');
-  return buffer && callback ? { buffer, callback } : undefined;
+  const generate = find('kBufferGen');
+  return buffer && callback && generate ? { buffer, callback, generate } : undefined;
 })();
 
 export function handleOf(socket: Socket): (StreamHandle & { readonly fd?: number }) | undefined {
   return (socket as unknown as { _handle?: StreamHandle & { fd?: number } })._handle ?? undefined;
 }
 
-/** Delivers reads as `onRead(bytes in readBuffer)`. False when this Node does not allow it; nothing is changed then. */
-export function readInto(socket: Socket, onRead: (length: number) => void): boolean {
+/**
+ * Delivers reads as `onRead(buffer, length)`, first in `readBuffer`, then in the one `next` names after each read
+ * (undefined: the same). False when this Node does not allow it; nothing is changed then.
+ */
+export function readInto(
+  socket: Socket,
+  onRead: (bytes: Buffer, length: number) => void,
+  next: () => Buffer | undefined = () => undefined,
+): boolean {
   const handle = handleOf(socket);
   if (!symbols || !handle || typeof handle.useUserBuffer !== 'function') return false;
   const fields = socket as unknown as Record<symbol, unknown>;
   if (fields[symbols.buffer] === undefined) return false;
   fields[symbols.buffer] = readBuffer;
-  fields[symbols.callback] = (length: number): boolean => {
-    onRead(length);
+  fields[symbols.callback] = (length: number, bytes: Buffer): boolean => {
+    onRead(bytes, length);
     return true;
   };
+  fields[symbols.generate] = next;
   handle.useUserBuffer(readBuffer);
   return true;
 }

@@ -1,8 +1,10 @@
 // Transport over net.Socket and tls.TLSSocket. Made by the listener (accepted) and by upstream connections (dialled).
 import type { Socket } from 'node:net';
 import type { SocketAddr } from '../config/address.ts';
+import { MAX_BULK_WAITING_BYTES, READ_BUFFER_BYTES } from '../limits.ts';
 import { type ArenaOwner, arena } from './arena.ts';
-import { readBuffer, readInto, startReading, stopReading } from './read-buffer.ts';
+import { bulkBuffer, handleOf, readBuffer, readInto, startReading, stopReading } from './read-buffer.ts';
+import { sendNow } from './send-now.ts';
 import type { TlsDetails, Transport, TransportFailure, TransportSink } from './transport.ts';
 
 export interface SocketTransportOptions {
@@ -13,6 +15,9 @@ export interface SocketTransportOptions {
   readonly initial?: Buffer | undefined;
 }
 
+/** What is left of bulk reads, over all connections. */
+let bulkWaiting = 0;
+
 export class SocketTransport implements Transport, ArenaOwner {
   readonly local: SocketAddr;
   readonly remote: SocketAddr;
@@ -20,6 +25,7 @@ export class SocketTransport implements Transport, ArenaOwner {
   bytesRead = 0;
   bytesWritten = 0;
   closed = false;
+  bulk = false;
   readonly #socket: Socket;
   #sink: TransportSink | undefined;
   #initial: Buffer | undefined;
@@ -55,9 +61,12 @@ export class SocketTransport implements Transport, ArenaOwner {
       return;
     }
     socket.on('end', () => this.#inTurn(() => this.#sink?.onEnd()));
-    this.#fast = readInto(socket, (length) => {
-      this.#deliver(readBuffer, length);
-    });
+    this.#fast = readInto(
+      socket,
+      (bytes, length) => this.#deliver(bytes, length),
+      // TLS reads in records: a larger buffer would only be wasted cache.
+      this.tls ? undefined : () => (this.bulk && bulkWaiting < MAX_BULK_WAITING_BYTES ? bulkBuffer() : readBuffer),
+    );
     if (!this.#fast) {
       socket.on('data', (chunk: Buffer) => this.#deliver(chunk, chunk.length));
       if (this.#paused) socket.pause();
@@ -101,12 +110,55 @@ export class SocketTransport implements Transport, ArenaOwner {
     const socket = this.#socket;
     if (this.closed || socket.destroyed || this.#ended) return false;
     this.bytesWritten += end - start;
-    const room = socket.write(buffer.subarray(start, end));
-    if (!room && !this.#full) {
+    return this.#send(buffer.subarray(start, end));
+  }
+
+  /** True when the kernel has not taken all of it: the bytes must stay. */
+  #send(bytes: Buffer): boolean {
+    const socket = this.#socket;
+    const room = socket.write(bytes);
+    const stuck = socket.writableLength > 0;
+    if (!room && stuck && !this.#full) {
       this.#full = true;
       this.#sink?.onBacklog(true);
     }
-    return socket.writableLength > 0;
+    return stuck;
+  }
+
+  forward(bytes: Buffer, start: number, end: number): boolean {
+    const socket = this.#socket;
+    const size = end - start;
+    if (size < READ_BUFFER_BYTES / 2 || this.#full) {
+      this.write(bytes, start, end);
+      return !this.#full;
+    }
+    arena.flushOwner(this);
+    if (this.closed || socket.destroyed || this.#ended) return false;
+    if (socket.writableLength > 0) {
+      this.write(bytes, start, end);
+      return false;
+    }
+    if (this.tls) {
+      // OpenSSL takes the bytes in before `write` returns.
+      this.bytesWritten += size;
+      return !this.#send(bytes.subarray(start, end));
+    }
+    const sent = sendNow(handleOf(socket)?.fd ?? -1, bytes, start, end);
+    this.bytesWritten += size;
+    if (sent === size) return true;
+    this.#queue(Buffer.from(bytes.subarray(start + sent, end)));
+    return false;
+  }
+
+  /** What the kernel did not take of a bulk read waits as a copy, and the other side is told to stop at once. */
+  #queue(rest: Buffer): void {
+    bulkWaiting += rest.length;
+    const room = this.#socket.write(rest, () => {
+      bulkWaiting -= rest.length;
+    });
+    if (room || this.#full) return;
+    this.#full = true;
+    this.#sink?.onBacklog(true);
   }
 
   pause(): void {

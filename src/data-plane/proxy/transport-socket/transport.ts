@@ -60,6 +60,13 @@ export interface Transport {
   commit(end: number): void;
   /** Copies and sends `bytes[start, end)`. */
   write(bytes: Buffer, start: number, end: number): void;
+  /**
+   * Like `write`, without a copy of what the kernel takes at once; for byte pumps. True when it took everything: then the
+   * side the bytes come from may set `bulk`.
+   */
+  forward(bytes: Buffer, start: number, end: number): boolean;
+  /** Reads may be as large as a megabyte: set by byte pumps while the other side keeps up. */
+  bulk: boolean;
   pause(): void;
   resume(): void;
   /** Sends what is waiting, then closes our direction. */
