@@ -11,6 +11,7 @@ import {
   type FileDescriptorProto,
   FileDescriptorSetSchema,
 } from '@bufbuild/protobuf/wkt';
+import { NEWER_FIELDS, withNewerFields } from './newer-fields.ts';
 import { fileRow } from './proto-rows.ts';
 
 /** Of the answer of protoc-gen-es. */
@@ -51,6 +52,7 @@ function collectSources(root: string, work: string): void {
     mkdirSync(path.dirname(path.join(work, file)), { recursive: true });
     writeFileSync(path.join(work, file), text);
   }
+  for (const entry of NEWER_FIELDS) patch(path.join(work, entry.file), (text) => withNewerFields(entry, text));
   patch(path.join(work, 'validate/validate.proto'), (text) =>
     // Envoy's files use ignore_empty on strings; the copy of validate.proto in the package is older than they are.
     text.includes('ignore_empty = 26')
