@@ -1,0 +1,79 @@
+// The certificates cases name (`${cert.server}`, `${key.server}`, `${ca.root}`), made anew for each run. Called by the runner.
+import { createPublicKey, randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { certificatePem, type Issuer, issueLeaf, issueRoot } from '../../../src/base/x509/certificate.ts';
+import { altName } from '../../../src/base/x509/extensions.ts';
+import { generateKey, type KeyKind, writePrivateKey } from '../../../src/base/x509/keys.ts';
+
+const HOUR = 3_600_000;
+
+interface Leaf {
+  readonly ca: 'root' | 'other';
+  readonly names: readonly string[];
+  readonly kind?: KeyKind;
+  readonly from?: number;
+  readonly ttl?: number;
+}
+
+const LEAVES: Readonly<Record<string, Leaf>> = {
+  server: { ca: 'root', names: ['test.example', '*.wild.example', 'spiffe://cluster.local/ns/a/sa/server'] },
+  second: { ca: 'root', names: ['second.example'] },
+  rsa: { ca: 'root', names: ['test.example'], kind: 'rsa-2048' },
+  client: { ca: 'root', names: ['spiffe://cluster.local/ns/a/sa/client', 'client.example'] },
+  stranger: { ca: 'other', names: ['spiffe://cluster.local/ns/a/sa/client'] },
+  expired: { ca: 'root', names: ['spiffe://cluster.local/ns/a/sa/client', 'test.example'], from: -2 * HOUR, ttl: HOUR },
+};
+
+export interface Certificates {
+  /** Paths and PEM by the names cases use. */
+  readonly files: ReadonlyMap<string, string>;
+  pem(name: string): string;
+}
+
+/** Writes every certificate, key and CA into `dir`. */
+export async function createCertificates(dir: string): Promise<Certificates> {
+  const pems = new Map<string, string>();
+  const files = new Map<string, string>();
+  const keep = (name: string, text: string): void => {
+    const file = path.join(dir, `${name}.pem`);
+    writeFileSync(file, text, { mode: 0o600 });
+    pems.set(name, text);
+    files.set(name, file);
+  };
+  const issuers = new Map<string, Issuer>();
+  for (const name of ['root', 'other']) {
+    const key = await generateKey('p256');
+    const certificate = await issueRoot({
+      key,
+      organization: `${name}.example`,
+      now: Date.now() - 10 * HOUR,
+      ttlMs: 1000 * HOUR,
+      random: randomBytes,
+    });
+    issuers.set(name, { certificate, key });
+    keep(`ca.${name}`, certificatePem(certificate));
+  }
+  for (const [name, leaf] of Object.entries(LEAVES)) {
+    const key = await generateKey(leaf.kind ?? 'p256');
+    const certificate = await issueLeaf(issuers.get(leaf.ca)!, {
+      publicKey: createPublicKey(key),
+      names: leaf.names.map(altName),
+      withCommonName: true,
+      now: Date.now() + (leaf.from ?? 0),
+      ttlMs: leaf.ttl ?? 24 * HOUR,
+      random: randomBytes,
+    });
+    keep(`cert.${name}`, certificatePem(certificate));
+    keep(`key.${name}`, writePrivateKey(key, 'pkcs8'));
+  }
+  return {
+    files,
+    pem(name) {
+      const text = pems.get(name);
+      if (text === undefined)
+        throw new Error(`there is no certificate "${name}"; known: ${[...pems.keys()].join(', ')}`);
+      return text;
+    },
+  };
+}
