@@ -114,6 +114,8 @@ function listenerOf(name: string, config: CaseConfig, test: Case, naming: Naming
   const chains = config.chains?.map((own) => chain(merge(config, own) as CaseConfig)) ?? [chain(config)];
   const base = {
     name,
+    // The port is the kernel's choice and no name for statistics.
+    stat_prefix: name,
     address: { socket_address: { address: '127.0.0.1', port_value: 0 } },
     filter_chains: chains,
     ...(config.listener_filters ? { listener_filters: config.listener_filters } : {}),

@@ -243,16 +243,12 @@ class Session {
 
   async #stats(): Promise<ReadonlyMap<string, string>> {
     const { body } = await this.#input.engine.admin('GET', '/stats');
-    const { prefix, engine } = this.#input;
+    const { prefix } = this.#input;
     const out = new Map<string, string>();
     for (const line of body.split('\n')) {
       const colon = line.indexOf(': ');
       if (colon < 0) continue;
-      let name = line.slice(0, colon).replaceAll(prefix, '');
-      for (const [full, port] of engine.ports)
-        if (full.startsWith(prefix))
-          name = name.replace(`listener.127.0.0.1_${port}.`, `listener.${full.slice(prefix.length)}.`);
-      out.set(name, line.slice(colon + 2));
+      out.set(line.slice(0, colon).replaceAll(prefix, ''), line.slice(colon + 2));
     }
     return out;
   }
