@@ -48,6 +48,42 @@ export const NEWER_FIELDS: readonly NewerFields[] = [
     file: 'envoy/type/tracing/v3/custom_tag.proto',
     fields: [[['message CustomTag {', 'oneof type {'], 'string value = 6;']],
   },
+  {
+    file: 'envoy/config/rbac/v3/rbac.proto',
+    fields: [
+      [
+        ['option (udpa.annotations.file_status).package_version_status = ACTIVE;'],
+        `enum MetadataSource { DYNAMIC = 0; ROUTE = 1; }
+message SourcedMetadata { type.matcher.v3.MetadataMatcher metadata_matcher = 1; MetadataSource metadata_source = 2; }`,
+      ],
+      [['message Permission {', 'oneof rule {'], 'SourcedMetadata sourced_metadata = 14;'],
+      [
+        ['message Principal {', 'oneof identifier {'],
+        'SourcedMetadata sourced_metadata = 13; core.v3.TypedExtensionConfig custom = 14;',
+      ],
+    ],
+  },
+  {
+    file: 'envoy/extensions/filters/network/rbac/v3/rbac.proto',
+    imports: ['google/protobuf/duration.proto'],
+    fields: [
+      [
+        ['message RBAC {', 'option (udpa.annotations.versioning)', ';'],
+        'google.protobuf.Duration delay_deny = 8; bool enforce_on_transport_ready = 9;',
+      ],
+    ],
+  },
+  {
+    file: 'envoy/type/matcher/v3/filter_state.proto',
+    imports: ['xds/core/v3/cidr.proto'],
+    fields: [
+      [
+        ['option (udpa.annotations.file_status).package_version_status = ACTIVE;'],
+        'message AddressMatcher { repeated xds.core.v3.CidrRange ranges = 1; }',
+      ],
+      [['message FilterStateMatcher {', 'option (validate.required) = true;'], 'AddressMatcher address_match = 3;'],
+    ],
+  },
 ];
 
 /** `text` of a file with its newer fields. Throws when an anchor is gone. */

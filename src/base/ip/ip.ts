@@ -82,7 +82,11 @@ export function parseCidr(prefix: string, bits: number | undefined): Cidr | unde
 
 export function cidrContains(cidr: Cidr, ip: string): boolean {
   const bytes = parseIp(ip);
-  if (!bytes || bytes.length !== cidr.bytes.length) return false;
+  return bytes !== undefined && cidrBytesMatch(cidr, bytes);
+}
+
+export function cidrBytesMatch(cidr: Cidr, bytes: Uint8Array): boolean {
+  if (bytes.length !== cidr.bytes.length) return false;
   const whole = cidr.bits >> 3;
   for (let i = 0; i < whole; i++) if (bytes[i] !== cidr.bytes[i]) return false;
   const rest = cidr.bits & 7;
