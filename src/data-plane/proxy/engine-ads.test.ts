@@ -125,7 +125,7 @@ test('a bad resource is refused by name with its reason, the good ones of the sa
   await until(() => ads.nacks().length === 1, 'a NACK');
   assert.match(
     ads.nacks()[0]!.message,
-    /^in: listener 'in'\.filter_chains\[0\]\.filters\[0\]\.typed_config\.tracing: field of .*HttpConnectionManager is not supported/,
+    /^Error adding\/updating listener\(s\) in: listener 'in'\.filter_chains\[0\]\.filters\[0\]\.typed_config\.tracing: field of .*HttpConnectionManager is not supported/,
   );
   assert.equal((await ask(port)).body, 'one');
   assert.equal(engine.counter('listener_manager.lds.update_rejected'), 1);

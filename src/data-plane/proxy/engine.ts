@@ -13,7 +13,6 @@ import { ClusterManager } from './cluster/manager.ts';
 import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
 import { connectionLimit, nodeMetadata } from './config/bootstrap.ts';
-import { ConfigError, millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
 import { ListenerManager } from './listener/manager.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
@@ -22,11 +21,13 @@ import { IstioStats } from './stats/istio-stats.ts';
 import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
-import { AdsClient } from './xds/ads.ts';
-import { readApiSource, requireAds } from './xds/config-source.ts';
+import { DynamicStart } from './xds/dynamic.ts';
+import { createEndpointSource } from './xds/eds.ts';
+import type { WatchedFiles } from './xds/file-source.ts';
+import { openGrpcStream } from './xds/grpc-stream.ts';
+import { DiscoveryHub } from './xds/hub.ts';
 import { RouteManager } from './xds/rds.ts';
 import { SecretManager } from './xds/sds.ts';
-import { type Books, cdsHandler, EDS, edsHandler, ldsHandler, RDS, rdsHandler } from './xds/types.ts';
 
 export type ServerState = 'PRE_INITIALIZING' | 'INITIALIZING' | 'LIVE' | 'DRAINING';
 /** Values of the gauge server.state (Envoy's enum). */
@@ -45,6 +46,7 @@ export interface EngineDeps {
   readonly files: LogFiles;
   readonly resolve: Resolve;
   readonly runtimeFiles: RuntimeFiles;
+  readonly watchedFiles: WatchedFiles;
 }
 
 export interface EngineOptions {
@@ -82,14 +84,11 @@ export class Engine {
   readonly secrets: SecretManager;
   readonly logs: AccessLogManager;
   readonly runtime: Runtime;
-  readonly books: Books = { clusters: new Map(), listeners: new Map(), endpoints: new Map(), routes: new Map() };
+  readonly hub: DiscoveryHub;
   readonly startedAt: number;
-  readonly #ads: AdsClient | undefined;
+  readonly #dynamic: DynamicStart;
   readonly #admin: AdminServer | undefined;
   #state: ServerState = 'PRE_INITIALIZING';
-  #cdsSeen = false;
-  #ldsSeen = false;
-  #ldsAsked = false;
   #startedWorkers = false;
   #failingHealth = false;
   #live: (() => void)[] = [];
@@ -117,18 +116,22 @@ export class Engine {
     });
     const { runtime } = this;
     this.logs = new AccessLogManager({ files: deps.files, clock, stats, flushMs: options.logFlushMs, runtime });
-    this.secrets = new SecretManager({
-      reader,
+    this.hub = new DiscoveryHub({
+      node: nodeMessage,
       clock,
       random,
       stats,
-      log: log.scope('secret'),
-      node: nodeMessage,
-      clusterAddress: (name) => this.#clusterAddress(name),
+      log: log.scope('upstream'),
+      files: deps.watchedFiles,
+      open: ({ source, method, onMessage, onClose }) => {
+        const address = this.#clusterAddress(source.cluster);
+        return address && openGrpcStream({ address, method, metadata: source.metadata, onMessage, onClose });
+      },
     });
+    this.secrets = new SecretManager({ reader, clock, hub: this.hub });
     for (const [i, secret] of (bootstrap.staticResources?.secrets ?? []).entries())
       this.secrets.addStatic(secret, `static_resources.secrets[${i}]`);
-    this.routes = new RouteManager(clock, runtime, (names) => this.#ads?.setNames(RDS, names));
+    this.routes = new RouteManager(clock, runtime, this.hub);
     this.clusters = new ClusterManager({
       stats,
       clock,
@@ -137,7 +140,7 @@ export class Engine {
       secrets: this.secrets,
       resolve: deps.resolve,
       runtime,
-      edsNames: (names) => this.#ads?.setNames(EDS, names),
+      endpoints: createEndpointSource(this.hub),
     });
     this.listeners = new ListenerManager({
       stats,
@@ -156,8 +159,16 @@ export class Engine {
       connections: { max: connectionLimit(bootstrap), used: 0 },
     });
     try {
-      this.#loadStatic();
-      this.#ads = this.#createAds(nodeMessage);
+      this.#loadClusters();
+      this.#dynamic = new DynamicStart(bootstrap, {
+        hub: this.hub,
+        clusters: this.clusters,
+        listeners: this.listeners,
+        runtime,
+        clock,
+        changed: () => this.#advance(),
+      });
+      this.#loadListeners();
       this.#admin = bootstrap.admin?.address
         ? new AdminServer(this, addressOf(bootstrap.admin.address, 'admin.address'))
         : undefined;
@@ -185,8 +196,8 @@ export class Engine {
     const again = (): void => this.#advance();
     this.clusters.onChange(again);
     this.listeners.onChange(again);
-    if (this.#ads) await this.listeners.startStatic();
-    this.#ads?.start();
+    if (this.#dynamic.used) await this.listeners.startStatic();
+    this.hub.start();
     this.#advance();
   }
 
@@ -219,96 +230,26 @@ export class Engine {
 
   #dispose(): void {
     this.runtime.stop();
-    this.#ads?.stop();
-    this.secrets.stop();
+    this.hub.stop();
     this.listeners.stop();
     this.clusters.stop();
   }
 
-  #loadStatic(): void {
-    const resources = this.bootstrap.staticResources;
-    for (const cluster of resources?.clusters ?? []) this.clusters.apply(cluster, true);
-    for (const [i, listener] of (resources?.listeners ?? []).entries()) {
+  #loadClusters(): void {
+    for (const cluster of this.bootstrap.staticResources?.clusters ?? []) this.clusters.apply(cluster, true);
+  }
+
+  #loadListeners(): void {
+    for (const [i, listener] of (this.bootstrap.staticResources?.listeners ?? []).entries()) {
       // Static listeners may come without a name.
       if (listener.name === '') listener.name = `listener_${i}`;
       this.listeners.apply(listener, true);
     }
   }
 
-  #createAds(node: Node): AdsClient | undefined {
-    const dynamic = this.bootstrap.dynamicResources;
-    if (!dynamic) return undefined;
-    if (dynamic.cdsConfig) requireAds(dynamic.cdsConfig, 'dynamic_resources.cds_config');
-    if (dynamic.ldsConfig) requireAds(dynamic.ldsConfig, 'dynamic_resources.lds_config');
-    if (!dynamic.adsConfig) {
-      if (dynamic.cdsConfig || dynamic.ldsConfig)
-        throw new ConfigError('dynamic_resources.ads_config', 'value is required by `ads`');
-      return undefined;
-    }
-    const source = readApiSource(dynamic.adsConfig, 'dynamic_resources.ads_config');
-    if (!this.clusters.find(source.cluster) && !this.clusters.views().some((view) => view.name === source.cluster))
-      throw new ConfigError('dynamic_resources.ads_config', `unknown gRPC cluster '${source.cluster}'`);
-    const { clock, random, log } = this.deps;
-    const ads = new AdsClient({
-      delta: source.delta,
-      address: () => this.#clusterAddress(source.cluster),
-      metadata: source.metadata,
-      node,
-      clock,
-      random,
-      log: log.scope('upstream'),
-      stats: this.stats,
-    });
-    ads.subscribe(edsHandler(this.clusters, this.books, clock, () => this.#advance()));
-    ads.subscribe(rdsHandler(this.routes, this.books, clock));
-    if (dynamic.cdsConfig)
-      ads.subscribe(
-        cdsHandler(this.clusters, this.books, clock, () => {
-          this.#cdsSeen = true;
-          this.#advance();
-        }),
-      );
-    else this.#cdsSeen = true;
-    if (!dynamic.ldsConfig) this.#ldsSeen = true;
-    this.#fetchDeadlines();
-    return ads;
-  }
-
-  /** initial_fetch_timeout of CDS and LDS; Istio's 0 means to wait for ever. */
-  #fetchDeadlines(): void {
-    const dynamic = this.bootstrap.dynamicResources;
-    const cds = millis(dynamic?.cdsConfig?.initialFetchTimeout, 15_000);
-    const lds = millis(dynamic?.ldsConfig?.initialFetchTimeout, 15_000);
-    if (cds > 0)
-      this.deps.clock.after(cds, () => {
-        this.#cdsSeen = true;
-        this.#advance();
-      });
-    if (lds > 0)
-      this.deps.clock.after(cds + lds, () => {
-        this.#ldsSeen = true;
-        this.#advance();
-      });
-  }
-
   /** The order of start: clusters, then listeners, then traffic. */
   #advance(): void {
-    if (this.#state !== 'INITIALIZING' || this.#startedWorkers) return;
-    const ads = this.#ads;
-    if (!this.clusters.warm) return;
-    if (ads && !this.#cdsSeen) return;
-    if (ads && !this.#ldsAsked && this.bootstrap.dynamicResources?.ldsConfig) {
-      this.#ldsAsked = true;
-      ads.subscribe(
-        ldsHandler(this.listeners, this.books, this.deps.clock, () => {
-          this.#ldsSeen = true;
-          this.#advance();
-        }),
-      );
-      return;
-    }
-    if (ads && !this.#ldsSeen) return;
-    if (!this.listeners.warm) return;
+    if (this.#state !== 'INITIALIZING' || this.#startedWorkers || !this.#dynamic.advance()) return;
     this.#startedWorkers = true;
     void this.listeners.start().then(
       () => {

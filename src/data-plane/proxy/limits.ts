@@ -65,6 +65,16 @@ export const MAX_XDS_MESSAGE_BYTES = 64 * 1024 * 1024;
 /** Reconnect to the control plane, ms. */
 export const XDS_BACKOFF_BASE_MS = 500;
 export const XDS_BACKOFF_MAX_MS = 30_000;
+/** Discovery requests a stream may send at once and a second, where rate_limit_settings leave it open (Envoy's values). */
+export const XDS_RATE_TOKENS = 100;
+export const XDS_RATE_FILL_PER_S = 10;
+/** Resources of one type held at a time; an answer that would go over it is refused. */
+export const MAX_XDS_RESOURCES = 50_000;
+/** One file of a filesystem subscription. */
+export const MAX_XDS_FILE_BYTES = 64 * 1024 * 1024;
+/** Hosts a route table remembers from on-demand discovery (VHDS), and requests that wait for one. */
+export const MAX_ON_DEMAND_HOSTS = 10_000;
+export const MAX_ON_DEMAND_WAITING = 1_024;
 /** Envoy's default for initial_fetch_timeout, ms. */
 export const DEFAULT_INITIAL_FETCH_MS = 15_000;
 /** Label sets of one Istio metric; further ones are counted in `istio_stats.dropped_series`. */

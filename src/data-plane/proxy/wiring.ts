@@ -16,6 +16,7 @@ import { type BootstrapSource, loadBootstrap } from './config/bootstrap.ts';
 import { ConfigError } from './config/fields.ts';
 import { Engine, type LogLevelControl } from './engine.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
+import type { WatchedFiles } from './xds/file-source.ts';
 
 /** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it. */
 export const VERSION = `${'0'.repeat(40)}/0.1.0-meltemi/Clean/RELEASE/OpenSSL`;
@@ -98,6 +99,16 @@ const logFiles: LogFiles = {
   },
 };
 
+const watchedFiles: WatchedFiles = {
+  read: (path) => readFileSync(path),
+  watch(directory, changed) {
+    const watcher = watch(directory, { persistent: false }, () => changed());
+    return () => watcher.close();
+  },
+  // The parser stays out of the memory of proxies whose files are JSON.
+  parseYaml: async (text) => (await import('yaml')).parse(text) as JsonValue,
+};
+
 const runtimeFiles: RuntimeFiles = {
   list(path) {
     try {
@@ -165,6 +176,7 @@ export function createEngine(
       reader: { file: (path) => readFileSync(path), variable: process_.variable },
       files: logFiles,
       runtimeFiles,
+      watchedFiles,
       resolve: async (hostname, family) =>
         (await lookup(hostname, { all: true, family })).map((entry) => entry.address),
     },

@@ -16,7 +16,8 @@ import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.
 import { SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/secret_pb.js';
 import { extensionRegistry } from '../config/bootstrap.ts';
 import type { Engine } from '../engine.ts';
-import type { ResourceBook, ResourceRecord } from '../xds/types.ts';
+import type { ResourceBook, ResourceRecord } from '../xds/hub.ts';
+import { CDS, EDS, LDS, RDS } from '../xds/kinds.ts';
 import type { AdminReply } from './pages.ts';
 
 const ADMIN = 'type.googleapis.com/envoy.admin.v3.';
@@ -113,7 +114,7 @@ function clusters(engine: Engine, keep: (name: string) => boolean): Section {
   const staticClusters: JsonObject[] = [];
   const activeClusters: JsonObject[] = [];
   const warmingClusters: JsonObject[] = [];
-  const book = engine.books.clusters;
+  const book = engine.hub.book(CDS);
   for (const view of engine.clusters.views()) {
     if (!keep(view.name)) continue;
     if (view.isStatic) {
@@ -153,7 +154,7 @@ function list(key: string, items: readonly JsonObject[]): JsonObject {
 function listeners(engine: Engine, keep: (name: string) => boolean): Section {
   const fixed: JsonObject[] = [];
   const dynamic: JsonObject[] = [];
-  const book = engine.books.listeners;
+  const book = engine.hub.book(LDS);
   const seen = new Set<string>();
   for (const view of engine.listeners.views()) {
     seen.add(view.name);
@@ -189,7 +190,7 @@ function listeners(engine: Engine, keep: (name: string) => boolean): Section {
 function routes(engine: Engine, keep: (name: string) => boolean): Section {
   const dynamic = engine.routes.views().flatMap((view) => {
     if (!keep(view.name)) return [];
-    const record = engine.books.routes.get(view.name);
+    const record = engine.hub.book(RDS).get(view.name);
     return [
       {
         ...(view.version ? { version_info: view.version } : {}),
@@ -218,7 +219,7 @@ function routes(engine: Engine, keep: (name: string) => boolean): Section {
 function endpoints(engine: Engine, keep: (name: string) => boolean): Section {
   const dynamic: JsonObject[] = [];
   const fixed: JsonObject[] = [];
-  const book: ResourceBook = engine.books.endpoints;
+  const book: ResourceBook = engine.hub.book(EDS);
   for (const [name, record] of book)
     if (keep(name) && record.updated > 0)
       dynamic.push({

@@ -2,6 +2,7 @@
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import {
   Cluster_CommonLbConfigSchema,
+  Cluster_EdsClusterConfigSchema,
   Cluster_LeastRequestLbConfigSchema,
   Cluster_OriginalDstLbConfigSchema,
   type Cluster as ClusterMessage,
@@ -25,6 +26,7 @@ import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { DEFAULT_CONNECT_TIMEOUT_MS, DEFAULT_DNS_REFRESH_MS, DEFAULT_UPSTREAM_IDLE_MS } from '../limits.ts';
+import { readSource, type Source } from '../xds/source.ts';
 import type { LbPolicy } from './load-balancer.ts';
 
 export interface ClusterSettings {
@@ -46,8 +48,9 @@ export interface ClusterSettings {
   readonly dnsRefreshMs: number;
   readonly dnsFamily: 'auto' | 'v4' | 'v6' | 'v4-preferred' | 'all';
   readonly portOverride: number | undefined;
+  /** Where endpoints come from; only for EDS. */
+  readonly edsSource: Source | undefined;
   readonly edsName: string;
-  readonly initialFetchMs: number;
 }
 
 const SUPPORTED = [
@@ -96,6 +99,7 @@ export function readCluster(message: ClusterMessage, path: string): ClusterSetti
   checkOptions(message, path);
   checkFilters(message, path);
   const eds = message.edsClusterConfig;
+  if (eds) only(Cluster_EdsClusterConfigSchema, eds, join(path, 'eds_cluster_config'), ['eds_config', 'service_name']);
   if (type === 'eds' && !eds) throw new ConfigError(join(path, 'eds_cluster_config'), 'value is required');
   return {
     type,
@@ -113,8 +117,8 @@ export function readCluster(message: ClusterMessage, path: string): ClusterSetti
     source6: source.v6,
     dnsRefreshMs: millis(message.dnsRefreshRate, DEFAULT_DNS_REFRESH_MS),
     dnsFamily: familyOf(message.dnsLookupFamily),
+    edsSource: type === 'eds' ? readSource(eds?.edsConfig, join(path, 'eds_cluster_config.eds_config')) : undefined,
     edsName: eds?.serviceName || message.name,
-    initialFetchMs: millis(eds?.edsConfig?.initialFetchTimeout, -1),
   };
 }
 

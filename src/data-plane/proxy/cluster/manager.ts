@@ -3,16 +3,28 @@ import { toBinary } from '@bufbuild/protobuf';
 import { type Cluster as ClusterMessage, ClusterSchema } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import type { ClusterLoadAssignment } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { ConfigError } from '../config/fields.ts';
-import { DEFAULT_INITIAL_FETCH_MS } from '../limits.ts';
+import type { Source } from '../xds/source.ts';
 import { Cluster, type ClusterDeps, fingerprint } from './cluster.ts';
 import { followDns, type Resolve } from './dns.ts';
 import { readEndpoints } from './endpoints.ts';
-import type { HostSpec } from './host.ts';
 
 export interface ClusterManagerDeps extends ClusterDeps {
   readonly resolve: Resolve;
-  /** The set of EDS names wanted has changed. */
-  readonly edsNames: (names: ReadonlySet<string>) => void;
+  readonly endpoints: EndpointSource;
+}
+
+/** A cluster that follows the endpoints of a name. */
+export interface EndpointSink {
+  /** Throws ConfigError and changes nothing when they cannot be used. */
+  given(message: ClusterLoadAssignment): void;
+  /** The name does not exist, or nothing came in time. */
+  missing(): void;
+}
+
+/** Endpoint discovery; xds/eds.ts. */
+export interface EndpointSource {
+  /** What is known already is given at once. Throws ConfigError when the source cannot be used. */
+  follow(source: Source, name: string, statPrefix: string, sink: EndpointSink): () => void;
 }
 
 interface Entry {
@@ -35,12 +47,6 @@ export interface ClusterView {
 export class ClusterManager {
   readonly #deps: ClusterManagerDeps;
   readonly #entries = new Map<string, Entry>();
-  /** The last answer of EDS by name. */
-  readonly #assignments = new Map<
-    string,
-    { readonly message: ClusterLoadAssignment; readonly specs: readonly HostSpec[] }
-  >();
-  #edsNames = new Set<string>();
   readonly #changed: (() => void)[] = [];
 
   constructor(deps: ClusterManagerDeps) {
@@ -84,13 +90,14 @@ export class ClusterManager {
     };
     this.#entries.set(message.name, target);
     target.print = print;
-    for (const stop of target.stops) stop();
+    const before = target.stops;
     target.warming?.drain();
     target.warming = cluster;
     target.stops = [];
     this.#count(entry ? 'cluster_modified' : 'cluster_added');
     this.#warm(target, cluster);
-    this.#refreshEdsNames();
+    // Only now: endpoints that both follow must not be forgotten in between.
+    for (const stop of before) stop();
     return true;
   }
 
@@ -103,7 +110,6 @@ export class ClusterManager {
     entry.active?.drain();
     entry.active?.scope.drop();
     this.#count('cluster_removed');
-    this.#refreshEdsNames();
     this.#gauges();
     this.#notify();
     return true;
@@ -111,27 +117,6 @@ export class ClusterManager {
 
   dynamicNames(): string[] {
     return [...this.#entries.values()].flatMap((entry) => (entry.isStatic ? [] : [entry.name]));
-  }
-
-  /** An answer of EDS. Throws ConfigError and changes nothing when it cannot be used. */
-  applyEndpoints(message: ClusterLoadAssignment): void {
-    const specs = readEndpoints(message, `endpoints of '${message.clusterName}'`, false);
-    this.#assignments.set(message.clusterName, { message, specs });
-    this.#give(message.clusterName, specs);
-  }
-
-  /** EDS says the name does not exist: a cluster that waits for it goes on without hosts, others keep theirs (as in Envoy). */
-  removeEndpoints(name: string): void {
-    for (const entry of this.#entries.values()) {
-      const cluster = entry.warming;
-      if (cluster?.settings.type !== 'eds' || cluster.settings.edsName !== name || cluster.initialized) continue;
-      cluster.setHosts([]);
-      this.#tryActivate(entry, cluster);
-    }
-  }
-
-  assignment(name: string): ClusterLoadAssignment | undefined {
-    return this.#assignments.get(name)?.message;
   }
 
   stop(): void {
@@ -142,36 +127,29 @@ export class ClusterManager {
     }
   }
 
-  #give(edsName: string, specs: readonly HostSpec[]): void {
-    for (const entry of this.#entries.values())
-      for (const cluster of [entry.active, entry.warming])
-        if (cluster?.settings.type === 'eds' && cluster.settings.edsName === edsName) {
-          cluster.setHosts(specs);
-          if (cluster === entry.warming) this.#tryActivate(entry, cluster);
-        }
-  }
-
   #warm(entry: Entry, cluster: Cluster): void {
     const { settings } = cluster;
+    // Activation gives these to the entry as those of the active cluster.
+    const { stops } = entry;
     const again = (): void => this.#tryActivate(entry, cluster);
-    entry.stops.push(cluster.listenSecrets(again));
+    stops.push(cluster.listenSecrets(again));
     if (settings.type === 'strict-dns' || settings.type === 'logical-dns')
-      entry.stops.push(followDns(cluster, this.#deps.resolve, this.#deps.clock, again));
-    if (settings.type === 'eds') {
-      const known = this.#assignments.get(settings.edsName);
-      // Endpoints we hold stay true until EDS says otherwise: a changed cluster need not wait for them again.
-      if (known) cluster.setHosts(known.specs);
-      const wait = settings.initialFetchMs < 0 ? DEFAULT_INITIAL_FETCH_MS : settings.initialFetchMs;
-      if (!known && wait > 0)
-        entry.stops.push(
-          this.#deps.clock.after(wait, () => {
+      stops.push(followDns(cluster, this.#deps.resolve, this.#deps.clock, again));
+    if (settings.edsSource)
+      stops.push(
+        this.#deps.endpoints.follow(settings.edsSource, settings.edsName, cluster.scope.prefix, {
+          given(message) {
+            cluster.setHosts(readEndpoints(message, `endpoints of '${message.clusterName}'`, false));
+            again();
+          },
+          // A cluster that waits goes on without hosts; others keep theirs (as in Envoy).
+          missing() {
             if (cluster.initialized) return;
-            cluster.scope.counter('init_fetch_timeout').value += 1;
             cluster.setHosts([]);
             again();
-          }),
-        );
-    }
+          },
+        }),
+      );
     this.#tryActivate(entry, cluster);
   }
 
@@ -190,17 +168,6 @@ export class ClusterManager {
     before?.drain();
     this.#gauges();
     this.#notify();
-  }
-
-  #refreshEdsNames(): void {
-    const names = new Set<string>();
-    for (const entry of this.#entries.values())
-      for (const cluster of [entry.active, entry.warming])
-        if (cluster?.settings.type === 'eds') names.add(cluster.settings.edsName);
-    if (names.size === this.#edsNames.size && [...names].every((name) => this.#edsNames.has(name))) return;
-    this.#edsNames = names;
-    for (const name of this.#assignments.keys()) if (!names.has(name)) this.#assignments.delete(name);
-    this.#deps.edsNames(names);
   }
 
   #notify(): void {

@@ -33,6 +33,8 @@ export interface RouteProvider {
     name: string,
     source: ConfigSource | undefined,
     path: string,
+    /** Of the connection manager that asks, with its dot. */
+    statPrefix: string,
   ): { readonly live: Live<RouteTable>; release(): void };
 }
 
@@ -143,7 +145,12 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
     throw new ConfigError(join(path, 'route_specifier'), `'${spec.case ?? 'none'}' is not supported by this proxy`);
   const at = join(path, 'rds');
   if (spec.value.routeConfigName === '') throw new ConfigError(join(at, 'route_config_name'), 'value is required');
-  const share = context.routes.subscribe(spec.value.routeConfigName, spec.value.configSource, at);
+  const share = context.routes.subscribe(
+    spec.value.routeConfigName,
+    spec.value.configSource,
+    at,
+    `http.${settings.statPrefix}.`,
+  );
   return {
     handler: new ConnectionManager(settings, share.live, filters, log, context),
     awaits: share.live,

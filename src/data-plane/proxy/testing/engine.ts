@@ -1,10 +1,12 @@
 // Engines, certificates, upstream applications and clients for the tests of this folder. Loopback only, ports by the kernel.
 import assert from 'node:assert/strict';
 import { createPublicKey, randomBytes } from 'node:crypto';
+import { readFileSync, watch } from 'node:fs';
 import { createServer, request as httpRequest, type IncomingHttpHeaders, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
+import { parse as parseYaml } from 'yaml';
 import { systemClock } from '../../../base/runtime/clock.ts';
 import { silentLog } from '../../../base/runtime/log.ts';
 import { certificatePem, type Issuer, issueLeaf, issueRoot } from '../../../base/x509/certificate.ts';
@@ -12,6 +14,7 @@ import { altName } from '../../../base/x509/extensions.ts';
 import { generateKey, writePrivateKey } from '../../../base/x509/keys.ts';
 import { loadBootstrap } from '../config/bootstrap.ts';
 import { Engine } from '../engine.ts';
+import type { WatchedFiles } from '../xds/file-source.ts';
 
 export const T = 'type.googleapis.com/';
 const HOUR = 3_600_000;
@@ -29,6 +32,16 @@ export interface TestEngine {
   port(listener: string): number;
   counter(name: string): number;
 }
+
+/** Real files, watched as the real proxy does. */
+const testFiles: WatchedFiles = {
+  read: (path) => readFileSync(path),
+  watch(directory, changed) {
+    const watcher = watch(directory, { persistent: false }, () => changed());
+    return () => watcher.close();
+  },
+  parseYaml: async (text) => parseYaml(text) as JsonValue,
+};
 
 /** Starts an engine on `config`; it ends with the test. */
 export async function startEngine(t: TestContext, config: JsonObject, live = true): Promise<TestEngine> {
@@ -65,6 +78,7 @@ export async function startEngine(t: TestContext, config: JsonObject, live = tru
       },
       resolve: async () => ['127.0.0.1'],
       runtimeFiles: { list: () => undefined, read: () => '', watch: () => () => {} },
+      watchedFiles: testFiles,
     },
   );
   t.after(() => engine.stop());

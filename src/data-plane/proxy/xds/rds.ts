@@ -1,16 +1,16 @@
-// Route tables by name from RDS, shared by all connection managers that ask for the same name.
-
+// Route tables by name from RDS, shared by all connection managers that ask for the same name of the same source.
 import type { ConfigSource } from '#proto/envoy/config/core/v3/config_source_pb.js';
 import type { RouteConfiguration } from '#proto/envoy/config/route/v3/route_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { join, millis } from '../config/fields.ts';
+import { join } from '../config/fields.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
-import { DEFAULT_INITIAL_FETCH_MS } from '../limits.ts';
 import type { RouteProvider } from '../network-filter/registry.ts';
 import { RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { Live } from '../transport-socket/secrets.ts';
-import { requireAds } from './config-source.ts';
+import type { DiscoveryHub } from './hub.ts';
+import { RDS } from './kinds.ts';
+import { readSource } from './source.ts';
 
 interface Entry {
   readonly name: string;
@@ -20,7 +20,7 @@ interface Entry {
   version: string;
   updated: number;
   readonly listeners: Set<() => void>;
-  cancelWait: (() => void) | undefined;
+  release: () => void;
 }
 
 export interface RouteView {
@@ -33,35 +33,51 @@ export interface RouteView {
 export class RouteManager implements RouteProvider {
   readonly #clock: Clock;
   readonly #runtime: RuntimeView;
-  readonly #wanted: (names: ReadonlySet<string>) => void;
+  readonly #hub: DiscoveryHub;
   readonly #entries = new Map<string, Entry>();
 
-  /** `wanted` is told the names that somebody uses, whenever they change. */
-  constructor(clock: Clock, runtime: RuntimeView, wanted: (names: ReadonlySet<string>) => void) {
+  constructor(clock: Clock, runtime: RuntimeView, hub: DiscoveryHub) {
     this.#clock = clock;
     this.#runtime = runtime;
-    this.#wanted = wanted;
+    this.#hub = hub;
   }
 
-  subscribe(name: string, source: ConfigSource | undefined, path: string): { live: Live<RouteTable>; release(): void } {
-    requireAds(source, join(path, 'config_source'));
-    let entry = this.#entries.get(name);
-    if (!entry) {
-      entry = {
+  /** `statPrefix`: of the connection manager that asks first, with its dot. Throws ConfigError. */
+  subscribe(
+    name: string,
+    config: ConfigSource | undefined,
+    path: string,
+    statPrefix: string,
+  ): { live: Live<RouteTable>; release(): void } {
+    const source = readSource(config, join(path, 'config_source'));
+    const key = `${source.key} ${name}`;
+    const known = this.#entries.get(key);
+    const shared: Entry = known ?? {
+      name,
+      table: undefined,
+      settled: false,
+      shares: 0,
+      version: '',
+      updated: 0,
+      listeners: new Set(),
+      release: () => {},
+    };
+    if (!known) {
+      shared.release = this.#hub.named(
+        source,
+        RDS,
         name,
-        table: undefined,
-        settled: false,
-        shares: 0,
-        version: '',
-        updated: 0,
-        listeners: new Set(),
-        cancelWait: undefined,
-      };
-      this.#entries.set(name, entry);
-      this.#wait(entry, millis(source?.initialFetchTimeout, DEFAULT_INITIAL_FETCH_MS));
-      this.#tell();
+        {
+          statPrefix: `${statPrefix}rds.${name}.`,
+          update: (message, version) => this.#apply(shared, message, version),
+          // Envoy ignores the removal of a route table: it lives as long as a listener names it.
+          removed() {},
+          timedOut: () => settle(shared),
+        },
+        path,
+      );
+      this.#entries.set(key, shared);
     }
-    const shared = entry;
     shared.shares += 1;
     let released = false;
     return {
@@ -79,26 +95,10 @@ export class RouteManager implements RouteProvider {
         released = true;
         shared.shares -= 1;
         if (shared.shares > 0) return;
-        shared.cancelWait?.();
-        if (this.#entries.get(name) === shared) this.#entries.delete(name);
-        this.#tell();
+        this.#entries.delete(key);
+        shared.release();
       },
     };
-  }
-
-  /** Throws ConfigError and changes nothing when the message cannot be used. */
-  apply(message: RouteConfiguration, version: string): void {
-    const table = new RouteTable(
-      message,
-      { perFilter: buildPerFilter, runtime: this.#runtime },
-      `route '${message.name}'`,
-    );
-    const entry = this.#entries.get(message.name);
-    if (!entry) return;
-    entry.table = table;
-    entry.version = version;
-    entry.updated = this.#clock.now();
-    this.#settle(entry);
   }
 
   views(): RouteView[] {
@@ -107,17 +107,16 @@ export class RouteManager implements RouteProvider {
     );
   }
 
-  #settle(entry: Entry): void {
-    entry.cancelWait?.();
-    entry.settled = true;
-    for (const run of [...entry.listeners]) run();
+  #apply(entry: Entry, message: RouteConfiguration, version: string): void {
+    const context = { perFilter: buildPerFilter, runtime: this.#runtime };
+    entry.table = new RouteTable(message, context, `route '${message.name}'`);
+    entry.version = version;
+    entry.updated = this.#clock.now();
+    settle(entry);
   }
+}
 
-  #wait(entry: Entry, ms: number): void {
-    if (ms > 0) entry.cancelWait = this.#clock.after(ms, () => this.#settle(entry));
-  }
-
-  #tell(): void {
-    this.#wanted(new Set(this.#entries.keys()));
-  }
+function settle(entry: Entry): void {
+  entry.settled = true;
+  for (const run of [...entry.listeners]) run();
 }
