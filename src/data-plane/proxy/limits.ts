@@ -7,6 +7,10 @@ export const HARD_MAX_HEAD_BYTES = 65_000;
 /** Headers in one head when the configuration says nothing (Envoy: 100). */
 export const DEFAULT_MAX_HEADERS = 100;
 export const HARD_MAX_HEADERS = 1_000;
+/** Dynamic table of HPACK, bytes, when the configuration says nothing (RFC 7541). */
+export const HEADER_TABLE_BYTES = 4096;
+/** A header value longer than this is never put into the table of our HPACK encoder. */
+export const MAX_INDEXED_VALUE_BYTES = 512;
 /** Bytes of all trailers of a chunked body. */
 export const MAX_TRAILER_BYTES = 8 * 1024;
 /** Bytes of one chunk-size line, extensions included. */

@@ -34,10 +34,10 @@ const GONE = 2;
 export class HeaderMap {
   bytes: Buffer;
   count = 0;
-  nameStart: Uint16Array;
-  nameEnd: Uint16Array;
-  valueStart: Uint16Array;
-  valueEnd: Uint16Array;
+  nameStart: Uint32Array;
+  nameEnd: Uint32Array;
+  valueStart: Uint32Array;
+  valueEnd: Uint32Array;
   hashes: Int32Array;
   state: Uint8Array;
   /** Headers added to those of the head, in order. */
@@ -46,10 +46,10 @@ export class HeaderMap {
 
   constructor(capacity = 512) {
     this.bytes = Buffer.allocUnsafeSlow(capacity);
-    this.nameStart = new Uint16Array(32);
-    this.nameEnd = new Uint16Array(32);
-    this.valueStart = new Uint16Array(32);
-    this.valueEnd = new Uint16Array(32);
+    this.nameStart = new Uint32Array(32);
+    this.nameEnd = new Uint32Array(32);
+    this.valueStart = new Uint32Array(32);
+    this.valueEnd = new Uint32Array(32);
     this.hashes = new Int32Array(32);
     this.state = new Uint8Array(32);
   }
@@ -70,6 +70,14 @@ export class HeaderMap {
     source.copy(this.bytes, 0, start, end);
   }
 
+  /** Makes room for `size` bytes at `at`; what stands before stays. */
+  reserve(at: number, size: number): void {
+    if (at + size <= this.bytes.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(at + size, 2 * this.bytes.length));
+    this.bytes.copy(larger, 0, 0, at);
+    this.bytes = larger;
+  }
+
   /** Notes one line of the head. `canonical` = spelled `name: value\r\n`. */
   push(ns: number, ne: number, vs: number, ve: number, hash: number, canonical: boolean): void {
     const i = this.count;
@@ -81,6 +89,16 @@ export class HeaderMap {
     this.hashes[i] = hash;
     this.state[i] = canonical ? KEEP : RESPELL;
     this.count = i + 1;
+  }
+
+  /** True when header `i` of the head was removed. */
+  gone(i: number): boolean {
+    return this.state[i] === GONE;
+  }
+
+  /** True when header `i` of the head stands in `bytes` as `name: value\r\n`. */
+  isLine(i: number): boolean {
+    return this.state[i] === KEEP;
   }
 
   /** The first value, or undefined. */
@@ -211,8 +229,8 @@ export class HeaderMap {
   }
 
   #resize(size: number): void {
-    const grow = (from: Uint16Array): Uint16Array => {
-      const to = new Uint16Array(size);
+    const grow = (from: Uint32Array): Uint32Array => {
+      const to = new Uint32Array(size);
       to.set(from.subarray(0, size));
       return to;
     };

@@ -18,6 +18,7 @@ export const H = {
   location: headerName('location'),
   origin: headerName('origin'),
   vary: headerName('vary'),
+  cookie: headerName('cookie'),
   userAgent: headerName('user-agent'),
   http2Settings: headerName('http2-settings'),
   requestId: headerName('x-request-id'),
