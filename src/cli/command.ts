@@ -37,6 +37,8 @@ export interface Command {
   /** Lines for --help, one an option: `--api-port N   port of the API server …`. */
   readonly help: readonly string[];
   run(context: Context, flags: Flags): Promise<number>;
+  /** Takes its words as they are, before any flag is read: a command with a command line of its own. */
+  runWords?(context: Context, words: readonly string[]): Promise<number>;
 }
 
 /** A failure the user can do something about: printed as it is, without a stack. */

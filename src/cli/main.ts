@@ -72,6 +72,7 @@ async function dispatch(context: Context, argv: readonly string[]): Promise<numb
       EXIT_USAGE,
     );
   }
+  if (found.command.runWords) return found.command.runWords(context, found.rest);
   const flags = parseFlags(found.command, normalise(found.rest));
   if (flags.values.help === true) {
     context.terminal.out(commandHelp(found.command));

@@ -7,6 +7,7 @@ import { install, uninstall } from './install.ts';
 import { kubeInject } from './kube-inject.ts';
 import { lab } from './lab.ts';
 import { profileDump, profileList } from './profile.ts';
+import { proxy } from './proxy.ts';
 import { proxyConfig } from './proxy-config.ts';
 import { proxyStatus } from './proxy-status.ts';
 import { status } from './status.ts';
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   proxyStatus,
   proxyConfig,
   kubeInject,
+  proxy,
   analyze,
 ];
 

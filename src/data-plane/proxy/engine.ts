@@ -2,7 +2,7 @@
 // Called by wiring.ts (the `envoy` process) and by tests, several in one process.
 import { clone, create } from '@bufbuild/protobuf';
 import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
-import { type Node, NodeSchema } from '#proto/envoy/config/core/v3/base_pb.js';
+import { LocalitySchema, type Node, NodeSchema } from '#proto/envoy/config/core/v3/base_pb.js';
 import type { Clock } from '../../base/runtime/clock.ts';
 import type { Logger } from '../../base/runtime/log.ts';
 import { AccessLogManager, type LogFiles } from './access-log/logger.ts';
@@ -14,7 +14,9 @@ import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
 import { connectionLimit, nodeMetadata } from './config/bootstrap.ts';
 import { localPeer } from './http-filter/peer.ts';
+import { MAX_LOG_BACKLOG_BYTES } from './limits.ts';
 import { ListenerManager } from './listener/manager.ts';
+import type { LogControl } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
 import { Runtime } from './runtime/runtime.ts';
 import { IstioStats } from './stats/istio-stats.ts';
@@ -51,24 +53,25 @@ export interface EngineDeps {
 
 export interface EngineOptions {
   readonly drainMs: number;
+  /** Whether connections are asked to end over the whole drain time, or at once. */
+  readonly drainStrategy: 'gradual' | 'immediate';
   readonly logFlushMs: number;
+  readonly logFlushBytes: number;
+  /** `tag:value`, carried by all stats. */
+  readonly statsTags: readonly string[];
+  /** What happens to fields of xDS resources that their type does not know. */
+  readonly unknownFields: 'warn' | 'reject' | 'ignore';
   /** Options of the command line, shown by /server_info. */
-  readonly commandLine: Readonly<Record<string, string | number | boolean>>;
+  readonly commandLine: Readonly<Record<string, string | number | boolean | readonly string[]>>;
+  readonly nodeZone: string;
   readonly nodeId: string;
   readonly nodeCluster: string;
   /** Version text of /server_info. */
   readonly version: string;
   /** The level of the process's log, changed by /logging. */
-  readonly logLevel: LogLevelControl;
+  readonly logLevel: LogControl;
   /** Asked by /quitquitquit. */
   readonly onQuit: () => void;
-}
-
-/** Envoy's names: trace, debug, info, warning, error, critical, off. */
-export interface LogLevelControl {
-  current(): string;
-  /** False when the name is unknown. */
-  set(level: string): boolean;
 }
 
 export class Engine {
@@ -101,7 +104,7 @@ export class Engine {
     const { clock, random, log, reader } = deps;
     const { stats } = this;
     this.startedAt = clock.now();
-    this.naming = readNaming(bootstrap.statsConfig);
+    this.naming = readNaming(bootstrap.statsConfig, options.statsTags);
     stats.shown = this.naming.shown;
     const node = nodeMetadata(bootstrap);
     this.istioStats = new IstioStats(
@@ -115,7 +118,14 @@ export class Engine {
       serviceCluster: nodeMessage.cluster,
     });
     const { runtime } = this;
-    this.logs = new AccessLogManager({ files: deps.files, clock, stats, flushMs: options.logFlushMs, runtime });
+    this.logs = new AccessLogManager({
+      files: deps.files,
+      clock,
+      stats,
+      flushMs: options.logFlushMs,
+      flushBytes: Math.min(options.logFlushBytes, MAX_LOG_BACKLOG_BYTES),
+      runtime,
+    });
     this.hub = new DiscoveryHub({
       node: nodeMessage,
       clock,
@@ -279,6 +289,10 @@ export class Engine {
     const node = given ? clone(NodeSchema, given) : create(NodeSchema);
     if (this.options.nodeId !== '') node.id = this.options.nodeId;
     if (this.options.nodeCluster !== '') node.cluster = this.options.nodeCluster;
+    if (this.options.nodeZone !== '') {
+      node.locality ??= create(LocalitySchema);
+      node.locality.zone = this.options.nodeZone;
+    }
     node.userAgentName = 'envoy';
     node.clientFeatures = ['envoy.lb.does_not_support_overprovisioning', 'envoy.lrs.supports_send_all_clusters'];
     return node;

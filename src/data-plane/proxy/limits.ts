@@ -61,9 +61,8 @@ export const MAX_ORIGINAL_DST_HOSTS = 4_096;
 /** Retry back-off when the policy says nothing, ms. */
 export const RETRY_BASE_MS = 25;
 export const RETRY_MAX_MS = 250;
-/** Access log: bytes waiting for the disk before lines are dropped, and the size that forces a flush. */
+/** Access log: bytes waiting for the disk before lines are dropped. */
 export const MAX_LOG_BACKLOG_BYTES = 1024 * 1024;
-export const LOG_FLUSH_BYTES = 64 * 1024;
 /** One gRPC message of the control plane. */
 export const MAX_XDS_MESSAGE_BYTES = 64 * 1024 * 1024;
 /** Reconnect to the control plane, ms. */
@@ -96,3 +95,9 @@ export const MAX_DNS_ADDRESSES = 256;
 export const MAX_RUNTIME_KEYS = 10_000;
 export const MAX_RUNTIME_FILE_BYTES = 64 * 1024;
 export const MAX_RUNTIME_DEPTH = 16;
+/** Nodes of a YAML configuration, aliases counted as often as they are used. */
+export const MAX_YAML_NODES = 2_000_000;
+/** Messages inside messages in the text format of protobuf. */
+export const MAX_TEXT_PROTO_DEPTH = 100;
+/** Bytes of a bootstrap file or of --config-yaml. */
+export const MAX_BOOTSTRAP_BYTES = 64 * 1024 * 1024;

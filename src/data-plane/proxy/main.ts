@@ -1,13 +1,17 @@
+// The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent, by `meltemi proxy`
+// and by users.
 // The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent and by users.
 import { errorText } from '../../base/runtime/log.ts';
-import { HELP, parseCommandLine } from './command-line.ts';
+import { type CommandLine, HELP, parseCommandLine } from './command-line.ts';
+import { applicationLogFormat } from './config/application-log.ts';
 import {
   createEngine,
-  createProcessLog,
+  openProcessLog,
   readBootstrap,
   releaseStartupMemory,
   VERSION,
   writeAdminAddress,
+  writeBaseId,
 } from './wiring.ts';
 
 process.title = 'envoy';
@@ -21,27 +25,33 @@ async function main(): Promise<number | undefined> {
     case 'version':
       process.stdout.write(`\nenvoy  version: ${VERSION}\n\n`);
       return 0;
+    case 'hot-restart-version':
+      process.stderr.write('disabled');
+      return 0;
     case 'error':
       process.stderr.write(`${parsed.message}\n`);
       return 1;
     case 'run':
-      break;
+      return run(parsed.options);
   }
-  const { options } = parsed;
-  const { log, level } = createProcessLog(options);
-  const name = options.configPath || '--config-yaml';
+}
+
+async function run(options: CommandLine): Promise<number | undefined> {
+  let { log, control } = openProcessLog(options);
   try {
-    const bootstrap = await readBootstrap(options);
+    const bootstrap = await readBootstrap(options, log);
+    const format = applicationLogFormat(bootstrap, options);
+    if (format !== undefined) ({ log, control } = openProcessLog(options, format));
     let quit = (): void => process.exit(0);
     const engine = createEngine(bootstrap, options, {
       log,
-      level,
+      level: control,
       onQuit: () => quit(),
       variable: (key) => process.env[key],
     });
     if (options.mode === 'validate') {
       engine.stop();
-      process.stdout.write(`configuration '${name}' OK\n`);
+      process.stdout.write(`configuration '${options.configPath}' OK\n`);
       return 0;
     }
     quit = () => {
@@ -51,7 +61,10 @@ async function main(): Promise<number | undefined> {
     };
     process.on('SIGTERM', () => quit());
     process.on('SIGINT', () => quit());
+    // A file that is to be opened again after it was moved away.
+    process.on('SIGUSR1', () => engine.logs.flush());
     await engine.start();
+    writeBaseId(options.baseIdPath);
     writeAdminAddress(options.adminAddressPath, engine);
     void engine.whenLive().then(releaseStartupMemory);
     if (options.mode === 'init_only') {
@@ -60,8 +73,7 @@ async function main(): Promise<number | undefined> {
     }
     return undefined;
   } catch (error) {
-    const time = new Date().toISOString();
-    process.stderr.write(`[${time}][critical][main] error initializing configuration '${name}': ${errorText(error)}\n`);
+    log.critical(`error initializing configuration '${options.configPath}': ${errorText(error)}`);
     return 1;
   }
 }

@@ -5,87 +5,83 @@ import { appendFile, createWriteStream, readdirSync, readFileSync, statSync, wat
 import { basename, dirname } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import type { JsonValue } from '@bufbuild/protobuf';
+import { isMainThread, threadId } from 'node:worker_threads';
 import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { systemClock } from '../../base/runtime/clock.ts';
-import { createLogger, type Level, type Logger } from '../../base/runtime/log.ts';
+import type { Logger } from '../../base/runtime/log.ts';
+import { MELTEMI_VERSION } from '../../base/version.ts';
 import type { LogFiles } from './access-log/logger.ts';
 import type { CommandLine } from './command-line.ts';
 import { addressText } from './config/address.ts';
 import { type BootstrapSource, loadBootstrap } from './config/bootstrap.ts';
 import { ConfigError } from './config/fields.ts';
-import { Engine, type LogLevelControl } from './engine.ts';
+import { Engine } from './engine.ts';
+import { MAX_BOOTSTRAP_BYTES } from './limits.ts';
+import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLevels } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
 
-/** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it. */
-export const VERSION = `${'0'.repeat(40)}/0.1.0-meltemi/Clean/RELEASE/OpenSSL`;
+/** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it; the commit is not known to a checkout. */
+export const VERSION = `${'0'.repeat(40)}/${MELTEMI_VERSION}/Clean/RELEASE/OpenSSL`;
 
-const LEVELS: Readonly<Record<string, Level>> = {
-  trace: 'debug',
-  debug: 'debug',
-  info: 'info',
-  warning: 'warn',
-  warn: 'warn',
-  error: 'error',
-  critical: 'error',
-  off: 'none',
-};
-
-/** The process's own log: standard error or a file, with a level that can be changed. */
-export function createProcessLog(options: CommandLine): { log: Logger; level: LogLevelControl } {
-  let name = options.logLevel;
-  let inner = LEVELS[name] ?? 'info';
-  const file = options.logPath === '' ? undefined : createWriteStream(options.logPath, { flags: 'a' });
-  const write = (line: string): void => {
-    if (file) file.write(line);
-    else process.stderr.write(line);
-  };
-  const make = (scope: string): Logger => {
-    const at = (level: Level): Logger => createLogger(scope, { level, clock: systemClock, write });
-    return {
-      debug: (message, fields) => at(inner).debug(message, fields),
-      info: (message, fields) => at(inner).info(message, fields),
-      warn: (message, fields) => at(inner).warn(message, fields),
-      error: (message, fields) => at(inner).error(message, fields),
-      scope: make,
-    };
-  };
-  return {
-    log: make('main'),
-    level: {
-      current: () => name,
-      set(wanted) {
-        const level = LEVELS[wanted];
-        if (!level) return false;
-        name = wanted;
-        inner = level;
-        return true;
-      },
-    },
-  };
+export interface ProcessLog {
+  readonly log: ProcessLogger;
+  readonly control: LogControl;
 }
 
-/** Reads and merges the configuration. Throws ConfigError with Envoy's wording. */
-export async function readBootstrap(options: CommandLine): Promise<Bootstrap> {
-  const sources: BootstrapSource[] = [];
-  if (options.configPath !== '') sources.push(fileSource(options.configPath));
-  if (options.configYaml !== '') sources.push({ name: '--config-yaml', text: options.configYaml, kind: 'yaml' });
-  const needsYaml = sources.some((source) => source.kind === 'yaml');
-  // The YAML parser stays out of the memory of proxies that get JSON.
-  const yaml = needsYaml ? await import('yaml') : undefined;
-  return loadBootstrap(sources, {
-    parseYaml: (text) => (yaml?.parse(text) as JsonValue | undefined) ?? {},
-    allowUnknownFields: options.allowUnknownStaticFields,
+/** The process's own log: standard error or a file. `format` is that of the bootstrap, when it has one. */
+export function openProcessLog(options: CommandLine, format?: string): ProcessLog {
+  const file = options.logPath === '' ? undefined : createWriteStream(options.logPath, { flags: 'a' });
+  file?.on('error', (error) => process.stderr.write(`cannot write ${options.logPath}: ${error.message}\n`));
+  const components = parseComponentLevels(options.componentLogLevel);
+  return createProcessLog({
+    level: options.logLevel,
+    components: typeof components === 'string' ? new Map() : components,
+    format: format ?? options.logFormat,
+    escaped: options.logFormatEscaped,
+    clock: systemClock,
+    pid: process.pid,
+    thread: isMainThread ? process.pid : threadId,
+    write: (line) => {
+      if (file) file.write(line);
+      else process.stderr.write(line);
+    },
   });
 }
 
+/** Reads and merges the configuration. Throws ConfigError with Envoy's wording. */
+export async function readBootstrap(options: CommandLine, log: Logger): Promise<Bootstrap> {
+  const sources: BootstrapSource[] = [];
+  if (options.configPath !== '') sources.push(fileSource(options.configPath));
+  if (options.configYaml !== '') sources.push({ name: '--config-yaml', text: options.configYaml, kind: 'yaml' });
+  const has = (kind: BootstrapSource['kind']): boolean => sources.some((source) => source.kind === kind);
+  // The parsers stay out of the memory of proxies that get JSON.
+  const yaml = has('yaml') ? await import('./config/yaml.ts') : undefined;
+  const text = has('pb_text') ? await import('./config/text-proto.ts') : undefined;
+  return loadBootstrap(sources, {
+    parseYaml: (source) => yaml?.parseYaml(source) ?? {},
+    ...(text ? { parseTextProto: text.parseTextProto } : {}),
+    allowUnknownFields: options.allowUnknownStaticFields,
+    onUnknownField: (field) => log.warn(`Unknown field: ${field}`),
+  });
+}
+
+/** The kind of a file by its name, as Envoy takes it: what is nothing else is JSON. */
 function fileSource(path: string): BootstrapSource {
-  const kind = path.endsWith('.json') ? 'json' : path.endsWith('.yaml') || path.endsWith('.yml') ? 'yaml' : undefined;
-  if (!kind) throw new ConfigError('', `Unable to load '${path}': the name must end in .json, .yaml or .yml`);
+  const lower = path.toLowerCase();
+  const bytes = readBytes(path);
+  if (lower.endsWith('.pb')) return { name: path, text: '', bytes, kind: 'pb' };
+  const kind = lower.endsWith('.pb_text') ? 'pb_text' : /\.ya?ml$/.test(lower) ? 'yaml' : 'json';
+  return { name: path, text: bytes.toString('utf8'), kind };
+}
+
+function readBytes(path: string): Buffer {
   try {
-    return { name: path, text: readFileSync(path, 'utf8'), kind };
-  } catch {
+    if (statSync(path).size > MAX_BOOTSTRAP_BYTES)
+      throw new ConfigError('', `'${path}' is larger than ${MAX_BOOTSTRAP_BYTES} bytes`);
+    return readFileSync(path);
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
     throw new ConfigError('', `Invalid path: ${path}`);
   }
 }
@@ -106,7 +102,7 @@ const watchedFiles: WatchedFiles = {
     return () => watcher.close();
   },
   // The parser stays out of the memory of proxies whose files are JSON.
-  parseYaml: async (text) => (await import('yaml')).parse(text) as JsonValue,
+  parseYaml: async (text) => (await import('./config/yaml.ts')).parseYaml(text),
 };
 
 const runtimeFiles: RuntimeFiles = {
@@ -139,7 +135,7 @@ export function createEngine(
   options: CommandLine,
   process_: {
     readonly log: Logger;
-    readonly level: LogLevelControl;
+    readonly level: LogControl;
     readonly onQuit: () => void;
     readonly variable: (name: string) => string | undefined;
   },
@@ -148,21 +144,17 @@ export function createEngine(
     bootstrap,
     {
       drainMs: options.drainTimeS * 1000,
+      drainStrategy: options.drainStrategy,
       logFlushMs: options.fileFlushMs,
-      commandLine: {
-        config_path: options.configPath,
-        concurrency: options.concurrency,
-        mode: options.mode === 'serve' ? 'Serve' : options.mode === 'validate' ? 'Validate' : 'InitOnly',
-        log_level: options.logLevel,
-        component_log_level: options.componentLogLevel,
-        drain_time: `${options.drainTimeS}s`,
-        drain_strategy: options.drainStrategy === 'immediate' ? 'Immediate' : 'Gradual',
-        file_flush_interval: `${options.fileFlushMs / 1000}s`,
-        local_address_ip_version: options.localAddressIpVersion,
-        disable_hot_restart: options.disableHotRestart,
-        service_cluster: options.serviceCluster,
-        service_node: options.serviceNode,
-      },
+      logFlushBytes: options.fileFlushMinSizeKb * 1024,
+      statsTags: options.statsTags,
+      unknownFields: options.rejectUnknownDynamicFields
+        ? 'reject'
+        : options.ignoreUnknownDynamicFields
+          ? 'ignore'
+          : 'warn',
+      commandLine: shownOptions(options),
+      nodeZone: options.serviceZone,
       nodeId: options.serviceNode,
       nodeCluster: options.serviceCluster,
       version: VERSION,
@@ -183,6 +175,52 @@ export function createEngine(
   );
 }
 
+/** The command line as /server_info shows it. */
+function shownOptions(options: CommandLine): Readonly<Record<string, string | number | boolean | readonly string[]>> {
+  const seconds = (ms: number): string => `${ms / 1000}s`;
+  return {
+    base_id: String(options.baseId),
+    concurrency: options.concurrency,
+    config_path: options.configPath,
+    config_yaml: options.configYaml,
+    allow_unknown_static_fields: options.allowUnknownStaticFields,
+    admin_address_path: options.adminAddressPath,
+    local_address_ip_version: options.localAddressIpVersion,
+    log_level: options.logLevel,
+    component_log_level: options.componentLogLevel,
+    log_format: options.logFormat,
+    log_path: options.logPath,
+    service_cluster: options.serviceCluster,
+    service_node: options.serviceNode,
+    service_zone: options.serviceZone,
+    file_flush_interval: seconds(options.fileFlushMs),
+    drain_time: `${options.drainTimeS}s`,
+    parent_shutdown_time: `${options.parentShutdownTimeS}s`,
+    mode: options.mode === 'serve' ? 'Serve' : options.mode === 'validate' ? 'Validate' : 'InitOnly',
+    disable_hot_restart: true,
+    enable_mutex_tracing: false,
+    restart_epoch: options.restartEpoch,
+    cpuset_threads: options.cpusetThreads,
+    reject_unknown_dynamic_fields: options.rejectUnknownDynamicFields,
+    log_format_escaped: options.logFormatEscaped,
+    disabled_extensions: [],
+    ignore_unknown_dynamic_fields: options.ignoreUnknownDynamicFields,
+    use_dynamic_base_id: options.useDynamicBaseId,
+    base_id_path: options.baseIdPath,
+    drain_strategy: options.drainStrategy === 'immediate' ? 'Immediate' : 'Gradual',
+    enable_fine_grain_logging: false,
+    socket_path: '',
+    socket_mode: 0,
+    enable_core_dump: false,
+    stats_tag: options.statsTags,
+    skip_hot_restart_on_no_parent: false,
+    skip_hot_restart_parent_stats: false,
+    skip_deprecated_logs: options.skipDeprecatedLogs,
+    file_flush_min_size: options.fileFlushMinSizeKb,
+    log_stacktrace_single_entry: true,
+  };
+}
+
 /** How long after the start the one collection of `releaseStartupMemory` is made, ms. */
 const SETTLE_MS = 2_000;
 
@@ -193,6 +231,11 @@ export function releaseStartupMemory(): void {
     const collect: unknown = runInNewContext('gc');
     if (typeof collect === 'function') collect();
   });
+}
+
+/** --base-id-path: there is one base only. */
+export function writeBaseId(path: string): void {
+  if (path !== '') writeFileSync(path, '0');
 }
 
 /** --admin-address-path. */

@@ -21,7 +21,7 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { FLAG, type StreamInfo } from '../http/stream-info.ts';
-import { LOG_FLUSH_BYTES, MAX_LOG_BACKLOG_BYTES } from '../limits.ts';
+import { MAX_LOG_BACKLOG_BYTES } from '../limits.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import { compileFormat, compileJsonValue, type Operator } from './format.ts';
@@ -44,6 +44,8 @@ export interface LogDeps {
   readonly clock: Clock;
   readonly stats: StatsStore;
   readonly flushMs: number;
+  /** Size at which a file is written at once. */
+  readonly flushBytes: number;
   readonly runtime: RuntimeView;
 }
 
@@ -68,7 +70,7 @@ class LogFile {
     }
     this.#waiting += line;
     stats.counter('filesystem.write_buffered').value += 1;
-    if (this.#waiting.length >= LOG_FLUSH_BYTES) this.flush();
+    if (this.#waiting.length >= this.#deps.flushBytes) this.flush();
     else this.#timer ??= this.#deps.clock.after(this.#deps.flushMs, () => this.flush());
   }
 

@@ -1,13 +1,5 @@
 // Loads the bootstrap: file and --config-yaml merged as Envoy merges them, checked, unsupported parts refused by name.
-import {
-  createRegistry,
-  type DescField,
-  type DescMessage,
-  fromJson,
-  type JsonObject,
-  type JsonValue,
-  type MessageShape,
-} from '@bufbuild/protobuf';
+import { createRegistry, fromBinary, fromJson, type JsonObject, type JsonValue } from '@bufbuild/protobuf';
 import { type ReflectMessage, reflect } from '@bufbuild/protobuf/reflect';
 import { StructSchema } from '@bufbuild/protobuf/wkt';
 import {
@@ -16,7 +8,9 @@ import {
   Bootstrap_DynamicResourcesSchema,
   Bootstrap_StaticResourcesSchema,
   BootstrapSchema,
+  ClusterManagerSchema,
 } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
+import { ListenerManagerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { StatsConfigSchema } from '#proto/envoy/config/metrics/v3/stats_pb.js';
 import { OverloadManagerSchema } from '#proto/envoy/config/overload/v3/overload_pb.js';
 import { FileAccessLogSchema } from '#proto/envoy/extensions/access_loggers/file/v3/file_pb.js';
@@ -33,6 +27,8 @@ import { OriginalDstSchema } from '#proto/envoy/extensions/filters/listener/orig
 import { TlsInspectorSchema } from '#proto/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js';
 import { HttpConnectionManagerSchema } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
+import { GetAddrInfoDnsResolverConfigSchema } from '#proto/envoy/extensions/network/dns_resolver/getaddrinfo/v3/getaddrinfo_dns_resolver_pb.js';
+import { GoogleRE2Schema } from '#proto/envoy/extensions/regex_engines/v3/google_re2_pb.js';
 import { UuidRequestIdConfigSchema } from '#proto/envoy/extensions/request_id/uuid/v3/uuid_pb.js';
 import { DownstreamConnectionsConfigSchema } from '#proto/envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections_pb.js';
 import { PreviousHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js';
@@ -48,8 +44,12 @@ import { ConfigSchema as PeerMetadataSchema } from '#proto/istio/peer_metadata_p
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import { TypedStructSchema as UdpaTypedStructSchema } from '#proto/udpa/type/v1/typed_struct_pb.js';
 import { TypedStructSchema } from '#proto/xds/type/v3/typed_struct_pb.js';
-import { openAny } from './any.ts';
+import { errorText } from '../../../base/runtime/log.ts';
+import { openAny, typeNameOf } from './any.ts';
+import { explain, type Mistake } from './explain.ts';
 import { ConfigError, only } from './fields.ts';
+import { mergeFrom } from './merge.ts';
+import { dropUnknown } from './unknown.ts';
 
 /** Every message that may stand inside an Any of a JSON or YAML configuration. */
 export const extensionRegistry = createRegistry(
@@ -73,6 +73,9 @@ export const extensionRegistry = createRegistry(
   UpstreamTlsContextSchema,
   HttpProtocolOptionsSchema,
   PreviousHostsPredicateSchema,
+  GoogleRE2Schema,
+  GetAddrInfoDnsResolverConfigSchema,
+  ListenerManagerSchema,
   DownstreamConnectionsConfigSchema,
   AlpnSchema,
   MetadataExchangeSchema,
@@ -86,21 +89,26 @@ export interface BootstrapSource {
   /** Shown in errors. */
   readonly name: string;
   readonly text: string;
-  readonly kind: 'json' | 'yaml';
+  readonly kind: 'json' | 'yaml' | 'pb' | 'pb_text';
+  /** Of a binary bootstrap. */
+  readonly bytes?: Uint8Array;
 }
 
 export interface LoadOptions {
   /** Parses YAML; injected because the parser is only needed for YAML. */
   readonly parseYaml: (text: string) => JsonValue;
+  /** Parses the text format of protobuf; injected for the same reason. */
+  readonly parseTextProto?: typeof import('./text-proto.ts').parseTextProto;
   readonly allowUnknownFields: boolean;
+  /** Told about fields that `allowUnknownFields` skips. */
+  readonly onUnknownField?: (text: string) => void;
 }
 
 /** Merges the sources in order (protobuf MergeFrom) and checks the result. */
 export function loadBootstrap(sources: readonly BootstrapSource[], options: LoadOptions): Bootstrap {
   let merged: ReflectMessage | undefined;
   for (const source of sources) {
-    const message = parseMessage(BootstrapSchema, source, options);
-    const next = reflect(BootstrapSchema, message);
+    const next = reflect(BootstrapSchema, parseSource(source, options));
     if (merged) mergeFrom(merged, next);
     else merged = next;
   }
@@ -110,61 +118,103 @@ export function loadBootstrap(sources: readonly BootstrapSource[], options: Load
   return bootstrap;
 }
 
-function parseMessage<D extends DescMessage>(
-  schema: D,
-  source: BootstrapSource,
-  options: LoadOptions,
-): MessageShape<D> {
+function parseSource(source: BootstrapSource, options: LoadOptions): Bootstrap {
+  switch (source.kind) {
+    case 'pb':
+      return parseBinary(source, options);
+    case 'pb_text':
+      return parseText(source, options);
+    default:
+      return parseJson(source, options);
+  }
+}
+
+function parseBinary(source: BootstrapSource, options: LoadOptions): Bootstrap {
+  let message: Bootstrap;
+  try {
+    message = fromBinary(BootstrapSchema, source.bytes ?? new Uint8Array());
+  } catch (error) {
+    throw new ConfigError(
+      '',
+      `Unable to parse file "${source.name}" as a binary protobuf (type ${BootstrapSchema.typeName}): ${errorText(error)}`,
+    );
+  }
+  dropUnknown(BootstrapSchema, message, extensionRegistry, (path, numbers) => {
+    const text = `Protobuf message (type ${BootstrapSchema.typeName} @ ${path || '(root)'} with unknown field set {${numbers.join(', ')}}) has unknown fields`;
+    if (!options.allowUnknownFields) throw new ConfigError('', text);
+    options.onUnknownField?.(text);
+  });
+  return message;
+}
+
+function parseText(source: BootstrapSource, options: LoadOptions): Bootstrap {
+  try {
+    if (!options.parseTextProto) throw new Error('the text format is not read here');
+    return options.parseTextProto(BootstrapSchema, source.text, extensionRegistry);
+  } catch (error) {
+    throw new ConfigError(
+      '',
+      `Unable to parse file "${source.name}" as a text protobuf (type ${BootstrapSchema.typeName}): ${errorText(error)}`,
+    );
+  }
+}
+
+function parseJson(source: BootstrapSource, options: LoadOptions): Bootstrap {
   let json: JsonValue;
   try {
     json = source.kind === 'json' ? (JSON.parse(source.text) as JsonValue) : options.parseYaml(source.text);
   } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    // The text of the error would quote the file, which may hold keys.
+    const reason = errorText(error)
+      .replace(/, ".*" is not valid JSON$/s, '')
+      .replace(/"[^"]*"\.\.\. /g, '');
     throw new ConfigError(
       '',
-      `Unable to parse ${source.kind.toUpperCase()}: ${error instanceof Error ? error.message : error}`,
+      source.kind === 'json'
+        ? `Unable to parse JSON as proto (INVALID_ARGUMENT: ${reason})`
+        : `Unable to parse YAML: ${reason}`,
     );
+  }
+  const read = (ignoreUnknownFields: boolean): Bootstrap =>
+    fromJson(BootstrapSchema, json, { registry: extensionRegistry, ignoreUnknownFields });
+  try {
+    return read(false);
+  } catch (error) {
+    // The library does not say where the mistake is.
+    const mistake = explain(BootstrapSchema, json, extensionRegistry);
+    if (mistake?.kind !== 'unknown') throw unreadable(mistake, error);
+    const text = `Protobuf message (type ${BootstrapSchema.typeName} reason INVALID_ARGUMENT: ${located(mistake)}) has unknown fields`;
+    if (!options.allowUnknownFields) throw new ConfigError('', text);
+    options.onUnknownField?.(text);
   }
   try {
-    return fromJson(schema, json, { registry: extensionRegistry, ignoreUnknownFields: options.allowUnknownFields });
+    return read(true);
   } catch (error) {
-    throw new ConfigError(
-      '',
-      `Protobuf message (type ${schema.typeName}) cannot be read: ${error instanceof Error ? error.message : error}`,
-    );
+    throw unreadable(explain(BootstrapSchema, json, extensionRegistry, true), error);
   }
 }
 
-/** protobuf MergeFrom: scalars overwrite when set, messages merge, lists append, members of a oneof replace. */
-export function mergeFrom(target: ReflectMessage, source: ReflectMessage): void {
-  for (const field of source.fields) {
-    if (!source.isSet(field)) continue;
-    mergeField(target, source, field);
-  }
+function unreadable(mistake: Mistake | undefined, error: unknown): ConfigError {
+  return new ConfigError(
+    '',
+    `Unable to parse JSON as proto (INVALID_ARGUMENT: ${mistake ? located(mistake) : errorText(error)})`,
+  );
 }
 
-function mergeField(target: ReflectMessage, source: ReflectMessage, field: DescField): void {
-  switch (field.fieldKind) {
-    case 'list': {
-      const into = target.get(field);
-      for (const item of source.get(field)) into.add(item);
-      return;
-    }
-    case 'map': {
-      const into = target.get(field);
-      for (const [key, value] of source.get(field)) into.set(key, value);
-      return;
-    }
-    case 'message':
-      if (target.isSet(field) && field.message.typeName !== StructSchema.typeName)
-        mergeFrom(target.get(field), source.get(field));
-      else target.set(field, source.get(field));
-      return;
-    default:
-      target.set(field, source.get(field));
-  }
+function located(mistake: Mistake): string {
+  if (
+    mistake.path === '' &&
+    mistake.type === '' &&
+    !mistake.reason.startsWith('no such') &&
+    !mistake.reason.startsWith('unexpected')
+  )
+    return mistake.reason;
+  const where = mistake.path === '' ? '' : ` @ ${mistake.path}`;
+  return `invalid JSON in ${BootstrapSchema.typeName}${where}: ${mistake.type === '' ? '' : `${mistake.type}: `}${mistake.reason}`;
 }
 
-/** Fields with an effect here, and fields whose effect this proxy has by itself or that only matter to Envoy's insides. */
+/** Fields with an effect here. What is not listed is refused by name. */
 const BOOTSTRAP_FIELDS = [
   'node',
   'static_resources',
@@ -172,19 +222,30 @@ const BOOTSTRAP_FIELDS = [
   'admin',
   'stats_config',
   'layered_runtime',
-  'stats_flush_interval',
-  // Parts of Envoy's own machinery that does not exist here: nothing would be lost by them.
-  'cluster_manager',
-  'enable_dispatcher_stats',
   'overload_manager',
-  'deferred_stat_options',
   'watchdogs',
-  'use_tcp_for_dns_lookups',
-  'typed_dns_resolver_config',
-  'bootstrap_extensions',
   'application_log_config',
+  'stats_server_version_override',
+  // How often histograms start a new interval; there are no sinks.
+  'stats_flush_interval',
+  'stats_flush_on_admin',
+  // Only say when memory is taken: stats and clusters are the same for who looks.
+  'deferred_stat_options',
+  'cluster_manager',
+  // Checked below: only values that ask for what is done anyhow.
+  'header_prefix',
+  'typed_dns_resolver_config',
   'default_regex_engine',
+  'listener_manager',
+  'bootstrap_extensions',
 ];
+
+/** Extensions that ask for what this proxy does by itself. */
+const OWN_WAYS: Readonly<Record<string, string>> = {
+  typedDnsResolverConfig: 'envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig',
+  defaultRegexEngine: 'envoy.extensions.regex_engines.v3.GoogleRE2',
+  listenerManager: 'envoy.config.listener.v3.ListenerManager',
+};
 
 function checkBootstrap(bootstrap: Bootstrap): void {
   only(BootstrapSchema, bootstrap, '', BOOTSTRAP_FIELDS);
@@ -215,6 +276,23 @@ function checkBootstrap(bootstrap: Bootstrap): void {
       'stats_matcher',
       'histogram_bucket_settings',
     ]);
+  if (bootstrap.clusterManager)
+    only(ClusterManagerSchema, bootstrap.clusterManager, 'cluster_manager', ['enable_deferred_cluster_creation']);
+  if (bootstrap.headerPrefix !== '' && bootstrap.headerPrefix !== 'x-envoy')
+    throw new ConfigError('header_prefix', `only 'x-envoy' is supported by this proxy`);
+  for (const key of ['typedDnsResolverConfig', 'defaultRegexEngine', 'listenerManager'] as const) {
+    const extension = bootstrap[key];
+    if (!extension) continue;
+    const path = BootstrapSchema.field[key].name;
+    const type = typeNameOf(extension.typedConfig?.typeUrl ?? '');
+    if (type !== OWN_WAYS[key])
+      throw new ConfigError(
+        path,
+        `Didn't find a registered implementation for '${extension.name}' with type URL: '${type}'`,
+      );
+    if ((extension.typedConfig?.value.length ?? 0) > 0)
+      throw new ConfigError(path, `fields of ${type} are not supported by this proxy`);
+  }
   for (const [i, extension] of bootstrap.bootstrapExtensions.entries())
     throw new ConfigError(
       `bootstrap_extensions[${i}]`,

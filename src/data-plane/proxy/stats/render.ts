@@ -34,8 +34,12 @@ const DEFAULT_TAGS: readonly (readonly [string, string])[] = [
   ['envoy_response_code_class', '_rq(_([1-5])xx)$'],
 ];
 
-export function readNaming(config: StatsConfig | undefined): StatNaming {
-  const tags: TagRule[] = [];
+/** `fixed`: `tag:value` of --stats-tag. */
+export function readNaming(config: StatsConfig | undefined, fixed: readonly string[] = []): StatNaming {
+  const tags: TagRule[] = fixed.map((tag) => {
+    const colon = tag.indexOf(':');
+    return { name: tag.slice(0, colon), regex: undefined, fixed: tag.slice(colon + 1) };
+  });
   for (const [i, tag] of (config?.statsTags ?? []).entries()) {
     const path = `stats_config.stats_tags[${i}]`;
     only(TagSpecifierSchema, tag, path, ['tag_name', 'regex', 'fixed_value']);

@@ -50,12 +50,17 @@ export async function startEngine(t: TestContext, config: JsonObject, live = tru
     load(config),
     {
       drainMs: 2_000,
+      drainStrategy: 'immediate',
       logFlushMs: 1,
+      logFlushBytes: 64 * 1024,
+      statsTags: [],
+      unknownFields: 'warn',
       commandLine: {},
+      nodeZone: '',
       nodeId: '',
       nodeCluster: '',
       version: 'test',
-      logLevel: { current: () => 'info', set: () => true },
+      logLevel: { current: () => 'info', set: () => true, all: () => [], setOne: () => true },
       onQuit: () => {},
     },
     {

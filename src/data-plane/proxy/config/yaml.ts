@@ -1,0 +1,89 @@
+// YAML as Envoy reads it (yaml-cpp with Envoy's rules for plain scalars), to JSON. Loaded only when a configuration is YAML.
+import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
+import { type Document, isAlias, isMap, isScalar, isSeq, type Node, parseDocument, visit } from 'yaml';
+import { ConfigError } from '../../../base/envoy-api/fields.ts';
+import { MAX_YAML_NODES } from '../limits.ts';
+
+/** Throws ConfigError that names line and column. */
+export function parseYaml(text: string): JsonValue {
+  const doc = parseDocument(text, { version: '1.1', prettyErrors: true, customTags: ignoreTag });
+  const problem = doc.errors[0];
+  if (problem) {
+    const [at] = problem.linePos ?? [];
+    const where = at ? `line ${at.line}, column ${at.col}` : `offset ${problem.pos[0]}`;
+    throw new ConfigError(
+      '',
+      `yaml: error at ${where}: ${problem.message.split('\n')[0]!.replace(/ at line \d+.*$/, '')}`,
+    );
+  }
+  const root = doc.contents;
+  if (!isMap(root) && !isSeq(root)) throw new ConfigError('', `Unable to convert YAML as JSON: ${text.slice(0, 200)}`);
+  checkAliases(doc, text);
+  return new Reader(doc).read(root);
+}
+
+/** Envoy's `!ignore` marks a key that only holds anchors. */
+const ignoreTag = [{ tag: '!ignore', resolve: (value: string) => value }];
+
+function checkAliases(doc: Document.Parsed, text: string): void {
+  visit(doc, {
+    Alias(_key, node) {
+      if (node.resolve(doc)) return;
+      const before = text.slice(0, node.range?.[0] ?? 0);
+      const line = before.split('\n').length;
+      throw new ConfigError(
+        '',
+        `yaml: error at line ${line}, column ${before.length - before.lastIndexOf('\n')}: the referenced anchor is not defined: ${node.source}`,
+      );
+    },
+  });
+}
+
+class Reader {
+  readonly #doc: Document.Parsed;
+  #nodes = 0;
+
+  constructor(doc: Document.Parsed) {
+    this.#doc = doc;
+  }
+
+  read(node: unknown): JsonValue {
+    // Aliases may repeat a tree many times over.
+    this.#nodes += 1;
+    if (this.#nodes > MAX_YAML_NODES) throw new ConfigError('', `yaml: more than ${MAX_YAML_NODES} nodes`);
+    if (isAlias(node)) return this.read(node.resolve(this.#doc));
+    if (isSeq(node)) return node.items.map((item) => this.read(item));
+    if (isMap(node)) {
+      const out: JsonObject = {};
+      for (const { key, value } of node.items) {
+        if ((key as Node).tag === '!ignore') continue;
+        if (!isScalar(key)) throw new ConfigError('', 'yaml: a key must be a scalar');
+        Object.defineProperty(out, String(key.source ?? key.value), {
+          value: this.read(value),
+          enumerable: true,
+          configurable: true,
+          writable: true,
+        });
+      }
+      return out;
+    }
+    if (!isScalar(node)) return null;
+    if (node.type !== 'PLAIN') return typeof node.value === 'string' ? node.value : String(node.source ?? '');
+    return plain(node.source ?? '');
+  }
+}
+
+const TRUE = /^(?:y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON)$/;
+const FALSE = /^(?:n|N|no|No|NO|false|False|FALSE|off|Off|OFF)$/;
+
+/** A scalar without quotes: null, bool, 64-bit integer, else text (so are floats: protobuf reads numbers in text). */
+export function plain(text: string): JsonValue {
+  if (text === '' || /^(?:~|null|Null|NULL)$/.test(text)) return null;
+  if (TRUE.test(text)) return true;
+  if (FALSE.test(text)) return false;
+  const match = /^([-+]?)(?:0x([0-9a-fA-F]+)|0([0-7]+)|(\d+))$/.exec(text);
+  if (!match) return text;
+  const [, sign, hex, octal, decimal] = match;
+  const value = hex ? Number.parseInt(hex, 16) : octal ? Number.parseInt(octal, 8) : Number(decimal);
+  return Number.isSafeInteger(value) ? (sign === '-' ? -value : value) : text;
+}
