@@ -4,9 +4,12 @@ import { create, type DescMessage, fromBinary, fromJson, type JsonObject, toBina
 import { type Any, AnySchema } from '@bufbuild/protobuf/wkt';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { ClusterSchema } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
+import { TypedExtensionConfigSchema } from '#proto/envoy/config/core/v3/extension_pb.js';
 import { ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
+import { VirtualHostSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
+import { ScopedRouteConfigurationSchema } from '#proto/envoy/config/route/v3/scoped_route_pb.js';
 import { SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/secret_pb.js';
 import {
   type DeltaDiscoveryRequest,
@@ -16,6 +19,7 @@ import {
   DiscoveryRequestSchema,
   DiscoveryResponseSchema,
 } from '#proto/envoy/service/discovery/v3/discovery_pb.js';
+import { RuntimeSchema } from '#proto/envoy/service/runtime/v3/rtds_pb.js';
 import { extensionRegistry } from '../config/bootstrap.ts';
 import { T } from './engine.ts';
 
@@ -25,6 +29,10 @@ export const SCHEMAS = {
   lds: ListenerSchema,
   rds: RouteConfigurationSchema,
   sds: SecretSchema,
+  srds: ScopedRouteConfigurationSchema,
+  vhds: VirtualHostSchema,
+  rtds: RuntimeSchema,
+  ecds: TypedExtensionConfigSchema,
 } as const;
 export type Kind = keyof typeof SCHEMAS;
 
