@@ -10,6 +10,7 @@ const connection: ConnectionInfo = {
   local: { kind: 'ip', ip: '10.244.1.9', port: 3000 },
   directLocal: { kind: 'ip', ip: '10.244.1.9', port: 15006 },
   remote: { kind: 'ip', ip: '10.244.1.4', port: 52710 },
+  directRemote: { kind: 'ip', ip: '10.244.1.4', port: 52710 },
   requestedServerName: 'outbound_.80_._.catalog',
   transportProtocol: 'tls',
   alpn: [],
@@ -18,6 +19,7 @@ const connection: ConnectionInfo = {
   chainName: '0.0.0.0_3000',
   direction: 'inbound',
   state: new Map(),
+  metadata: new Map(),
 };
 
 function sample(): StreamInfo {

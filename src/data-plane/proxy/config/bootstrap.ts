@@ -48,11 +48,13 @@ import { errorText } from '../../../base/runtime/log.ts';
 import { openAny, typeNameOf } from './any.ts';
 import { explain, type Mistake } from './explain.ts';
 import { ConfigError, only } from './fields.ts';
+import { FILTER_TYPES } from './filter-types.ts';
 import { mergeFrom } from './merge.ts';
 import { dropUnknown } from './unknown.ts';
 
 /** Every message that may stand inside an Any of a JSON or YAML configuration. */
 export const extensionRegistry = createRegistry(
+  ...FILTER_TYPES,
   StructSchema,
   FileAccessLogSchema,
   StdoutAccessLogSchema,

@@ -52,7 +52,7 @@ const A = {
 };
 
 export function createCorsFilter(name: string): HttpFilter {
-  const settingsOf = (stream: HttpStream) => stream.route?.perFilter.get(name) as CorsSettings | undefined;
+  const settingsOf = (stream: HttpStream) => stream.settingsOf(name) as CorsSettings | undefined;
   return {
     name,
     onRequest(stream, index) {

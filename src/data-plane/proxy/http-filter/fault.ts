@@ -56,7 +56,7 @@ export function createFaultFilter(
   return {
     name: context.name,
     onRequest(stream) {
-      const settings = (stream.route?.perFilter.get(context.name) as FaultSettings | undefined) ?? own;
+      const settings = (stream.settingsOf(context.name) as FaultSettings | undefined) ?? own;
       if (!applies(settings, stream)) return 'continue';
       const abort = context.random() < settings.abortShare();
       if (settings.delayMs > 0 && context.random() < settings.delayShare()) {

@@ -1,5 +1,6 @@
 // Every HTTP filter this proxy knows, by the type of its configuration. A new filter is one file and one line here.
 import type { Any } from '@bufbuild/protobuf/wkt';
+import { FilterConfigSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { CorsPolicySchema, CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
 import { FilterConfigSchema as GrpcStatsSchema } from '#proto/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js';
@@ -22,6 +23,7 @@ import type { HttpFilter } from './filter.ts';
 import { createIstioStatsFilter } from './istio-stats.ts';
 import type { LocalPeer } from './peer.ts';
 import { createPeerMetadataFilter } from './peer-metadata.ts';
+import type { PerFilterEntry } from './per-filter.ts';
 import { type ClusterFinder, createRouter } from './router.ts';
 
 export interface HttpFilterContext {
@@ -63,27 +65,45 @@ export function buildHttpFilters(
   for (const [i, message] of messages.entries()) {
     const at = join(path, `http_filters[${i}]`);
     only(HttpFilterSchema, message, at, ['name', 'typed_config', 'is_optional', 'disabled']);
-    if (message.disabled) continue;
     const any = message.configType.case === 'typedConfig' ? message.configType.value : undefined;
     if (any && message.isOptional && !FILTERS.some((known) => known.typeName === openAny(any, at).typeName)) continue;
-    out.push(buildExtension(FILTERS, any, message.name, { ...context, name: message.name }, join(at, 'typed_config')));
+    const filter = buildExtension(
+      FILTERS,
+      any,
+      message.name,
+      { ...context, name: message.name },
+      join(at, 'typed_config'),
+    );
+    out.push(message.disabled ? { ...filter, disabled: true } : filter);
   }
   return out;
 }
 
-/** Settings of a filter on a route. A type nobody knows is refused. */
-export function buildPerFilter(
-  name: string,
-  any: Any,
-  path: string,
-  context: { readonly runtime: RuntimeView },
-): unknown {
+interface PerFilterContext {
+  readonly runtime: RuntimeView;
+}
+
+const PER_FILTER: readonly Extension<PerFilterContext, unknown>[] = [
+  extension(HTTPFaultSchema, (message, context, path) => readFault(message, context.runtime, path)),
+  extension(CorsPolicySchema, (message, _context, path) => readCorsPolicy(message, path)),
+];
+
+/** Settings of a filter on a route, bare or in a FilterConfig. A type nobody knows is refused unless it is optional. */
+export function buildPerFilter(name: string, any: Any, path: string, context: PerFilterContext): PerFilterEntry {
   const opened = openAny(any, path);
-  if (opened.typeName === HTTPFaultSchema.typeName)
-    return readFault(opened.open(HTTPFaultSchema), context.runtime, path);
-  if (opened.typeName === CorsPolicySchema.typeName) return readCorsPolicy(opened.open(CorsPolicySchema), path);
-  throw new ConfigError(
-    path,
-    `per-filter configuration '${name}' of type '${opened.typeName}' is not supported by this proxy`,
-  );
+  if (opened.typeName !== FilterConfigSchema.typeName)
+    return { disabled: false, settings: perFilter(any, name, context, path) };
+  const message = opened.open(FilterConfigSchema);
+  only(FilterConfigSchema, message, path, ['config', 'is_optional', 'disabled']);
+  const { config, disabled, isOptional } = message;
+  if (disabled) return { disabled, settings: undefined };
+  if (!config) throw new ConfigError(join(path, 'config'), 'value is required unless the filter is disabled');
+  const at = join(path, 'config');
+  if (isOptional && !PER_FILTER.some((known) => known.typeName === openAny(config, at).typeName))
+    return { disabled: false, settings: undefined };
+  return { disabled: false, settings: perFilter(config, name, context, at) };
+}
+
+function perFilter(any: Any, name: string, context: PerFilterContext, path: string): unknown {
+  return buildExtension(PER_FILTER, any, name, context, path);
 }

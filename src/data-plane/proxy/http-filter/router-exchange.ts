@@ -131,7 +131,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (timeoutMs > 0) stream.after(timeoutMs, () => this.#onTimeout('upstream_response_timeout'));
     if (maxDurationMs > 0) stream.after(maxDurationMs, () => this.#onMaxDuration());
     // Without a connection yet the body waits in the client's socket.
-    if (stream.body !== 'none' || stream.upgrade !== '') stream.sender.pauseRequest();
+    if (stream.body !== 'none' || stream.upgrade !== '') stream.pauseRequest();
     this.#try();
     if (!this.#done) stream.attach(this);
   }
@@ -233,7 +233,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (stream.body !== 'none' || stream.upgrade !== '') {
       // Before `attach` the stream itself passes the body and its end on.
       if (stream.requestEnded && stream.target === this) exchange.sendEnd(stream.requestTrailers);
-      stream.sender.resumeRequest();
+      stream.resumeRequest();
     }
   }
 
@@ -312,9 +312,8 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   }
 
   onRequestBacklog(full: boolean): void {
-    const { sender } = this.#stream;
-    if (full) sender.pauseRequest();
-    else sender.resumeRequest();
+    if (full) this.#stream.pauseRequest();
+    else this.#stream.resumeRequest();
   }
 
   onResponseBacklog(full: boolean): void {

@@ -3,6 +3,7 @@
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { HttpFilter } from '../http-filter/filter.ts';
+import { type PerFilter, switchedOff } from '../http-filter/per-filter.ts';
 import type { RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
@@ -53,6 +54,11 @@ export class ConnectionManager {
   readonly deps: ManagerDeps;
   readonly routes: Live<RouteTable>;
   readonly filters: readonly HttpFilter[];
+  /** Places of filters that look at bodies, in the order in which they see them. */
+  readonly requestHooks: readonly number[];
+  readonly responseHooks: readonly number[];
+  readonly #off: Uint8Array | undefined;
+  readonly #offByRoute = new WeakMap<PerFilter, { readonly off: Uint8Array | undefined }>();
   readonly counters: ReturnType<typeof managerCounters>;
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
@@ -69,6 +75,10 @@ export class ConnectionManager {
     this.settings = settings;
     this.routes = routes;
     this.filters = filters;
+    const places = filters.map((_, i) => i);
+    this.requestHooks = places.filter((i) => filters[i]!.onRequestData || filters[i]!.onRequestEnd);
+    this.responseHooks = places.filter((i) => filters[i]!.onResponseData || filters[i]!.onResponseEnd).reverse();
+    this.#off = switchedOff(filters, undefined);
     this.deps = deps;
     this.#log = log;
     this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
@@ -120,6 +130,17 @@ export class ConnectionManager {
     for (const connection of this.#connections) connection.close();
     this.#sweep?.();
     this.#sweep = undefined;
+  }
+
+  /** Filters that do not run with these settings of a route; undefined = all run. */
+  switchedOff(perFilter: PerFilter | undefined): Uint8Array | undefined {
+    if (!perFilter || perFilter.size === 0) return this.#off;
+    let known = this.#offByRoute.get(perFilter);
+    if (!known) {
+      known = { off: switchedOff(this.filters, perFilter) };
+      this.#offByRoute.set(perFilter, known);
+    }
+    return known.off;
   }
 
   /** Prepares a request; false = it was answered here. */

@@ -10,6 +10,7 @@ const CLIENT: ConnectionInfo = {
   local: { kind: 'ip', ip: '10.0.0.1', port: 80 },
   directLocal: { kind: 'ip', ip: '10.0.0.1', port: 80 },
   remote: { kind: 'ip', ip: '203.0.113.9', port: 5000 },
+  directRemote: { kind: 'ip', ip: '203.0.113.9', port: 5000 },
   requestedServerName: '',
   transportProtocol: 'raw_buffer',
   alpn: [],
@@ -18,6 +19,7 @@ const CLIENT: ConnectionInfo = {
   chainName: '',
   direction: 'inbound',
   state: new Map(),
+  metadata: new Map(),
 };
 
 test('an edge removes the internal headers of a client it does not trust, those of the access log among them', () => {

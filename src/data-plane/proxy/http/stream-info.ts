@@ -1,4 +1,5 @@
 // What is known about one request or TCP connection: filled along its way, read by logs, metrics and header formats.
+import type { JsonObject } from '@bufbuild/protobuf';
 import type { SocketAddr } from '../config/address.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
 import type { HeaderMap } from './header-map.ts';
@@ -82,7 +83,10 @@ export interface ConnectionInfo {
   readonly local: SocketAddr;
   /** The address the connection really arrived at. */
   readonly directLocal: SocketAddr;
+  /** The peer: what PROXY protocol said, else the socket's own. */
   readonly remote: SocketAddr;
+  /** The socket's peer. */
+  readonly directRemote: SocketAddr;
   readonly requestedServerName: string;
   /** What the inspectors said: `tls` or `raw_buffer`, and application protocols. */
   readonly transportProtocol: string;
@@ -93,6 +97,8 @@ export interface ConnectionInfo {
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
   /** State that filters share for the life of the connection, by filter name. */
   readonly state: Map<string, unknown>;
+  /** Dynamic metadata that listener and network filters left, by filter name. */
+  readonly metadata: Map<string, JsonObject>;
 }
 
 export class StreamInfo {
@@ -127,9 +133,20 @@ export class StreamInfo {
   routeName = '';
   virtualHost = '';
   attempts = 0;
+  /** Dynamic metadata of filters, by filter name; undefined = none. */
+  metadata: Map<string, JsonObject> | undefined;
+  /** Filter state of this request by key; undefined = none. The connection has its own. */
+  filterState: Map<string, string> | undefined;
 
   constructor(connection: ConnectionInfo, startTime: number) {
     this.connection = connection;
     this.startTime = startTime;
+  }
+
+  /** Adds to a filter's dynamic metadata; top-level keys are replaced. */
+  addMetadata(filter: string, values: JsonObject): void {
+    this.metadata ??= new Map();
+    const before = this.metadata.get(filter);
+    this.metadata.set(filter, before ? { ...before, ...values } : values);
   }
 }

@@ -1,5 +1,7 @@
 // One request on its way: downstream codec → filters → router → upstream and back. Made by the connection manager.
 
+import type { PerFilter } from '../http-filter/per-filter.ts';
+import { MAX_FILTER_BODY_BYTES } from '../limits.ts';
 import type { RequestView } from '../route/matchers.ts';
 import type { CompiledRoute } from '../route/route-table.ts';
 import type { AbortReason, BodyKind, RequestHead, RequestReceiver, RequestReset, ResponseSender } from './codec.ts';
@@ -50,8 +52,19 @@ export class HttpStream implements RequestReceiver, RequestView {
   target: RequestTarget | undefined;
   #route: CompiledRoute | undefined;
   #routeKnown = false;
+  /** The next filter to see the request; the one before it is where the request is stopped. */
   #filter = 0;
-  #early: Buffer[] | undefined;
+  /** Body that waits for a stopped filter. */
+  #held: Buffer[] | undefined;
+  #heldBytes = 0;
+  /** The end came and has not reached the target. */
+  #endPending = false;
+  /** Filters switched off for this request, by index; undefined = none. */
+  #off: Uint8Array | undefined;
+  #targetFull = false;
+  #holdFull = false;
+  #clientSlow = false;
+  #responseHeld = false;
   #cancelIdle: (() => void) | undefined;
   #cancelTimers: (() => void)[] | undefined;
 
@@ -103,19 +116,15 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.info.bytesReceived += end - start;
     this.touch();
     if (this.finished) return;
-    if (this.target) this.target.onRequestData(bytes, start, end);
-    else {
-      // Bounded by one read: the codec was told to stop.
-      this.#early ??= [];
-      this.#early.push(Buffer.from(bytes.subarray(start, end)));
-      this.sender.pauseRequest();
-    }
+    if (this.manager.requestHooks.length > 0) this.passRequestData(-1, bytes, start, end);
+    else if (this.target) this.target.onRequestData(bytes, start, end);
+    else this.#hold(bytes, start, end);
   }
 
   onRequestEnd(trailers?: HeaderMap): void {
     this.requestEnded = true;
     this.requestTrailers = trailers;
-    if (!this.finished && !this.#early) this.target?.onRequestEnd(trailers);
+    if (!this.finished) this.#passRequestEnd(-1);
   }
 
   onRequestReset(reason: RequestReset, details: string): void {
@@ -130,7 +139,8 @@ export class HttpStream implements RequestReceiver, RequestView {
   }
 
   onResponseBacklog(full: boolean): void {
-    this.target?.onResponseBacklog(full);
+    this.#clientSlow = full;
+    this.target?.onResponseBacklog(full || this.#responseHeld);
   }
 
   // --- filters
@@ -138,25 +148,103 @@ export class HttpStream implements RequestReceiver, RequestView {
   /** Runs the filters from where they stopped. */
   continueRequest(): void {
     const { filters } = this.manager;
+    const from = this.#filter - 1;
+    if (from < 0) this.#off = this.manager.switchedOff(this.perFilter);
     while (!this.finished && this.#filter < filters.length) {
       const index = this.#filter;
       this.#filter = index + 1;
-      if (filters[index]!.onRequest?.(this, index) === 'stop') return;
+      if (this.#off?.[index]) continue;
+      if (filters[index]!.onRequest?.(this, index) === 'stop') break;
     }
+    if (this.#held || this.#endPending) this.#release(from);
   }
 
-  /** The terminal filter took the request: body that came early goes to it. */
+  /** Settings of the route, virtual host or table for a filter, the most specific ones. */
+  settingsOf(name: string): unknown {
+    return this.perFilter?.get(name)?.settings;
+  }
+
+  get perFilter(): PerFilter | undefined {
+    return this.route?.perFilter;
+  }
+
+  /** The terminal filter took the request. */
   attach(target: RequestTarget): void {
     this.target = target;
-    const early = this.#early;
-    this.#early = undefined;
-    if (!early) {
-      if (this.requestEnded && this.body !== 'none') target.onRequestEnd(this.requestTrailers);
+  }
+
+  /** Body goes on to the filters behind `after` that have seen the head, then to the target. */
+  passRequestData(after: number, bytes: Buffer, start: number, end: number): void {
+    const { filters, requestHooks } = this.manager;
+    for (const index of requestHooks) {
+      if (index <= after) continue;
+      if (index >= this.#filter) break;
+      if (this.#off?.[index]) continue;
+      const verdict = filters[index]!.onRequestData?.(this, bytes, start, end, index) ?? 'continue';
+      if (this.finished || verdict === 'taken') return;
+      if (verdict === 'continue') continue;
+      this.#hold(bytes, start, end);
       return;
     }
-    for (const chunk of early) target.onRequestData(chunk, 0, chunk.length);
-    if (this.requestEnded) target.onRequestEnd(this.requestTrailers);
-    else this.sender.resumeRequest();
+    if (this.target) this.target.onRequestData(bytes, start, end);
+    else this.#hold(bytes, start, end);
+  }
+
+  #passRequestEnd(after: number): void {
+    const { filters, requestHooks } = this.manager;
+    this.#endPending = true;
+    for (const index of requestHooks) {
+      if (index <= after) continue;
+      if (index >= this.#filter) break;
+      if (this.#off?.[index]) continue;
+      if (filters[index]!.onRequestEnd?.(this, this.requestTrailers, index) === 'stop' || this.finished) return;
+    }
+    if (this.#held || !this.target) return;
+    this.#endPending = false;
+    this.target.onRequestEnd(this.requestTrailers);
+  }
+
+  /** A filter that does not look at the body waits with the client's socket: what comes is one read at most. */
+  #hold(bytes: Buffer, start: number, end: number): void {
+    this.#held ??= [];
+    this.#held.push(Buffer.from(bytes.subarray(start, end)));
+    this.#heldBytes += end - start;
+    const waiting = this.manager.filters[this.#filter - 1];
+    if (waiting?.onRequestData) {
+      if (this.#heldBytes > MAX_FILTER_BODY_BYTES) this.refuseBody();
+      return;
+    }
+    this.#holdFull = true;
+    this.sender.pauseRequest();
+  }
+
+  /** The target takes no more body for now. */
+  pauseRequest(): void {
+    this.#targetFull = true;
+    this.sender.pauseRequest();
+  }
+
+  resumeRequest(): void {
+    this.#targetFull = false;
+    if (!this.#holdFull) this.sender.resumeRequest();
+  }
+
+  /** 413: more body than a filter may keep. */
+  refuseBody(): void {
+    this.localReply({ status: 413, body: 'Payload Too Large', flags: 0, details: 'request_payload_too_large' });
+  }
+
+  /** The request went on from filter `after`: so does the body it kept waiting. */
+  #release(after: number): void {
+    const held = this.#held;
+    this.#held = undefined;
+    this.#heldBytes = 0;
+    if (held) for (const chunk of held) if (!this.finished) this.passRequestData(after, chunk, 0, chunk.length);
+    if (this.finished) return;
+    if (this.#held) return;
+    this.#holdFull = false;
+    if (this.#endPending) this.#passRequestEnd(after);
+    else if (!this.#targetFull) this.sender.resumeRequest();
   }
 
   /** A timer that ends with the stream. */
@@ -182,7 +270,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     info.responseCode = status;
     info.responseHeaders = headers;
     for (let i = Math.min(this.#filter, manager.filters.length) - 1; i >= 0; i--)
-      manager.filters[i]!.onResponse?.(this, headers, i);
+      if (!this.#off?.[i]) manager.filters[i]!.onResponse?.(this, headers, i, endStream);
     manager.finishResponseHeaders(this, headers);
     headers.setIfAbsent(H.date, httpDate(manager.deps.clock.now()));
     this.sender.sendHead(status, headers, endStream);
@@ -191,16 +279,49 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   sendData(bytes: Buffer, start: number, end: number): void {
     if (this.finished) return;
-    this.info.bytesSent += end - start;
-    this.touch();
-    this.sender.sendData(bytes, start, end);
+    if (this.manager.responseHooks.length > 0) this.passResponseData(this.#filter, bytes, start, end);
+    else this.#writeData(bytes, start, end);
   }
 
   sendEnd(trailers?: HeaderMap): void {
+    if (!this.finished) this.passResponseEnd(this.#filter, trailers);
+  }
+
+  /** Response body goes on to the filters before `before`, then to the client. */
+  passResponseData(before: number, bytes: Buffer, start: number, end: number): void {
+    const { filters, responseHooks } = this.manager;
+    for (const index of responseHooks) {
+      if (index >= before || this.#off?.[index]) continue;
+      const verdict = filters[index]!.onResponseData?.(this, bytes, start, end, index);
+      if (verdict === 'taken' || this.finished) return;
+    }
+    this.#writeData(bytes, start, end);
+  }
+
+  passResponseEnd(before: number, trailers: HeaderMap | undefined): void {
+    const { filters, responseHooks } = this.manager;
+    for (const index of responseHooks) {
+      if (index >= before || this.#off?.[index]) continue;
+      const verdict = filters[index]!.onResponseEnd?.(this, trailers, index);
+      if (verdict === 'taken' || this.finished) return;
+    }
     if (this.finished) return;
     this.info.responseTrailers = trailers;
     this.sender.sendEnd(trailers);
     this.#complete();
+  }
+
+  /** A filter that keeps the response stops its source, and lets it go on. */
+  holdResponse(hold: boolean): void {
+    if (this.#responseHeld === hold) return;
+    this.#responseHeld = hold;
+    this.target?.onResponseBacklog(hold || this.#clientSlow);
+  }
+
+  #writeData(bytes: Buffer, start: number, end: number): void {
+    this.info.bytesSent += end - start;
+    this.touch();
+    this.sender.sendData(bytes, start, end);
   }
 
   /** The response broke off after its head was sent. */

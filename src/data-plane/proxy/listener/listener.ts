@@ -295,6 +295,7 @@ export class Listener {
       local: arrival.local,
       directLocal: arrival.directLocal,
       remote: arrival.remote,
+      directRemote: arrival.remote,
       requestedServerName: inspection.serverName,
       transportProtocol: inspection.transportProtocol,
       alpn: inspection.alpn,
@@ -303,6 +304,7 @@ export class Listener {
       chainName,
       direction: this.settings.direction,
       state: new Map(),
+      metadata: new Map(),
     };
   }
 }

@@ -14,20 +14,20 @@ import { metadataOf } from '../cluster/endpoints.ts';
 import type { Metadata } from '../cluster/host.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { fullRegex, type StringTest } from '../config/matchers.ts';
+import type { PerFilter, PerFilterEntry } from '../http-filter/per-filter.ts';
 import { type RuntimeView, runtimeShare, type Share } from '../runtime/runtime.ts';
 import { type ActionContext, compileAction, type RouteActionSettings } from './action.ts';
 import { compileEdits, type HeaderEdits } from './header-edits.ts';
 import { headerTest, queryTest, type RequestTest, type RequestView } from './matchers.ts';
 import { type PathMatch, pathOf } from './path.ts';
 
-/** Per-filter settings of a route by filter name: built by the filters, see http-filter/registry.ts. */
-export type PerFilter = ReadonlyMap<string, unknown>;
+/** Makes the settings a filter keeps on a route: http-filter/registry.ts. */
 export type PerFilterBuilder = (
   name: string,
   any: Any,
   path: string,
   context: { readonly runtime: RuntimeView },
-) => unknown;
+) => PerFilterEntry;
 
 /** What a table is compiled with. */
 export interface RouteContext {
@@ -191,7 +191,7 @@ function compileRoute(
   if (!message.match) throw new ConfigError(join(path, 'match'), 'value is required');
   const match = compileMatch(message.match, routeContext.runtime, join(path, 'match'));
   const context: ActionContext = { match: match.path, hostRetry: hostMessage.retryPolicy };
-  const filters = new Map<string, unknown>();
+  const filters = new Map<string, PerFilterEntry>();
   for (const [at, source] of [
     [join(path, 'typed_per_filter_config'), message.typedPerFilterConfig],
     [join(path, 'virtual_host.typed_per_filter_config'), hostMessage.typedPerFilterConfig],
