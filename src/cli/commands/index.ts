@@ -3,6 +3,7 @@ import type { Command } from '../command.ts';
 import { analyze } from './analyze.ts';
 import { demo } from './demo.ts';
 import { down } from './down.ts';
+import { engineAdd, engineList } from './engine.ts';
 import { install, uninstall } from './install.ts';
 import { kubeInject } from './kube-inject.ts';
 import { lab } from './lab.ts';
@@ -19,6 +20,8 @@ export const COMMANDS: readonly Command[] = [
   up,
   down,
   status,
+  engineAdd,
+  engineList,
   lab,
   install,
   uninstall,

@@ -6,18 +6,20 @@ import { loadKubeconfig } from '../../base/kube/connection.ts';
 import { createHttpKubeClient } from '../../base/kube/http-client.ts';
 import { kubeconfigPath, readState, startLocal } from '../cluster/local.ts';
 import { boolFlag, type Command, type Context, listFlag, stringFlag, UserError } from '../command.ts';
+import { requireEngine } from '../engines.ts';
 import { applyPlan } from '../install/apply.ts';
 import { installPlan } from '../install/plan.ts';
 import { resolveInstall } from '../install/profiles.ts';
 import { CLUSTER_PACKAGES, ensurePackages, requireRoot } from '../system-packages.ts';
 
+const ENGINE_METADATA = 'ISTIO_META_ENGINE';
 /** The server is on this machine: an answer that takes longer does not come. */
 const REQUEST_TIMEOUT_MS = 10_000;
 
 export const up: Command = {
   name: 'up',
   summary: 'Start the local cluster and install the mesh',
-  usage: '[--bare] [--profile P] [--set PATH=VALUE] [--home DIR] [--api-port N]',
+  usage: '[--bare] [--engine E] [--profile P] [--set PATH=VALUE] [--home DIR] [--api-port N]',
   options: {
     home: { type: 'string' },
     bare: { type: 'boolean' },
@@ -29,19 +31,22 @@ export const up: Command = {
   maxPositionals: 0,
   help: [
     '--bare           only the cluster, without the mesh',
+    '--engine E       proxies run "meltemi" (default) or "envoy" (see "meltemi engine add"); a pod may choose another by annotation',
     '--profile P      installation profile; default: demo',
     '--set PATH=VALUE as in install',
     '--api-port N     port of the API server on 127.0.0.1; default: 6443, or a free one when it is taken',
     '--home DIR       state, kubeconfig and logs; default: $MELTEMI_HOME or ~/.meltemi',
   ],
   async run(context, flags) {
-    const engine = stringFlag(flags, 'engine') ?? 'meltemi';
-    if (engine !== 'meltemi')
-      throw new UserError(`--engine ${engine}: this version has only the engine "meltemi".`, 64);
+    const engine = requireEngine(context.home, stringFlag(flags, 'engine') ?? 'meltemi');
     const took = await bringUp(context, {
       bare: boolFlag(flags, 'bare'),
       profile: stringFlag(flags, 'profile') ?? 'demo',
-      sets: listFlag(flags, 'set'),
+      // Everything a proxy is told goes through its pod: the agent obeys it, istiod reads it from the node's metadata.
+      sets: [
+        ...(engine === 'meltemi' ? [] : [`meshConfig.defaultConfig.proxyMetadata.${ENGINE_METADATA}=${engine}`]),
+        ...listFlag(flags, 'set'),
+      ],
       apiPort: port(stringFlag(flags, 'api-port')),
     });
     const file = kubeconfigPath(context.home);

@@ -59,6 +59,8 @@ const OBEYED: Readonly<Record<string, Check>> = {
   'traffic.sidecar.istio.io/kubevirtInterfaces': names,
   'istio.io/reroute-virtual-interfaces': names,
   'prometheus.istio.io/merge-metrics': bool,
+  // Ours: which program the agent runs as the proxy.
+  'proxy.meltemi.dev/engine': (v) => v === 'meltemi' || v === 'envoy',
   'inject.istio.io/templates': (v) => v === 'sidecar' || v === 'gateway',
 };
 
@@ -73,7 +75,7 @@ const UNSUPPORTED = [
 ];
 
 const OURS =
-  /^(sidecar|status\.sidecar|readiness\.status\.sidecar|traffic\.sidecar|proxy|prometheus|inject)\.istio\.io\//;
+  /^((sidecar|status\.sidecar|readiness\.status\.sidecar|traffic\.sidecar|proxy|prometheus|inject)\.istio\.io|proxy\.meltemi\.dev)\//;
 
 /** One text for every annotation that cannot be obeyed; empty when all can. */
 export function checkAnnotations(annotations: Annotations): readonly string[] {

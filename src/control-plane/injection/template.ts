@@ -223,9 +223,18 @@ function environment(input: TemplateInput): readonly EnvVar[] {
       'ISTIO_KUBE_APP_PROBERS',
       Object.keys(input.probers).length > 0 ? JSON.stringify(input.probers) : undefined,
     ),
-    ...Object.entries(metadata).map(([name, value]) => ({ name, value: String(value) })),
+    ...Object.entries({ ...metadata, ...engine(input.annotations) }).map(([name, value]) => ({
+      name,
+      value: String(value),
+    })),
     ...Object.entries(input.extraEnv).map(([name, value]) => ({ name, value })),
   ];
+}
+
+/** The pod's own choice of engine goes before the mesh's. */
+function engine(annotations: Annotations): Readonly<Record<string, string>> {
+  const own = annotations['proxy.meltemi.dev/engine'];
+  return own === undefined ? {} : { [`${META}ENGINE`]: own };
 }
 
 export function templateVolumes(input: TemplateInput): readonly Volume[] {

@@ -3,6 +3,7 @@ import { flushCompileCache } from 'node:module';
 import { systemClock } from '../../base/runtime/clock.ts';
 import { createLogger, errorText } from '../../base/runtime/log.ts';
 import { ISTIO_API_VERSION, MELTEMI_VERSION } from '../../base/version.ts';
+import { ENGINES, proxyCommand } from './engine.ts';
 import { parseAgentOptions, UsageError } from './options.ts';
 import type { Agent } from './wiring.ts';
 
@@ -100,7 +101,7 @@ async function runProxy(): Promise<void> {
     clock: systemClock,
     random: Math.random,
     log,
-    envoyCommand: 'envoy',
+    envoyCommand: proxyCommand(options, ENGINES),
     debugPort: DEBUG_PORT,
     onExit: (code) => process.exit(code),
   });

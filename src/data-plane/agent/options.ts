@@ -7,6 +7,8 @@ export type Env = Readonly<Record<string, string | undefined>>;
 
 export interface AgentOptions {
   readonly role: 'sidecar' | 'router';
+  /** Which program is the proxy: our own, or a stock Envoy. */
+  readonly engine: 'meltemi' | 'envoy';
   readonly domain: string;
   readonly podName: string;
   readonly namespace: string;
@@ -90,6 +92,7 @@ export function parseAgentOptions(args: readonly string[], env: Env): AgentOptio
   refuseUnsupported(env);
   return {
     role,
+    engine: engineOf(env),
     domain: flags.get('domain') ?? `${namespace || 'default'}.svc.cluster.local`,
     podName: env.POD_NAME ?? '',
     namespace,
@@ -173,6 +176,13 @@ function refuseUnsupported(env: Env): void {
     throw new UsageError(`CA_PROVIDER ${provider} is not supported: only Citadel (istiod) is`);
   if (env.DISABLE_ENVOY === 'true')
     throw new UsageError('DISABLE_ENVOY is not supported: the agent always runs a proxy');
+}
+
+/** The injector's choice (annotation proxy.meltemi.dev/engine, or the mesh's proxyMetadata); istiod reads it as node metadata. */
+function engineOf(env: Env): 'meltemi' | 'envoy' {
+  const wanted = env.ISTIO_META_ENGINE || 'meltemi';
+  if (wanted === 'meltemi' || wanted === 'envoy') return wanted;
+  throw new UsageError(`ISTIO_META_ENGINE ${wanted} is not an engine: use meltemi or envoy`);
 }
 
 function parseProxyConfig(text: string | undefined): ProxyConfig {

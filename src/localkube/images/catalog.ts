@@ -22,12 +22,16 @@ export interface ImageEntry {
   readonly packages: readonly string[];
   /** Files added to the container's root: path → content and mode. */
   readonly files: Readonly<Record<string, { readonly content: string; readonly mode: number }>>;
+  /** Sees the engines folder of the home, for stock Envoys (`meltemi engine add`). */
+  readonly engines: boolean;
   /** One line for `what images are there`. */
   readonly summary: string;
 }
 
 /** Where the checkout is seen inside containers. */
 export const CHECKOUT = '/usr/lib/meltemi';
+/** Where containers that run proxies see $MELTEMI_HOME/engines. */
+export const ENGINES = '/usr/lib/meltemi-engines';
 const BIN = `${CHECKOUT}/images/bin`;
 const app = (name: string): readonly string[] => [`${BIN}/run-app`, name];
 
@@ -56,6 +60,7 @@ const ROWS: readonly Row[] = [
     repositories: ['meltemi/proxyv2', 'istio/proxyv2'],
     entrypoint: [`${BIN}/pilot-agent`],
     user: ISTIO_PROXY,
+    engines: true,
     packages: ['iptables', 'iproute2', 'openssl', 'curl', 'sudo', 'tcpdump', 'procps'],
     files: {
       // sudo reads only files nobody else can write; it works only in containers that may gain privileges.
@@ -130,5 +135,6 @@ export const CATALOG: readonly ImageEntry[] = ROWS.map((row) => ({
   workingDir: '/',
   packages: [],
   files: {},
+  engines: false,
   ...row,
 }));

@@ -1,10 +1,10 @@
 // From a pod's container to what the runtime launches: image, user, environment, mounts, namespaces.
 // Called by the pod worker for every start.
-import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Container } from '../../api/kubernetes/container.ts';
 import type { Pod } from '../../api/kubernetes/pod.ts';
-import { CHECKOUT, type ImageEntry } from '../images/catalog.ts';
+import { CHECKOUT, ENGINES, type ImageEntry } from '../images/catalog.ts';
 import { ensureBaseLayer, shownSubmounts } from './base-layer.ts';
 import { cgroupPath } from './cgroups.ts';
 import type { LaunchInput } from './container-shell.ts';
@@ -134,7 +134,7 @@ function isBundled({ repoRoot, nodeBinary }: NodeSettings): boolean {
   return nodeBinary === path.join(repoRoot, BUNDLED_NODE);
 }
 
-/** The Node binary when it is not the checkout's, and the compile cache. */
+/** The Node binary when it is not the checkout's, the compile cache, and for proxies the stock engines. */
 function programMounts({ image, pod }: StartInput, settings: NodeSettings): readonly BindMount[] {
   const mounts: BindMount[] = [];
   if (!isBundled(settings))
@@ -147,6 +147,8 @@ function programMounts({ image, pod }: StartInput, settings: NodeSettings): read
   mkdirSync(cache, { recursive: true });
   chmodSync(cache, 0o1777);
   mounts.push({ source: cache, target: CACHE_TARGET, readOnly: false, inert: true });
+  const engines = path.join(settings.layout.home, 'engines');
+  if (image.engines && existsSync(engines)) mounts.push({ source: engines, target: ENGINES, readOnly: true });
   return mounts;
 }
 
