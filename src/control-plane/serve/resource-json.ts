@@ -7,7 +7,9 @@ import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.
 import { FileAccessLogSchema } from '#proto/envoy/extensions/access_loggers/file/v3/file_pb.js';
 import { CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
+import { HeaderMutationSchema } from '#proto/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.js';
 import { RouterSchema } from '#proto/envoy/extensions/filters/http/router/v3/router_pb.js';
+import { ConfigSchema as SetFilterStateSchema } from '#proto/envoy/extensions/filters/http/set_filter_state/v3/set_filter_state_pb.js';
 import { HttpInspectorSchema } from '#proto/envoy/extensions/filters/listener/http_inspector/v3/http_inspector_pb.js';
 import { OriginalDstSchema } from '#proto/envoy/extensions/filters/listener/original_dst/v3/original_dst_pb.js';
 import { TlsInspectorSchema } from '#proto/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js';
@@ -36,7 +38,9 @@ const registry = createRegistry(
   FileAccessLogSchema,
   CorsSchema,
   HTTPFaultSchema,
+  HeaderMutationSchema,
   RouterSchema,
+  SetFilterStateSchema,
   HttpInspectorSchema,
   OriginalDstSchema,
   TlsInspectorSchema,

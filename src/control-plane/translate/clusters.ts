@@ -95,7 +95,9 @@ function specialClusters(snapshot: Snapshot) {
       encode({
         name: INBOUND_PASSTHROUGH_CLUSTER,
         ...originalDst,
-        upstreamBindConfig: { sourceAddress: { address: INBOUND_SOURCE } },
+        upstreamBindConfig: {
+          sourceAddress: { address: INBOUND_SOURCE, portSpecifier: { case: 'portValue', value: 0 } },
+        },
       }),
     ],
   };
@@ -118,7 +120,9 @@ function inboundClusters(snapshot: Snapshot, proxy: ProxyNode): readonly Encoded
         lbPolicy: Lb.CLUSTER_PROVIDED,
         connectTimeout: protoDuration(snapshot.mesh.connectTimeoutMs),
         circuitBreakers: LIMITS,
-        upstreamBindConfig: { sourceAddress: { address: INBOUND_SOURCE } },
+        upstreamBindConfig: {
+          sourceAddress: { address: INBOUND_SOURCE, portSpecifier: { case: 'portValue', value: 0 } },
+        },
         typedExtensionProtocolOptions: protocolOptions(port.protocol),
         metadata: istioMetadata({ services: [...services.values()] }),
       }),

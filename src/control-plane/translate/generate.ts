@@ -5,6 +5,7 @@ import type { ProxyNode } from '../model/proxy.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import { buildClusters } from './clusters.ts';
 import { buildEndpoints } from './endpoints.ts';
+import { forEngine } from './engine-envoy.ts';
 import { buildGatewayListeners, buildGatewayRoute } from './gateway.ts';
 import { buildInboundListener } from './inbound.ts';
 import { buildNameTable } from './name-table.ts';
@@ -22,6 +23,15 @@ export const GENERATED_TYPES: ReadonlySet<string> = new Set([
 
 /** `names` counts for the types that are asked for by name. */
 export function generate(
+  snapshot: Snapshot,
+  proxy: ProxyNode,
+  typeUrl: string,
+  names: Iterable<string>,
+): readonly EncodedResource[] {
+  return forEngine(translate(snapshot, proxy, typeUrl, names), proxy, typeUrl);
+}
+
+function translate(
   snapshot: Snapshot,
   proxy: ProxyNode,
   typeUrl: string,

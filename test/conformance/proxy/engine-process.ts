@@ -1,6 +1,6 @@
 // Starts an engine with Envoy's command line, waits until it serves, asks its admin interface, ends it. Called by run-file.ts.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, globSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { homedir } from 'node:os';
 import path from 'node:path';
@@ -41,25 +41,25 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Runs the engine to its end (`--mode validate`, `--version`). */
+let runs = 0;
+
+/** Runs the engine to its end (`--mode validate`, `--version`). Its outputs are files: an access log may open /dev/stdout. */
 export function runEngine(engine: EngineCommand, args: readonly string[], cwd: string): Promise<Finished> {
-  return new Promise((resolve) => {
+  const outputs = ['out', 'err'].map((name) => path.join(cwd, `run-${engine.name}-${runs}.${name}`));
+  runs += 1;
+  const files = outputs.map((file) => openSync(file, 'a'));
+  return new Promise((resolve, reject) => {
     const child = spawn(engine.command, [...engine.args, ...args], {
       cwd,
       env: engine.env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdout += chunk.toString();
-    });
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr += chunk.toString();
+      stdio: ['ignore', files[0], files[1]],
     });
     const timer = setTimeout(() => child.kill('SIGKILL'), START_MS);
+    child.on('error', reject);
     child.on('close', (code) => {
       clearTimeout(timer);
+      for (const file of files) closeSync(file);
+      const [stdout = '', stderr = ''] = outputs.map((file) => readFileSync(file, 'utf8'));
       resolve({ code, stdout, stderr });
     });
   });
@@ -95,24 +95,23 @@ export async function startEngine(
     ...['--file-flush-interval-msec', '10', '--admin-address-path', adminFile, '--drain-time-s', '1'],
     ...extra,
   ];
+  const logFile = path.join(dir, 'engine.log');
+  const log = openSync(logFile, 'a');
   const child: ChildProcess = spawn(engine.command, [...engine.args, ...args], {
     cwd: dir,
     env: engine.env,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', log, log],
   });
-  let output = '';
+  closeSync(log);
+  const output = (): string => readFileSync(logFile, 'utf8').trim().slice(-4000);
   let ended: string | undefined;
   const gone = Promise.withResolvers<void>();
-  for (const stream of [child.stdout, child.stderr])
-    stream?.on('data', (chunk: Buffer) => {
-      if (output.length < 1_000_000) output += chunk.toString();
-    });
   child.on('error', (error) => {
     ended = error.message;
     gone.resolve();
   });
   child.on('close', (code, signal) => {
-    ended = `exit ${code ?? signal}: ${output.trim().slice(-4000)}`;
+    ended = `exit ${code ?? signal}: ${output()}`;
     gone.resolve();
   });
   const stop = async (): Promise<void> => {
@@ -121,7 +120,6 @@ export async function startEngine(
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
     await gone.promise;
     clearTimeout(timer);
-    writeFileSync(path.join(dir, 'engine.log'), output);
   };
   const deadline = Date.now() + START_MS;
   const adminPort = (): number | undefined => {
@@ -137,7 +135,7 @@ export async function startEngine(
     }
     if (Date.now() > deadline) {
       await stop();
-      return { kind: 'refused', reason: `not ready after ${START_MS} ms: ${output.slice(-2000)}` };
+      return { kind: 'refused', reason: `not ready after ${START_MS} ms: ${output()}` };
     }
     await new Promise((resolve) => setTimeout(resolve, 15));
   }
