@@ -129,7 +129,7 @@ test('a bad resource is refused by name with its reason, the good ones of the sa
   );
   assert.equal((await ask(port)).body, 'one');
   assert.equal(engine.counter('listener_manager.lds.update_rejected'), 1);
-  ads.set('cds', 'bad', { name: 'bad', type: 'STATIC', lb_policy: 'RING_HASH' });
+  ads.set('cds', 'bad', { name: 'bad', type: 'STATIC', lb_policy: 'CLUSTER_PROVIDED' });
   await until(() => ads.nacks().length === 2, 'the second NACK');
   const dump = JSON.parse((await admin(engine, '/config_dump')).body) as {
     configs: { '@type': string; dynamic_listeners?: JsonObject[] }[];

@@ -401,12 +401,12 @@ test('what is not supported is refused by name and path', async (t) => {
     /not in the type registry|SniCluster/,
   );
   await refuse(
-    bootstrap([], [staticCluster('a', [1], { outlier_detection: {} })]),
-    /cluster 'a'\.outlier_detection: field of envoy\.config\.cluster\.v3\.Cluster is not supported/,
+    bootstrap([], [staticCluster('a', [1], { lrs_server: { self: {} } })]),
+    /cluster 'a'\.lrs_server: field of envoy\.config\.cluster\.v3\.Cluster is not supported/,
   );
   await refuse(
-    bootstrap([], [staticCluster('a', [1], { lb_policy: 'MAGLEV' })]),
-    /lb_policy: load balancing policy MAGLEV is not supported/,
+    bootstrap([], [staticCluster('a', [1], { lb_policy: 'MAGLEV', maglev_lb_config: { table_size: '100' } })]),
+    /maglev_lb_config\.table_size: The table size of maglev must be prime number/,
   );
   await refuse(
     bootstrap(

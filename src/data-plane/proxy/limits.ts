@@ -103,3 +103,21 @@ export const MAX_YAML_NODES = 2_000_000;
 export const MAX_TEXT_PROTO_DEPTH = 100;
 /** Bytes of a bootstrap file or of --config-yaml. */
 export const MAX_BOOTSTRAP_BYTES = 64 * 1024 * 1024;
+/** Subsets one selector may make; hosts of further values are in none. */
+export const MAX_SUBSETS = 10_000;
+/** Load balancing policies inside others (subset, wrr_locality). */
+export const MAX_LB_POLICY_DEPTH = 4;
+/** Entries of ring and Maglev table: defaults and bounds are Envoy's. */
+export const DEFAULT_MIN_RING = 1_024;
+export const DEFAULT_MAX_RING = 8 * 1024 * 1024;
+export const MAX_RING = 8 * 1024 * 1024;
+export const DEFAULT_MAGLEV_TABLE = 65_537;
+export const MAX_MAGLEV_TABLE = 5_000_011;
+/** Envoy's default for common_lb_config.healthy_panic_threshold, percent. */
+export const DEFAULT_PANIC_THRESHOLD = 50;
+/** Envoy's default for common_lb_config.update_merge_window, ms. */
+export const DEFAULT_MERGE_WINDOW_MS = 1_000;
+/** Highest priority of endpoints (Envoy's bound). */
+export const MAX_PRIORITY = 128;
+/** Envoy's default for cleanup_interval of ORIGINAL_DST, ms. */
+export const DEFAULT_CLEANUP_MS = 5_000;

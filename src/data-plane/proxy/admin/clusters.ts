@@ -21,17 +21,6 @@ function hostStats(host: Host): [string, number][] {
   ];
 }
 
-function healthText(host: Host): string {
-  switch (host.spec.health) {
-    case 'healthy':
-      return 'healthy';
-    case 'degraded':
-      return '/failed_eds_health/degraded';
-    default:
-      return '/failed_eds_health';
-  }
-}
-
 export function clustersText(engine: Engine): string {
   let out = '';
   for (const cluster of active(engine)) {
@@ -52,7 +41,7 @@ export function clustersText(engine: Engine): string {
       const at = host.key;
       for (const [key, value] of hostStats(host)) line(`${at}::${key}`, value);
       line(`${at}::hostname`, host.spec.hostname);
-      line(`${at}::health_flags`, healthText(host));
+      line(`${at}::health_flags`, host.flagsText);
       line(`${at}::weight`, host.spec.weight);
       line(`${at}::region`, host.spec.locality.region);
       line(`${at}::zone`, host.spec.locality.zone);
@@ -67,7 +56,13 @@ export function clustersText(engine: Engine): string {
 }
 
 const GAUGES: ReadonlySet<string> = new Set(['cx_active', 'rq_active']);
-const EDS_HEALTH = { healthy: 'HEALTHY', degraded: 'DEGRADED', unhealthy: 'UNHEALTHY', draining: 'DRAINING' } as const;
+const EDS_HEALTH = {
+  healthy: 'HEALTHY',
+  degraded: 'DEGRADED',
+  unhealthy: 'UNHEALTHY',
+  timeout: 'TIMEOUT',
+  draining: 'DRAINING',
+} as const;
 
 export function clustersJson(engine: Engine): string {
   const dynamic = new Set(engine.clusters.dynamicNames());

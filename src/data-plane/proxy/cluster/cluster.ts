@@ -3,9 +3,7 @@ import { createHash } from 'node:crypto';
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
-import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
-import { MAX_ORIGINAL_DST_HOSTS } from '../limits.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { UpstreamSocket } from '../transport-socket/dial.ts';
@@ -14,11 +12,15 @@ import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
 import { H1Pool } from '../upstream/h1-pool.ts';
+import { type Balancer, balancerCounters } from './balancer/balancer.ts';
+import { createBalancer } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
-import { metadataOf, readEndpoints } from './endpoints.ts';
-import { Host, type HostSpec, type Metadata } from './host.ts';
+import { type ClusterCounters, clusterCounters } from './counters.ts';
+import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
+import type { Host, Metadata } from './host.ts';
 import type { LbContext, Outcome } from './lb-context.ts';
-import { createPicker, type HostPicker } from './load-balancer.ts';
+import { Membership } from './membership.ts';
+import { OriginalDst } from './original-dst.ts';
 
 export interface ClusterDeps extends TlsBuildContext {
   readonly stats: StatsStore;
@@ -33,41 +35,6 @@ interface SocketMatch {
   readonly socket: UpstreamSocket;
 }
 
-export function clusterCounters(scope: StatsScope) {
-  return {
-    cxTotal: scope.counter('upstream_cx_total'),
-    cxActive: scope.gauge('upstream_cx_active'),
-    cxConnectFail: scope.counter('upstream_cx_connect_fail'),
-    cxConnectTimeout: scope.counter('upstream_cx_connect_timeout'),
-    cxOverflow: scope.counter('upstream_cx_overflow'),
-    cxIdleTimeout: scope.counter('upstream_cx_idle_timeout'),
-    cxDestroy: scope.counter('upstream_cx_destroy'),
-    cxMaxRequests: scope.counter('upstream_cx_max_requests'),
-    cxNoneHealthy: scope.counter('upstream_cx_none_healthy'),
-    rqTotal: scope.counter('upstream_rq_total'),
-    rqActive: scope.gauge('upstream_rq_active'),
-    rqCompleted: scope.counter('upstream_rq_completed'),
-    rqClasses: [1, 2, 3, 4, 5].map((digit) => scope.counter(`upstream_rq_${digit}xx`)),
-    rqPendingTotal: scope.counter('upstream_rq_pending_total'),
-    rqPendingActive: scope.gauge('upstream_rq_pending_active'),
-    rqPendingOverflow: scope.counter('upstream_rq_pending_overflow'),
-    rqPendingFailure: scope.counter('upstream_rq_pending_failure_eject'),
-    rqTimeout: scope.counter('upstream_rq_timeout'),
-    rqPerTryTimeout: scope.counter('upstream_rq_per_try_timeout'),
-    rqRetry: scope.counter('upstream_rq_retry'),
-    rqRetrySuccess: scope.counter('upstream_rq_retry_success'),
-    rqRetryOverflow: scope.counter('upstream_rq_retry_overflow'),
-    rqRetryLimit: scope.counter('upstream_rq_retry_limit_exceeded'),
-    rqRxReset: scope.counter('upstream_rq_rx_reset'),
-    rqTxReset: scope.counter('upstream_rq_tx_reset'),
-    protocolError: scope.counter('upstream_cx_protocol_error'),
-    membershipTotal: scope.gauge('membership_total'),
-    membershipHealthy: scope.gauge('membership_healthy'),
-    membershipChange: scope.counter('membership_change'),
-  };
-}
-export type ClusterCounters = ReturnType<typeof clusterCounters>;
-
 export class Cluster {
   readonly name: string;
   readonly message: ClusterMessage;
@@ -78,22 +45,22 @@ export class Cluster {
   readonly counters: ClusterCounters;
   readonly breakers: Breakers;
   /** Hosts of the message itself: static ones, or the names DNS asks for. */
-  readonly configured: readonly HostSpec[];
-  hosts: readonly Host[] = [];
+  readonly configured: Assignment;
   /** Set once hosts were given for the first time. */
   initialized = false;
   readonly #deps: ClusterDeps;
   readonly #plain: UpstreamSocket;
   readonly #matches: readonly SocketMatch[];
   readonly #pools = new Map<string, { readonly host: Host; readonly pool: UpstreamPool }>();
-  readonly #dynamic = new Map<string, Host>();
-  #picker: HostPicker;
+  readonly #membership: Membership;
+  readonly #balancer: Balancer;
+  readonly #originalDst: OriginalDst | undefined;
   readonly #outlier: { onOutcome(host: Host, outcome: Outcome): void } | undefined = undefined;
 
   constructor(message: ClusterMessage, deps: ClusterDeps, path: string) {
     this.message = message;
     this.name = message.name;
-    this.settings = readCluster(message, path);
+    this.settings = readCluster(message, deps.runtime, path);
     this.metadata = metadataOf(message.metadata);
     this.service = serviceOf(this.metadata.istio);
     this.#deps = deps;
@@ -118,12 +85,47 @@ export class Cluster {
           join(path, 'load_assignment'),
           type === 'strict-dns' || type === 'logical-dns',
         )
-      : [];
-    this.counters = clusterCounters(this.scope);
+      : NO_ENDPOINTS;
+    this.counters = clusterCounters(this.scope, deps.stats);
     this.breakers = buildBreakers(message.circuitBreakers, this.scope, join(path, 'circuit_breakers'));
-    this.#picker = createPicker([], this.settings.policy, deps.random);
-    if (type === 'static') this.setHosts(this.configured);
-    if (type === 'original-dst') this.initialized = true;
+    this.#balancer = this.#makeBalancer();
+    this.#membership = this.#makeMembership();
+    if (type === 'static') this.assign(this.configured);
+    if (type !== 'original-dst') return;
+    const { originalDst } = this.settings;
+    this.#originalDst = new OriginalDst(originalDst, deps.clock, this.counters, (host) => this.#dropPools(host));
+    this.initialized = true;
+  }
+
+  #makeBalancer(): Balancer {
+    const { settings, counters, scope } = this;
+    const { random, clock, runtime } = this.#deps;
+    return createBalancer(settings.policy, {
+      random,
+      now: () => clock.now(),
+      runtime,
+      scope,
+      counters: balancerCounters(scope),
+      panicThreshold: settings.common.panicThreshold,
+      active: () => counters.rqActive.value,
+    });
+  }
+
+  #makeMembership(): Membership {
+    const { settings, counters } = this;
+    return new Membership({
+      checked: false,
+      warmHosts: settings.common.warmHosts,
+      removeAtOnce: settings.removeAtOnce,
+      mergeMs: settings.common.mergeMs,
+      clock: this.#deps.clock,
+      counters,
+      onSets: (sets) => this.#balancer.update(sets),
+      onMembers: (_added, removed) => {
+        if (settings.common.closeOnHostChange) for (const { pool } of this.#pools.values()) pool.drain();
+        else for (const host of removed) this.#dropPools(host);
+      },
+    });
   }
 
   /** Names of TLS secrets this cluster waits for. */
@@ -139,32 +141,20 @@ export class Cluster {
     };
   }
 
+  /** Hosts known now; of an ORIGINAL_DST cluster those somebody went to. */
+  get hosts(): readonly Host[] {
+    return this.#originalDst ? this.#originalDst.hosts : this.#membership.hosts;
+  }
+
   /** Replaces the host set; hosts that stay keep their counters and connections. */
-  setHosts(specs: readonly HostSpec[]): void {
-    const before = new Map(this.hosts.map((host) => [host.key, host]));
-    const after = new Map<string, Host>();
-    for (const spec of specs) {
-      const fresh = new Host(spec);
-      const known = before.get(fresh.key);
-      const same = known && JSON.stringify(known.spec.metadata) === JSON.stringify(spec.metadata);
-      if (known && same) known.spec = spec;
-      after.set(fresh.key, known && same ? known : fresh);
-    }
-    for (const host of this.hosts) if (after.get(host.key) !== host) this.#dropPools(host);
-    this.hosts = [...after.values()];
-    this.#picker = createPicker(this.hosts, this.settings.policy, this.#deps.random);
+  assign(assignment: Assignment): void {
     this.initialized = true;
-    this.counters.membershipTotal.value = this.hosts.length;
-    this.counters.membershipHealthy.value = this.hosts.filter((host) => host.usable).length;
-    this.counters.membershipChange.value += 1;
+    this.#membership.assign(assignment);
   }
 
   /** A host for a new connection or request. */
   pick(context: LbContext): Host | undefined {
-    const host =
-      this.settings.type === 'original-dst'
-        ? this.#originalDst(context.destination)
-        : this.#picker.pick(context.avoid, context.attempts);
+    const host = this.#originalDst ? this.#originalDst.pick(context) : this.#balancer.pick(context);
     if (!host) this.counters.cxNoneHealthy.value += 1;
     return host;
   }
@@ -232,13 +222,20 @@ export class Cluster {
 
   /** This cluster was replaced or removed: connections end when their exchange does. */
   drain(): void {
+    this.#stop();
     for (const { pool } of this.#pools.values()) pool.drain();
     for (const socket of this.#sockets()) if (socket.kind === 'tls') socket.context.dispose();
   }
 
   destroy(): void {
+    this.#stop();
     for (const { pool } of this.#pools.values()) pool.destroy();
     this.#pools.clear();
+  }
+
+  #stop(): void {
+    this.#membership.stop();
+    this.#originalDst?.stop();
   }
 
   /** TLS material in use, for /certs. */
@@ -257,39 +254,6 @@ export class Cluster {
         this.#pools.delete(key);
       }
   }
-
-  #originalDst(destination: SocketAddr | undefined): Host | undefined {
-    if (destination?.kind !== 'ip') return undefined;
-    const { portOverride } = this.settings;
-    const address: SocketAddr = portOverride === undefined ? destination : { ...destination, port: portOverride };
-    const host = new Host({
-      address,
-      hostname: '',
-      weight: 1,
-      priority: 0,
-      locality: NOWHERE,
-      health: 'healthy',
-      metadata: {},
-    });
-    const known = this.#dynamic.get(host.key);
-    if (known) return known;
-    if (this.#dynamic.size >= MAX_ORIGINAL_DST_HOSTS) this.#forgetIdle();
-    this.#dynamic.set(host.key, host);
-    this.hosts = [...this.#dynamic.values()];
-    return host;
-  }
-
-  #forgetIdle(): void {
-    for (const [key, host] of this.#dynamic) {
-      if (host.active > 0 || host.cxActive > 0) continue;
-      this.#dropPools(host);
-      this.#dynamic.delete(key);
-      return;
-    }
-    // All are busy: the oldest is only forgotten, its connections live on.
-    const oldest = this.#dynamic.keys().next().value;
-    if (oldest !== undefined) this.#dynamic.delete(oldest);
-  }
 }
 
 /** Pools of one cluster beyond which empty ones are forgotten. */
@@ -298,8 +262,6 @@ const MAX_IDLE_POOLS = 256;
 function hostOf(authority: string): string {
   return authority.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
 }
-
-const NOWHERE = { region: '', zone: '', subZone: '' };
 
 function equal(a: JsonValue | undefined, b: JsonValue): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);

@@ -1,14 +1,11 @@
 // Reads an Envoy Cluster message into checked settings. Called by the cluster manager before anything changes.
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import {
-  Cluster_CommonLbConfigSchema,
   Cluster_EdsClusterConfigSchema,
-  Cluster_LeastRequestLbConfigSchema,
   Cluster_OriginalDstLbConfigSchema,
   type Cluster as ClusterMessage,
   ClusterSchema,
   Cluster_DnsLookupFamily as Family,
-  Cluster_LbPolicy as Policy,
   Cluster_DiscoveryType as Type,
   UpstreamConnectionOptionsSchema,
 } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
@@ -25,13 +22,38 @@ import {
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
-import { DEFAULT_CONNECT_TIMEOUT_MS, DEFAULT_DNS_REFRESH_MS, DEFAULT_UPSTREAM_IDLE_MS } from '../limits.ts';
+import { headerName } from '../http/header-map.ts';
+import {
+  DEFAULT_CLEANUP_MS,
+  DEFAULT_CONNECT_TIMEOUT_MS,
+  DEFAULT_DNS_REFRESH_MS,
+  DEFAULT_MERGE_WINDOW_MS,
+  DEFAULT_PANIC_THRESHOLD,
+  DEFAULT_UPSTREAM_IDLE_MS,
+} from '../limits.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import { readSource, type Source } from '../xds/source.ts';
-import type { LbPolicy } from './load-balancer.ts';
+import type { LbPolicy } from './balancer/balancer.ts';
+import { readLbPolicy } from './lb-config.ts';
+import type { OriginalDstSettings } from './original-dst.ts';
+
+export interface CommonLb {
+  /** Percent. */
+  readonly panicThreshold: number;
+  readonly mergeMs: number;
+  readonly warmHosts: boolean;
+  readonly closeOnHostChange: boolean;
+}
 
 export interface ClusterSettings {
   readonly type: 'static' | 'eds' | 'strict-dns' | 'logical-dns' | 'original-dst';
   readonly policy: LbPolicy;
+  readonly common: CommonLb;
+  readonly originalDst: OriginalDstSettings;
+  /** Connections to a host that fails its health check are closed. */
+  readonly closeOnHealthFailure: boolean;
+  /** A host that discovery removes goes, even if its health checks pass. */
+  readonly removeAtOnce: boolean;
   readonly connectTimeoutMs: number;
   readonly idleMs: number;
   readonly maxRequestsPerConnection: number;
@@ -47,7 +69,6 @@ export interface ClusterSettings {
   readonly source6: string | undefined;
   readonly dnsRefreshMs: number;
   readonly dnsFamily: 'auto' | 'v4' | 'v6' | 'v4-preferred' | 'all';
-  readonly portOverride: number | undefined;
   /** Where endpoints come from; only for EDS. */
   readonly edsSource: Source | undefined;
   readonly edsName: string;
@@ -74,6 +95,12 @@ const SUPPORTED = [
   'dns_lookup_family',
   'upstream_bind_config',
   'least_request_lb_config',
+  'ring_hash_lb_config',
+  'maglev_lb_config',
+  'lb_subset_config',
+  'load_balancing_policy',
+  'close_connections_on_host_health_failure',
+  'ignore_health_on_host_removal',
   'original_dst_lb_config',
   'round_robin_lb_config',
   'common_lb_config',
@@ -89,13 +116,13 @@ const SUPPORTED = [
 
 export const HTTP_OPTIONS_KEY = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 
-export function readCluster(message: ClusterMessage, path: string): ClusterSettings {
+export function readCluster(message: ClusterMessage, runtime: RuntimeView, path: string): ClusterSettings {
   if (message.name === '') throw new ConfigError(join(path, 'name'), 'value is required');
   only(ClusterSchema, message, path, SUPPORTED);
   const type = typeOf(message, path);
   const http = httpOptions(message, path);
   const source = bindOf(message, path);
-  const lb = lbOf(message, path, type);
+  const policy = readLbPolicy(message, type === 'original-dst', runtime, path);
   checkOptions(message, path);
   checkFilters(message, path);
   const eds = message.edsClusterConfig;
@@ -103,8 +130,11 @@ export function readCluster(message: ClusterMessage, path: string): ClusterSetti
   if (type === 'eds' && !eds) throw new ConfigError(join(path, 'eds_cluster_config'), 'value is required');
   return {
     type,
-    policy: lb.policy,
-    portOverride: lb.portOverride,
+    policy,
+    common: commonOf(message, path),
+    originalDst: originalDstOf(message, path),
+    closeOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
+    removeAtOnce: message.ignoreHealthOnHostRemoval,
     connectTimeoutMs: millis(message.connectTimeout, DEFAULT_CONNECT_TIMEOUT_MS),
     idleMs: http.idleMs,
     maxRequestsPerConnection: http.maxRequests || (message.maxRequestsPerConnection ?? 0),
@@ -161,48 +191,39 @@ function familyOf(family: Family): ClusterSettings['dnsFamily'] {
   return names[family];
 }
 
-function lbOf(message: ClusterMessage, path: string, type: ClusterSettings['type']) {
-  const at = join(path, 'lb_policy');
-  let portOverride: number | undefined;
-  if (message.lbConfig.case === 'originalDstLbConfig') {
-    only(Cluster_OriginalDstLbConfigSchema, message.lbConfig.value, join(path, 'original_dst_lb_config'), [
-      'upstream_port_override',
-    ]);
-    portOverride = message.lbConfig.value.upstreamPortOverride;
-  }
-  if (message.lbConfig.case === 'leastRequestLbConfig')
-    only(Cluster_LeastRequestLbConfigSchema, message.lbConfig.value, join(path, 'least_request_lb_config'), []);
-  if (message.lbConfig.case === 'roundRobinLbConfig' && message.lbConfig.value.slowStartConfig)
+/** common_lb_config without what lb-config.ts reads. */
+function commonOf(message: ClusterMessage, path: string): CommonLb {
+  const common = message.commonLbConfig;
+  const threshold = common?.healthyPanicThreshold?.value ?? DEFAULT_PANIC_THRESHOLD;
+  if (!(threshold >= 0 && threshold <= 100))
     throw new ConfigError(
-      join(path, 'round_robin_lb_config.slow_start_config'),
-      'field is not supported by this proxy',
+      join(path, 'common_lb_config.healthy_panic_threshold'),
+      'value must be inside range [0, 100]',
     );
-  if (type === 'original-dst' && message.lbPolicy !== Policy.CLUSTER_PROVIDED)
-    throw new ConfigError(
-      at,
-      `cluster: LB policy ${Policy[message.lbPolicy]} is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'`,
-    );
-  const policies: Partial<Record<Policy, LbPolicy>> = {
-    [Policy.ROUND_ROBIN]: 'round-robin',
-    [Policy.LEAST_REQUEST]: 'least-request',
-    [Policy.RANDOM]: 'random',
-    ...(type === 'original-dst' ? { [Policy.CLUSTER_PROVIDED]: 'random' } : {}),
+  return {
+    panicThreshold: Math.floor(threshold),
+    mergeMs: millis(common?.updateMergeWindow, DEFAULT_MERGE_WINDOW_MS),
+    warmHosts: common?.ignoreNewHostsUntilFirstHc ?? false,
+    closeOnHostChange: common?.closeConnectionsOnHostSetChange ?? false,
   };
-  const policy = policies[message.lbPolicy];
-  if (!policy)
-    throw new ConfigError(at, `load balancing policy ${Policy[message.lbPolicy]} is not supported by this proxy`);
-  return { policy, portOverride };
+}
+
+function originalDstOf(message: ClusterMessage, path: string): OriginalDstSettings {
+  const own = message.lbConfig.case === 'originalDstLbConfig' ? message.lbConfig.value : undefined;
+  const at = join(path, 'original_dst_lb_config');
+  if (own)
+    only(Cluster_OriginalDstLbConfigSchema, own, at, ['use_http_header', 'http_header_name', 'upstream_port_override']);
+  const port = own?.upstreamPortOverride;
+  if (port !== undefined && port > 65_535)
+    throw new ConfigError(join(at, 'upstream_port_override'), 'value must be less than or equal to 65535');
+  return {
+    header: own?.useHttpHeader ? headerName(own.httpHeaderName || 'x-envoy-original-dst-host') : undefined,
+    portOverride: port,
+    cleanupMs: millis(message.cleanupInterval, DEFAULT_CLEANUP_MS),
+  };
 }
 
 function checkOptions(message: ClusterMessage, path: string): void {
-  if (message.commonLbConfig)
-    // Panic threshold 0 and locality weights of 1 are what this balancer does; health checks never ignore new hosts.
-    only(Cluster_CommonLbConfigSchema, message.commonLbConfig, join(path, 'common_lb_config'), [
-      'healthy_panic_threshold',
-      'locality_weighted_lb_config',
-      'update_merge_window',
-      'close_connections_on_host_set_change',
-    ]);
   if (message.upstreamConnectionOptions)
     only(
       UpstreamConnectionOptionsSchema,

@@ -19,7 +19,7 @@ export function followDns(cluster: Cluster, resolve: Resolve, clock: Clock, sett
     attempts.value += 1;
     const specs: HostSpec[] = [];
     let failed = false;
-    for (const spec of cluster.configured) {
+    for (const spec of cluster.configured.specs) {
       try {
         specs.push(...(await expand(spec, cluster, resolve)));
       } catch {
@@ -31,7 +31,10 @@ export function followDns(cluster: Cluster, resolve: Resolve, clock: Clock, sett
     if (failed) failures.value += 1;
     else successes.value += 1;
     if (!failed || !cluster.initialized)
-      cluster.setHosts(cluster.settings.type === 'logical-dns' ? specs.slice(0, 1) : specs);
+      cluster.assign({
+        specs: cluster.settings.type === 'logical-dns' ? specs.slice(0, 1) : specs,
+        policy: cluster.configured.policy,
+      });
     settled();
     cancel = clock.after(cluster.settings.dnsRefreshMs, () => void round());
   };

@@ -6,7 +6,7 @@ import { ConfigError } from '../config/fields.ts';
 import type { Source } from '../xds/source.ts';
 import { Cluster, type ClusterDeps, fingerprint } from './cluster.ts';
 import { followDns, type Resolve } from './dns.ts';
-import { readEndpoints } from './endpoints.ts';
+import { NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
 
 export interface ClusterManagerDeps extends ClusterDeps {
   readonly resolve: Resolve;
@@ -139,13 +139,13 @@ export class ClusterManager {
       stops.push(
         this.#deps.endpoints.follow(settings.edsSource, settings.edsName, cluster.scope.prefix, {
           given(message) {
-            cluster.setHosts(readEndpoints(message, `endpoints of '${message.clusterName}'`, false));
+            cluster.assign(readEndpoints(message, `endpoints of '${message.clusterName}'`, false));
             again();
           },
           // A cluster that waits goes on without hosts; others keep theirs (as in Envoy).
           missing() {
             if (cluster.initialized) return;
-            cluster.setHosts([]);
+            cluster.assign(NO_ENDPOINTS);
             again();
           },
         }),
