@@ -21,6 +21,7 @@ import {
   toCluster,
   until,
 } from './testing/engine.ts';
+import { ECDS } from './xds/kinds.ts';
 
 type Api = 'GRPC' | 'DELTA_GRPC';
 const APIS: readonly Api[] = ['GRPC', 'DELTA_GRPC'];
@@ -260,4 +261,76 @@ test('what cannot be used is refused by name and path', async (t) => {
   ];
   for (const [source, message] of cases)
     await assert.rejects(startEngine(t, bootstrapFor(plane, source)), { message }, JSON.stringify(source));
+});
+
+// --- ECDS
+
+const FAULT = 'envoy.extensions.filters.http.fault.v3.HTTPFault';
+const abort = (status: number): JsonObject => ({
+  '@type': T + FAULT,
+  abort: { http_status: status, percentage: { numerator: 100 } },
+});
+
+function discovered(name: string, source: JsonObject, extra: JsonObject = {}): JsonObject {
+  return { name, config_discovery: { config_source: source, type_urls: [T + FAULT], ...extra } };
+}
+
+function chainWith(filter: JsonObject): JsonObject {
+  const { http_filters: filters, ...rest } = (hcm(routes([toCluster('app')])) as { typed_config: JsonObject })
+    .typed_config as { http_filters: JsonObject[] } & JsonObject;
+  return {
+    name: 'envoy.filters.network.http_connection_manager',
+    typed_config: { ...rest, http_filters: [filter, ...filters] },
+  };
+}
+
+test('ECDS: the listener waits for the filter, takes new ones while it runs, and refuses others', async (t) => {
+  const plane = await startControlPlane(t);
+  const app = await startApp(t, 'app');
+  const source = own('DELTA_GRPC');
+  plane.set('cds', 'app', staticCluster('app', [app.port]));
+  plane.set('lds', 'in', listener('in', [{ filters: [chainWith(discovered('chaos', source))] }]));
+  const engine = await startEngine(t, bootstrapFor(plane, source), false);
+  await until(() => plane.seen.some((request) => request.names.includes('chaos')), 'ECDS is asked');
+  assert.equal(engine.engine.state, 'INITIALIZING');
+  const config = (status: number): JsonObject => ({ name: 'chaos', typed_config: abort(status) });
+  plane.set('ecds', 'chaos', config(418));
+  await engine.engine.whenLive();
+  assert.equal((await ask(engine.port('in'))).status, 418);
+  plane.set('ecds', 'chaos', config(503));
+  const counted = 'extension_config_discovery.http_filter.chaos.update_success';
+  await until(() => engine.counter(counted) === 2, 'the new filter');
+  assert.equal((await ask(engine.port('in'))).status, 503);
+  plane.set('ecds', 'chaos', {
+    name: 'chaos',
+    typed_config: { '@type': `${T}envoy.extensions.filters.http.router.v3.Router` },
+  });
+  await until(() => plane.seen.some((request) => request.error !== undefined), 'a NACK');
+  assert.match(
+    plane.seen.find((request) => request.error !== undefined)!.error!,
+    /^Error: filter config has type URL envoy\.extensions\.filters\.http\.router\.v3\.Router but expect .*HTTPFault/,
+  );
+  assert.equal((await ask(engine.port('in'))).status, 503, 'the last good one stays');
+  plane.remove('ecds', 'chaos');
+  await until(() => engine.engine.hub.book(ECDS).get('chaos') === undefined, 'it is gone');
+  assert.equal((await ask(engine.port('in'))).status, 500, 'a place without a filter answers 500');
+});
+
+test('ECDS: a default serves at once where it may, and after the wait where nothing comes', async (t) => {
+  const plane = await startControlPlane(t);
+  const source = own('GRPC');
+  const fallback = { default_config: abort(418) };
+  plane.set(
+    'lds',
+    'eager',
+    listener('eager', [
+      { filters: [chainWith(discovered('x', source, { ...fallback, apply_default_config_without_warming: true }))] },
+    ]),
+  );
+  const impatient = { ...source, initial_fetch_timeout: '0.05s' };
+  plane.set('lds', 'late', listener('late', [{ filters: [chainWith(discovered('y', impatient, fallback))] }]));
+  const engine = await startEngine(t, bootstrapFor(plane, source));
+  assert.equal((await ask(engine.port('eager'))).status, 418);
+  assert.equal((await ask(engine.port('late'))).status, 418);
+  assert.equal(engine.counter('extension_config_discovery.http_filter.y.init_fetch_timeout'), 1);
 });

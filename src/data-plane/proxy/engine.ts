@@ -24,6 +24,7 @@ import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
 import { DynamicStart } from './xds/dynamic.ts';
+import { ExtensionManager } from './xds/ecds.ts';
 import { createEndpointSource } from './xds/eds.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
 import { openGrpcStream } from './xds/grpc-stream.ts';
@@ -161,6 +162,7 @@ export class Engine {
       secrets: this.secrets,
       clusters: this.clusters,
       routes: this.routes,
+      extensions: new ExtensionManager(this.hub),
       logs: this.logs,
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),
       istioStats: this.istioStats,

@@ -10,6 +10,7 @@ import {
 import { RE2JS } from 're2js';
 import { BootstrapSchema } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { ClusterSchema } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
+import { TypedExtensionConfigSchema } from '#proto/envoy/config/core/v3/extension_pb.js';
 import { ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
@@ -17,7 +18,7 @@ import { SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/s
 import { extensionRegistry } from '../config/bootstrap.ts';
 import type { Engine } from '../engine.ts';
 import type { ResourceBook, ResourceRecord } from '../xds/hub.ts';
-import { CDS, EDS, LDS, RDS } from '../xds/kinds.ts';
+import { CDS, ECDS, EDS, LDS, RDS } from '../xds/kinds.ts';
 import type { AdminReply } from './pages.ts';
 
 const ADMIN = 'type.googleapis.com/envoy.admin.v3.';
@@ -73,6 +74,7 @@ function sections(engine: Engine, keep: (name: string) => boolean, withEndpoints
       last_updated: time(engine.startedAt),
     },
     clusters(engine, keep),
+    ...extensions(engine, keep),
     listeners(engine, keep),
   ];
   if (withEndpoints) out.push(endpoints(engine, keep));
@@ -185,6 +187,18 @@ function listeners(engine: Engine, keep: (name: string) => boolean): Section {
     ...list('static_listeners', fixed),
     ...list('dynamic_listeners', dynamic),
   };
+}
+
+/** Only where something was discovered, as in Envoy. */
+function extensions(engine: Engine, keep: (name: string) => boolean): Section[] {
+  const filters = [...engine.hub.book(ECDS)]
+    .filter(([name]) => keep(name))
+    .map(([, record]) => ({
+      ...versioned(engine, record),
+      ecds_filter: fromRecord(TypedExtensionConfigSchema, record),
+      ...failure(record),
+    }));
+  return filters.length === 0 ? [] : [{ '@type': `${ADMIN}EcdsConfigDump`, ecds_filters: filters }];
 }
 
 function routes(engine: Engine, keep: (name: string) => boolean): Section {

@@ -43,13 +43,12 @@ export class FilterChain {
   /** What a listener with this chain still waits for. */
   awaited(): string[] {
     const out = this.tls?.context.awaited() ?? [];
-    const routes = this.built.awaits;
-    if (routes && !routes.ready()) out.push(routes.name);
+    for (const live of this.built.awaits) if (!live.ready()) out.push(live.name);
     return out;
   }
 
   listen(changed: () => void): () => void {
-    const stops = [this.tls?.context.listen(changed), this.built.awaits?.listen(changed)];
+    const stops = [this.tls?.context.listen(changed), ...this.built.awaits.map((live) => live.listen(changed))];
     return () => {
       for (const stop of stops) stop?.();
     };

@@ -18,6 +18,7 @@ import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import { createAlpnFilter } from './alpn.ts';
 import { createCorsFilter, readCorsPolicy } from './cors.ts';
+import { discoveredFilter, type ExtensionProvider, type FilterPlace } from './discovered.ts';
 import { createFaultFilter, readFault } from './fault.ts';
 import type { HttpFilter } from './filter.ts';
 import { createIstioStatsFilter } from './istio-stats.ts';
@@ -34,6 +35,7 @@ export interface HttpFilterContext {
   readonly local: LocalPeer;
   readonly istioStats: IstioStats;
   readonly runtime: RuntimeView;
+  readonly extensions: ExtensionProvider;
 }
 
 const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
@@ -55,28 +57,54 @@ const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
   extension(PluginConfigSchema, (message, context, path) => createIstioStatsFilter(message, context, path)),
 ];
 
-/** Builds the filters in order; the last must be terminal. */
+/** Builds the filters in order; the last must be terminal. What was built is let go again when one is refused. */
 export function buildHttpFilters(
   messages: readonly HttpFilterMessage[],
   context: Omit<HttpFilterContext, 'name'>,
   path: string,
-): HttpFilter[] {
-  const out: HttpFilter[] = [];
-  for (const [i, message] of messages.entries()) {
-    const at = join(path, `http_filters[${i}]`);
-    only(HttpFilterSchema, message, at, ['name', 'typed_config', 'is_optional', 'disabled']);
-    const any = message.configType.case === 'typedConfig' ? message.configType.value : undefined;
-    if (any && message.isOptional && !FILTERS.some((known) => known.typeName === openAny(any, at).typeName)) continue;
-    const filter = buildExtension(
-      FILTERS,
-      any,
-      message.name,
-      { ...context, name: message.name },
-      join(at, 'typed_config'),
-    );
-    out.push(message.disabled ? { ...filter, disabled: true } : filter);
+): FilterPlace[] {
+  const out: FilterPlace[] = [];
+  try {
+    for (const [i, message] of messages.entries()) {
+      const place = buildPlace(message, context, join(path, `http_filters[${i}]`));
+      if (place) out.push(place);
+    }
+  } catch (error) {
+    disposeFilters(out);
+    throw error;
   }
   return out;
+}
+
+export function disposeFilters(places: readonly FilterPlace[]): void {
+  for (const place of places)
+    if (place.kind === 'fixed') place.filter.dispose?.();
+    else place.release();
+}
+
+/** Undefined: an optional filter that nobody knows. */
+function buildPlace(
+  message: HttpFilterMessage,
+  context: Omit<HttpFilterContext, 'name'>,
+  path: string,
+): FilterPlace | undefined {
+  only(HttpFilterSchema, message, path, ['name', 'typed_config', 'config_discovery', 'is_optional', 'disabled']);
+  const { name, configType, disabled, isOptional } = message;
+  const build = (any: Any | undefined, at: string): HttpFilter => {
+    const filter = buildExtension(FILTERS, any, name, { ...context, name }, at);
+    return disabled ? { ...filter, disabled: true } : filter;
+  };
+  if (configType.case === 'configDiscovery')
+    return discoveredFilter(
+      name,
+      configType.value,
+      context.extensions,
+      (any) => build(any, `extension '${name}'`),
+      join(path, 'config_discovery'),
+    );
+  const any = configType.case === 'typedConfig' ? configType.value : undefined;
+  if (any && isOptional && !FILTERS.some((known) => known.typeName === openAny(any, path).typeName)) return undefined;
+  return { kind: 'fixed', filter: build(any, join(path, 'typed_config')) };
 }
 
 interface PerFilterContext {

@@ -2,8 +2,7 @@
 // and closes the books on each. Built from HttpConnectionManager by network-filter/registry.ts.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
-import type { HttpFilter } from '../http-filter/filter.ts';
-import { type PerFilter, switchedOff } from '../http-filter/per-filter.ts';
+import type { FilterPlan } from '../http-filter/plan.ts';
 import type { RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
@@ -53,12 +52,8 @@ export class ConnectionManager {
   readonly settings: ManagerSettings;
   readonly deps: ManagerDeps;
   readonly routes: Live<RouteTable>;
-  readonly filters: readonly HttpFilter[];
-  /** Places of filters that look at bodies, in the order in which they see them. */
-  readonly requestHooks: readonly number[];
-  readonly responseHooks: readonly number[];
-  readonly #off: Uint8Array | undefined;
-  readonly #offByRoute = new WeakMap<PerFilter, { readonly off: Uint8Array | undefined }>();
+  /** The filters for requests that begin now. */
+  plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
@@ -68,17 +63,13 @@ export class ConnectionManager {
   constructor(
     settings: ManagerSettings,
     routes: Live<RouteTable>,
-    filters: readonly HttpFilter[],
+    plan: FilterPlan,
     log: LogEntry | undefined,
     deps: ManagerDeps,
   ) {
     this.settings = settings;
     this.routes = routes;
-    this.filters = filters;
-    const places = filters.map((_, i) => i);
-    this.requestHooks = places.filter((i) => filters[i]!.onRequestData || filters[i]!.onRequestEnd);
-    this.responseHooks = places.filter((i) => filters[i]!.onResponseData || filters[i]!.onResponseEnd).reverse();
-    this.#off = switchedOff(filters, undefined);
+    this.plan = plan;
     this.deps = deps;
     this.#log = log;
     this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
@@ -130,17 +121,6 @@ export class ConnectionManager {
     for (const connection of this.#connections) connection.close();
     this.#sweep?.();
     this.#sweep = undefined;
-  }
-
-  /** Filters that do not run with these settings of a route; undefined = all run. */
-  switchedOff(perFilter: PerFilter | undefined): Uint8Array | undefined {
-    if (!perFilter || perFilter.size === 0) return this.#off;
-    let known = this.#offByRoute.get(perFilter);
-    if (!known) {
-      known = { off: switchedOff(this.filters, perFilter) };
-      this.#offByRoute.set(perFilter, known);
-    }
-    return known.off;
   }
 
   /** Prepares a request; false = it was answered here. */
@@ -269,7 +249,8 @@ export class ConnectionManager {
   }
 
   complete(stream: HttpStream): void {
-    const { counters, filters } = this;
+    const { counters } = this;
+    const { filters } = stream.plan;
     const { info } = stream;
     counters.rqActive.value -= 1;
     counters.rqCompleted.value += 1;

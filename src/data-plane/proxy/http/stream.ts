@@ -1,6 +1,7 @@
 // One request on its way: downstream codec → filters → router → upstream and back. Made by the connection manager.
 
 import type { PerFilter } from '../http-filter/per-filter.ts';
+import type { FilterPlan } from '../http-filter/plan.ts';
 import { MAX_FILTER_BODY_BYTES } from '../limits.ts';
 import type { RequestView } from '../route/matchers.ts';
 import type { CompiledRoute } from '../route/route-table.ts';
@@ -29,6 +30,8 @@ const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
 
 export class HttpStream implements RequestReceiver, RequestView {
   readonly manager: ConnectionManager;
+  /** The filters this request began with. */
+  readonly plan: FilterPlan;
   readonly info: StreamInfo;
   readonly connection: ConnectionInfo;
   readonly sender: ResponseSender;
@@ -70,6 +73,7 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   constructor(manager: ConnectionManager, connection: ConnectionInfo, sender: ResponseSender) {
     this.manager = manager;
+    this.plan = manager.plan;
     this.connection = connection;
     this.sender = sender;
     this.info = new StreamInfo(connection, manager.deps.clock.now());
@@ -116,7 +120,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.info.bytesReceived += end - start;
     this.touch();
     if (this.finished) return;
-    if (this.manager.requestHooks.length > 0) this.passRequestData(-1, bytes, start, end);
+    if (this.plan.requestHooks.length > 0) this.passRequestData(-1, bytes, start, end);
     else if (this.target) this.target.onRequestData(bytes, start, end);
     else this.#hold(bytes, start, end);
   }
@@ -147,9 +151,9 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** Runs the filters from where they stopped. */
   continueRequest(): void {
-    const { filters } = this.manager;
+    const { filters } = this.plan;
     const from = this.#filter - 1;
-    if (from < 0) this.#off = this.manager.switchedOff(this.perFilter);
+    if (from < 0) this.#off = this.plan.switchedOff(this.perFilter);
     while (!this.finished && this.#filter < filters.length) {
       const index = this.#filter;
       this.#filter = index + 1;
@@ -175,7 +179,7 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** Body goes on to the filters behind `after` that have seen the head, then to the target. */
   passRequestData(after: number, bytes: Buffer, start: number, end: number): void {
-    const { filters, requestHooks } = this.manager;
+    const { filters, requestHooks } = this.plan;
     for (const index of requestHooks) {
       if (index <= after) continue;
       if (index >= this.#filter) break;
@@ -191,7 +195,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   }
 
   #passRequestEnd(after: number): void {
-    const { filters, requestHooks } = this.manager;
+    const { filters, requestHooks } = this.plan;
     this.#endPending = true;
     for (const index of requestHooks) {
       if (index <= after) continue;
@@ -209,7 +213,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.#held ??= [];
     this.#held.push(Buffer.from(bytes.subarray(start, end)));
     this.#heldBytes += end - start;
-    const waiting = this.manager.filters[this.#filter - 1];
+    const waiting = this.plan.filters[this.#filter - 1];
     if (waiting?.onRequestData) {
       if (this.#heldBytes > MAX_FILTER_BODY_BYTES) this.refuseBody();
       return;
@@ -269,8 +273,9 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.responseStarted = true;
     info.responseCode = status;
     info.responseHeaders = headers;
-    for (let i = Math.min(this.#filter, manager.filters.length) - 1; i >= 0; i--)
-      if (!this.#off?.[i]) manager.filters[i]!.onResponse?.(this, headers, i, endStream);
+    const { filters } = this.plan;
+    for (let i = Math.min(this.#filter, filters.length) - 1; i >= 0; i--)
+      if (!this.#off?.[i]) filters[i]!.onResponse?.(this, headers, i, endStream);
     manager.finishResponseHeaders(this, headers);
     headers.setIfAbsent(H.date, httpDate(manager.deps.clock.now()));
     this.sender.sendHead(status, headers, endStream);
@@ -279,7 +284,7 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   sendData(bytes: Buffer, start: number, end: number): void {
     if (this.finished) return;
-    if (this.manager.responseHooks.length > 0) this.passResponseData(this.#filter, bytes, start, end);
+    if (this.plan.responseHooks.length > 0) this.passResponseData(this.#filter, bytes, start, end);
     else this.#writeData(bytes, start, end);
   }
 
@@ -289,7 +294,7 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** Response body goes on to the filters before `before`, then to the client. */
   passResponseData(before: number, bytes: Buffer, start: number, end: number): void {
-    const { filters, responseHooks } = this.manager;
+    const { filters, responseHooks } = this.plan;
     for (const index of responseHooks) {
       if (index >= before || this.#off?.[index]) continue;
       const verdict = filters[index]!.onResponseData?.(this, bytes, start, end, index);
@@ -299,7 +304,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   }
 
   passResponseEnd(before: number, trailers: HeaderMap | undefined): void {
-    const { filters, responseHooks } = this.manager;
+    const { filters, responseHooks } = this.plan;
     for (const index of responseHooks) {
       if (index >= before || this.#off?.[index]) continue;
       const verdict = filters[index]!.onResponseEnd?.(this, trailers, index);

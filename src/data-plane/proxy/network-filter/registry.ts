@@ -15,8 +15,10 @@ import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { ConnectionManager } from '../http/connection-manager.ts';
 import { checkRequestId, readManager } from '../http/settings.ts';
+import { type ExtensionProvider, filtersNow } from '../http-filter/discovered.ts';
 import type { LocalPeer } from '../http-filter/peer.ts';
-import { buildHttpFilters, buildPerFilter } from '../http-filter/registry.ts';
+import { FilterPlan } from '../http-filter/plan.ts';
+import { buildHttpFilters, buildPerFilter, disposeFilters } from '../http-filter/registry.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
@@ -42,6 +44,7 @@ export interface NetworkContext {
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
   readonly clusters: ClusterFinder;
   readonly routes: RouteProvider;
+  readonly extensions: ExtensionProvider;
   readonly logs: AccessLogManager;
   readonly stats: StatsStore;
   readonly clock: Clock;
@@ -54,7 +57,7 @@ export interface NetworkContext {
 /** The end of a chain, what it waits for, and how it lets go. */
 export interface BuiltChain {
   readonly handler: ConnectionHandler;
-  readonly awaits: Live<unknown> | undefined;
+  readonly awaits: readonly Live<unknown>[];
   /** Routes that stand in the listener itself, for /config_dump. */
   readonly staticRoutes: RouteTable | undefined;
   dispose(): void;
@@ -77,7 +80,7 @@ const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Bu
       kind: 'terminal',
       make: (observers) => ({
         handler: new TcpProxyHandler(settings, log, observers, context),
-        awaits: undefined,
+        awaits: [],
         staticRoutes: undefined,
         dispose() {},
       }),
@@ -125,8 +128,47 @@ export function buildNetworkFilters(messages: readonly Filter[], context: Networ
 function http(message: HttpConnectionManager, context: NetworkContext, path: string): BuiltChain {
   const settings = readManager(message, path);
   checkRequestId(message, path);
-  const filters = buildHttpFilters(message.httpFilters, context, path);
-  const log = context.logs.build(message.accessLog, path);
+  const places = buildHttpFilters(message.httpFilters, context, path);
+  try {
+    const log = context.logs.build(message.accessLog, path);
+    const routing = routesOf(message, settings.statPrefix, context, path);
+    const manager = new ConnectionManager(settings, routing.live, new FilterPlan(filtersNow(places)), log, context);
+    const stops: (() => void)[] = [];
+    const awaits: Live<unknown>[] = routing.awaited ? [routing.live] : [];
+    for (const place of places) {
+      if (place.kind !== 'discovered') continue;
+      awaits.push(place.live);
+      stops.push(
+        place.live.listen(() => {
+          manager.plan = new FilterPlan(filtersNow(places));
+        }),
+      );
+    }
+    return {
+      handler: manager,
+      awaits,
+      staticRoutes: routing.fixed,
+      dispose() {
+        for (const stop of stops) stop();
+        disposeFilters(places);
+        routing.release();
+      },
+    };
+  } catch (error) {
+    disposeFilters(places);
+    throw error;
+  }
+}
+
+interface Routing {
+  readonly live: Live<RouteTable>;
+  readonly awaited: boolean;
+  /** The table that stands in the listener itself. */
+  readonly fixed: RouteTable | undefined;
+  release(): void;
+}
+
+function routesOf(message: HttpConnectionManager, statPrefix: string, context: NetworkContext, path: string): Routing {
   const spec = message.routeSpecifier;
   if (spec.case === 'routeConfig') {
     const table = new RouteTable(
@@ -134,12 +176,7 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
       { perFilter: buildPerFilter, runtime: context.runtime },
       join(path, 'route_config'),
     );
-    return {
-      handler: new ConnectionManager(settings, constant(spec.value.name, table), filters, log, context),
-      awaits: undefined,
-      staticRoutes: table,
-      dispose() {},
-    };
+    return { live: constant(spec.value.name, table), awaited: false, fixed: table, release() {} };
   }
   if (spec.case !== 'rds')
     throw new ConfigError(join(path, 'route_specifier'), `'${spec.case ?? 'none'}' is not supported by this proxy`);
@@ -149,12 +186,7 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
     spec.value.routeConfigName,
     spec.value.configSource,
     at,
-    `http.${settings.statPrefix}.`,
+    `http.${statPrefix}.`,
   );
-  return {
-    handler: new ConnectionManager(settings, share.live, filters, log, context),
-    awaits: share.live,
-    staticRoutes: undefined,
-    dispose: () => share.release(),
-  };
+  return { live: share.live, awaited: true, fixed: undefined, release: () => share.release() };
 }

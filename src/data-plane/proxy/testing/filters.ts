@@ -12,6 +12,7 @@ import { readManager } from '../http/settings.ts';
 import { HttpStream } from '../http/stream.ts';
 import type { ConnectionInfo } from '../http/stream-info.ts';
 import type { HttpFilter } from '../http-filter/filter.ts';
+import { FilterPlan } from '../http-filter/plan.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
 import { RouteTable } from '../route/route-table.ts';
 import { EMPTY_RUNTIME, type RuntimeView } from '../runtime/runtime.ts';
@@ -145,7 +146,7 @@ export function filterBench(
   const manager = new ConnectionManager(
     settings,
     constant('routes', table),
-    [...make({ clock, stats, runtime, random }), terminal],
+    new FilterPlan([...make({ clock, stats, runtime, random }), terminal]),
     undefined,
     { clock, random, stats, runtime } as ConstructorParameters<typeof ConnectionManager>[4],
   );
