@@ -35,12 +35,12 @@ export function readDer(input: Buffer): DerNode {
   return node;
 }
 
-/** The members of a constructed value, in order. */
-export function children(node: DerNode): readonly DerNode[] {
+/** The members of a constructed value, in order. Only lists of a known kind (a CRL's entries) may have more than `limit`. */
+export function children(node: DerNode, limit = MAX_CHILDREN): readonly DerNode[] {
   if ((node.tag & 0x20) === 0) throw new X509Error('der', `tag 0x${node.tag.toString(16)} is not constructed`);
   const out: DerNode[] = [];
   for (let at = 0; at < node.content.length; ) {
-    if (out.length === MAX_CHILDREN) throw new X509Error('too-large', `a structure has over ${MAX_CHILDREN} members`);
+    if (out.length === limit) throw new X509Error('too-large', `a structure has over ${limit} members`);
     const child = readAt(node.content, at);
     out.push(child);
     at += child.raw.length;

@@ -33,6 +33,21 @@ export const MAX_FILTER_BODY_BYTES = 16 * 1024 * 1024;
 export const MAX_CLIENT_HELLO_BYTES = 16 * 1024;
 /** Bytes the HTTP inspector looks at before it gives up (Envoy: 64 KiB). */
 export const MAX_HTTP_INSPECT_BYTES = 8 * 1024;
+/** Certificates of one path, and of one chain or bundle that is configured. */
+export const MAX_CHAIN_CERTIFICATES = 10;
+export const MAX_PEM_CERTIFICATES = 1_000;
+/** Entries of one certificate revocation list. */
+export const MAX_CRL_ENTRIES = 100_000;
+/** A TLS session can be resumed this long, s (Envoy's default for session_timeout). */
+export const TLS_SESSION_TIMEOUT_S = 7_200;
+/** Sessions one upstream TLS context remembers, over all its hosts. */
+export const MAX_CLIENT_SESSIONS = 1_000;
+/** Sessions for one host and server name, whatever max_session_keys asks for. */
+export const MAX_SESSION_KEYS = 16;
+/** Peer certificates whose facts are remembered. */
+export const MAX_PEER_CERTIFICATES = 1_000;
+/** Peers whose issuers expire before they do, whose sessions must end early. */
+export const MAX_EARLY_ENDS = 1_000;
 /** Time for a TLS handshake, ms (transport_socket_connect_timeout overrides). */
 export const TLS_HANDSHAKE_TIMEOUT_MS = 15_000;
 /** Envoy's default for listener_filters_timeout, ms. */

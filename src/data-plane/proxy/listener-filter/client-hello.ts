@@ -6,12 +6,21 @@ export type HelloResult =
   /** More bytes are needed. */
   | { readonly kind: 'more' }
   | { readonly kind: 'not-tls' }
-  | { readonly kind: 'hello'; readonly serverName: string; readonly alpn: readonly string[] };
+  | {
+      readonly kind: 'hello';
+      readonly serverName: string;
+      readonly alpn: readonly string[];
+      /** The client can verify ECDSA signatures. */
+      readonly ecdsa: boolean;
+    };
 
 const HANDSHAKE = 22;
 const CLIENT_HELLO = 1;
 const SNI = 0;
 const ALPN = 16;
+const SIGNATURE_ALGORITHMS = 13;
+/** ECDSA with SHA-256, SHA-384 and SHA-512 (RFC 8446 §4.2.3). */
+const ECDSA_SCHEMES: ReadonlySet<number> = new Set([0x0403, 0x0503, 0x0603]);
 /** Protocol names in one offer. */
 const MAX_PROTOCOLS = 64;
 
@@ -96,6 +105,8 @@ function parseHello(body: Buffer): HelloResult | undefined {
   if (reader.bad) return undefined;
   let serverName = '';
   let alpn: string[] = [];
+  // A client of TLS 1.2 that names no algorithm has SHA-1 only, which nobody signs with any more.
+  let ecdsa = false;
   if (reader.left > 0) {
     const extensions = new Reader(reader.take(reader.number(2)));
     while (extensions.left > 0 && !extensions.bad) {
@@ -103,11 +114,12 @@ function parseHello(body: Buffer): HelloResult | undefined {
       const data = new Reader(extensions.take(extensions.number(2)));
       if (type === SNI) serverName = readServerName(data);
       if (type === ALPN) alpn = readAlpn(data);
+      if (type === SIGNATURE_ALGORITHMS) ecdsa = readEcdsa(data);
       if (data.bad) return undefined;
     }
     if (extensions.bad) return undefined;
   }
-  return reader.bad ? undefined : { kind: 'hello', serverName, alpn };
+  return reader.bad ? undefined : { kind: 'hello', serverName, alpn, ecdsa };
 }
 
 function readServerName(data: Reader): string {
@@ -130,4 +142,12 @@ function readAlpn(data: Reader): string[] {
   }
   if (list.bad) data.bad = true;
   return out;
+}
+
+function readEcdsa(data: Reader): boolean {
+  const list = new Reader(data.take(data.number(2)));
+  let found = false;
+  while (list.left > 0 && !list.bad) found = ECDSA_SCHEMES.has(list.number(2)) || found;
+  if (list.bad) data.bad = true;
+  return found;
 }

@@ -10,6 +10,8 @@ export interface Inspection {
   readonly transportProtocol: 'tls' | 'raw_buffer';
   readonly serverName: string;
   readonly alpn: readonly string[];
+  /** The client can verify ECDSA signatures. */
+  readonly ecdsa: boolean;
 }
 
 export const NOT_INSPECTED: Inspection = {
@@ -18,6 +20,7 @@ export const NOT_INSPECTED: Inspection = {
   transportProtocol: 'raw_buffer',
   serverName: '',
   alpn: [],
+  ecdsa: true,
 };
 
 interface Wanted {
@@ -77,8 +80,7 @@ export function classify(
   if (wanted.tls) {
     const hello = readClientHello(bytes);
     if (hello.kind === 'more') return undefined;
-    if (hello.kind === 'hello')
-      return { outcome: 'done', bytes, transportProtocol: 'tls', serverName: hello.serverName, alpn: hello.alpn };
+    if (hello.kind === 'hello') return { ...hello, outcome: 'done', bytes, transportProtocol: 'tls' };
   }
   if (!wanted.http) return unknown(bytes, 'done');
   const found = detectHttp(bytes);

@@ -12,7 +12,9 @@ import { originalDestination } from '../listener-filter/original-dst.ts';
 import { StatsScope } from '../stats/stats.ts';
 import { handleOf } from '../transport-socket/read-buffer.ts';
 import { resetSocket, SocketTransport } from '../transport-socket/socket-transport.ts';
-import { acceptTls, type TlsCounters, tlsCounters } from '../transport-socket/tls-accept.ts';
+import { acceptTls } from '../transport-socket/tls-accept.ts';
+import { TlsCounters } from '../transport-socket/tls-stats.ts';
+import type { Transport } from '../transport-socket/transport.ts';
 import { type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
@@ -80,7 +82,7 @@ export class Listener {
     this.#default = built.fallback;
     this.#table = new ChainTable(this.#chains.map((chain) => [chain.match, chain] as const));
     this.#counters = counters(this.scope);
-    this.#tlsCounters = tlsCounters(this.scope);
+    this.#tlsCounters = new TlsCounters(this.scope, true);
   }
 
   get activeConnections(): number {
@@ -213,7 +215,13 @@ export class Listener {
       return;
     }
     if (!chain.tls) {
-      this.#serve(chain, arrival, inspection, arrival.socket, undefined);
+      const { local, remote } = arrival;
+      this.#serve(
+        chain,
+        arrival,
+        inspection,
+        new SocketTransport(arrival.socket, { local, remote, initial: inspection.bytes }),
+      );
       return;
     }
     if (inspection.transportProtocol === 'tls') {
@@ -245,22 +253,24 @@ export class Listener {
   }
 
   #handshake(chain: FilterChain, arrival: Arrival, inspection: Inspection): void {
-    const { clock } = this.#deps;
-    const giveUp = acceptTls(
-      arrival.socket,
-      inspection.bytes,
-      chain.tls!,
-      inspection,
-      this.#tlsCounters,
-      (accepted, reason) => {
-        cancel();
-        if (!accepted) return this.#handshakeFailed(arrival, inspection, chain, reason);
-        this.#serve(chain, arrival, { ...inspection, bytes: undefined }, accepted.socket, accepted.details);
-      },
-    );
-    const cancel = clock.after(chain.handshakeMs, () => {
+    let giveUp = (): void => {};
+    const cancel = this.#deps.clock.after(chain.handshakeMs, () => {
       this.#counters.connectTimeout.value += 1;
       giveUp();
+    });
+    giveUp = acceptTls({
+      socket: arrival.socket,
+      initial: inspection.bytes,
+      tls: chain.tls!,
+      hello: inspection,
+      counters: this.#tlsCounters,
+      local: arrival.local,
+      remote: arrival.remote,
+      done: (transport, reason) => {
+        cancel();
+        if (!transport) return this.#handshakeFailed(arrival, inspection, chain, reason);
+        this.#serve(chain, arrival, inspection, transport);
+      },
     });
   }
 
@@ -272,20 +282,8 @@ export class Listener {
     this.#gone();
   }
 
-  #serve(
-    chain: FilterChain,
-    arrival: Arrival,
-    inspection: Inspection,
-    socket: Socket,
-    tls: ConnectionInfo['tls'],
-  ): void {
-    const transport = new SocketTransport(socket, {
-      local: arrival.local,
-      remote: arrival.remote,
-      tls,
-      initial: inspection.bytes,
-    });
-    const info = this.#info(arrival, inspection, chain.name, tls);
+  #serve(chain: FilterChain, arrival: Arrival, inspection: Inspection, transport: Transport): void {
+    const info = this.#info(arrival, inspection, chain.name, transport.tls);
     chain.built.handler.accept(transport, info, () => this.#gone());
   }
 

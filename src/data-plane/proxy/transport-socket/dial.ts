@@ -3,30 +3,22 @@ import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
-import type { StatsScope } from '../stats/stats.ts';
-import { altNamesOf, coversHost } from './san.ts';
+import { addressText } from '../config/address.ts';
+import { coversHost } from './san.ts';
 import { failureOf, SocketTransport, VERIFY_FAILED } from './socket-transport.ts';
-import { detailsOf, UNSPOKEN } from './tls-accept.ts';
+import { UNSPOKEN } from './tls-accept.ts';
 import type { TlsContext } from './tls-context.ts';
+import { detailsOf, evidenceOf } from './tls-details.ts';
+import type { TlsCounters } from './tls-stats.ts';
 import type { Transport } from './transport.ts';
 
 export interface UpstreamTls {
   readonly kind: 'tls';
   readonly context: TlsContext;
   readonly sni: string;
-  readonly counters: ReturnType<typeof upstreamTlsCounters>;
+  readonly counters: TlsCounters;
 }
 export type UpstreamSocket = { readonly kind: 'raw' } | UpstreamTls;
-
-export function upstreamTlsCounters(scope: StatsScope) {
-  return {
-    handshake: scope.counter('ssl.handshake'),
-    connectionError: scope.counter('ssl.connection_error'),
-    failVerifyError: scope.counter('ssl.fail_verify_error'),
-    failVerifySan: scope.counter('ssl.fail_verify_san'),
-    failVerifyHash: scope.counter('ssl.fail_verify_cert_hash'),
-  };
-}
 
 export interface DialOptions {
   readonly target: SocketAddr;
@@ -99,14 +91,19 @@ function handshake(
   options: DialOptions,
   done: (result: DialResult, wrapped?: TLSSocket) => void,
 ): void {
-  const secureContext = tls.context.secureContext();
+  const { context } = tls;
+  const secureContext = context.secureContext();
   if (!secureContext) {
+    tls.counters.notReady.value += 1;
     done({ kind: 'failed', reason: 'TLS_error:Secret is not supplied by SDS' });
     return;
   }
   const alpn = (options.alpn ?? tls.context.alpn).filter((name) => !UNSPOKEN.has(name));
   const { host } = options;
   const sni = tls.sni || host?.name || '';
+  const key = `${addressText(options.target)}|${sni}|${alpn.join()}`;
+  const session = context.sessions.take(key, options.clock.now());
+  const { generation } = context;
   const how: ConnectionOptions & { allowHalfOpen: boolean } = {
     socket: plain,
     secureContext,
@@ -115,6 +112,7 @@ function handshake(
     checkServerIdentity: () => undefined,
     ...(sni === '' ? {} : { servername: sni }),
     ...(alpn.length > 0 ? { ALPNProtocols: [...alpn] } : {}),
+    ...(session ? { session: session.bytes } : {}),
     allowHalfOpen: true,
   };
   const wrapped = connectTls(how);
@@ -125,30 +123,36 @@ function handshake(
   wrapped.once('error', failed);
   wrapped.once('close', () => done({ kind: 'failed', reason: 'connection closed during the TLS handshake' }, wrapped));
   wrapped.once('secureConnect', () => {
-    const certificate = wrapped.getPeerX509Certificate();
-    const names = certificate ? altNamesOf(certificate) : [];
-    const chainError = wrapped.authorized ? undefined : (codeOf(wrapped.authorizationError) ?? 'UNVERIFIED');
-    const judged = tls.context.judge(chainError, names, certificate?.raw);
-    const verdict = judged === 'ok' && host?.verify && !coversHost(names, host.name) ? 'fail-san' : judged;
+    const evidence = evidenceOf(wrapped, session?.peer);
+    const { peer } = evidence;
+    const judged = context.judge(evidence);
+    const verdict = judged === 'ok' && host?.verify && !coversHost(peer?.names ?? [], host.name) ? 'fail-san' : judged;
     if (verdict !== 'ok') {
-      tls.counters.connectionError.value += 1;
-      if (verdict === 'fail-san') tls.counters.failVerifySan.value += 1;
-      else if (verdict === 'fail-hash') tls.counters.failVerifyHash.value += 1;
-      else tls.counters.failVerifyError.value += 1;
+      tls.counters.refused(verdict);
       return done({ kind: 'failed', reason: VERIFY_FAILED }, wrapped);
     }
     wrapped.removeListener('error', failed);
     wrapped.removeAllListeners('close');
-    tls.counters.handshake.value += 1;
-    const details = { ...detailsOf(wrapped, tls.context, names, tls.context.verifyPeer), sni };
+    const own = context.certificates()[0];
+    const details = { ...detailsOf(wrapped, evidence, own, context.verifyPeer), sni };
+    tls.counters.established(details);
+    if (context.sessions.enabled) {
+      // What follows from a session ends with it: the peer's chain was seen only once.
+      const until = evidence.resumed ? (session?.until ?? 0) : context.sessionEnd(peer, evidence.chain());
+      const once = details.version === 'TLSv1.3';
+      let kept = 0;
+      const keep = (bytes: Buffer): void => {
+        if (kept >= context.role.sessionKeys || context.generation !== generation) return;
+        kept += 1;
+        context.sessions.put(key, { bytes, peer, until, once });
+      };
+      // TLS 1.3 tickets come later; that of TLS 1.2 came before the handshake ended.
+      if (once) wrapped.on('session', keep);
+      else if (wrapped.getTLSTicket()) keep(wrapped.getSession()!);
+    }
     const transport = new SocketTransport(wrapped, { local: localOf(plain), remote: options.target, tls: details });
     done({ kind: 'connected', transport }, wrapped);
   });
-}
-
-function codeOf(error: unknown): string | undefined {
-  if (typeof error === 'string') return error;
-  return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : undefined;
 }
 
 function localOf(socket: Socket): SocketAddr {

@@ -6,11 +6,14 @@ import {
   UpstreamTlsContextSchema,
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/tls_pb.js';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
-import { ConfigError, join, only } from '../config/fields.ts';
+import { ConfigError, join, millis, only } from '../config/fields.ts';
+import { TLS_SESSION_TIMEOUT_S } from '../limits.ts';
 import type { StatsScope } from '../stats/stats.ts';
-import { type UpstreamSocket, upstreamTlsCounters } from './dial.ts';
+import type { UpstreamSocket } from './dial.ts';
+import { constant, ticketKeys } from './secrets.ts';
 import type { DownstreamTls } from './tls-accept.ts';
 import { type TlsBuildContext, TlsContext } from './tls-context.ts';
+import { TlsCounters } from './tls-stats.ts';
 
 const DOWNSTREAM: readonly Extension<TlsBuildContext, DownstreamTls | undefined>[] = [
   extension(RawBufferSchema, () => undefined),
@@ -18,13 +21,31 @@ const DOWNSTREAM: readonly Extension<TlsBuildContext, DownstreamTls | undefined>
     only(DownstreamTlsContextSchema, message, path, [
       'common_tls_context',
       'require_client_certificate',
-      // Sessions are never resumed here, which is what both fields ask for.
+      'session_ticket_keys',
+      'session_ticket_keys_sds_secret_config',
+      'session_timeout',
       'disable_stateless_session_resumption',
+      // There is no session store on this side: only tickets.
       'disable_stateful_session_resumption',
+      'full_scan_certs_on_sni_mismatch',
     ]);
     if (!message.commonTlsContext) throw new ConfigError(join(path, 'common_tls_context'), 'value is required');
     const requireClientCertificate = message.requireClientCertificate ?? false;
-    const tls = new TlsContext(message.commonTlsContext, context, join(path, 'common_tls_context'), true);
+    const keys = message.sessionTicketKeysType;
+    const at = join(path, 'common_tls_context');
+    const tls = new TlsContext(message.commonTlsContext, context, at, {
+      server: true,
+      tickets: !(keys.case === 'disableStatelessSessionResumption' && keys.value),
+      ticketKeys:
+        keys.case === 'sessionTicketKeys'
+          ? constant(path, ticketKeys(keys.value, context.reader, join(path, 'session_ticket_keys')))
+          : keys.case === 'sessionTicketKeysSdsSecretConfig'
+            ? context.secrets.ticketKeys(keys.value)
+            : undefined,
+      sessionTimeoutS: Math.round(millis(message.sessionTimeout, TLS_SESSION_TIMEOUT_S * 1000) / 1000),
+      sessionKeys: 0,
+      enforceRsaKeyUsage: false,
+    });
     if (requireClientCertificate && !tls.verifyPeer)
       throw new ConfigError(path, 'require_client_certificate needs a validation context: nothing could be verified');
     return { context: tls, requireClientCertificate };
@@ -48,13 +69,26 @@ interface UpstreamContext extends TlsBuildContext {
 const UPSTREAM: readonly Extension<UpstreamContext, UpstreamSocket>[] = [
   extension(RawBufferSchema, () => ({ kind: 'raw' as const })),
   extension(UpstreamTlsContextSchema, (message, context, path) => {
-    only(UpstreamTlsContextSchema, message, path, ['common_tls_context', 'sni', 'max_session_keys']);
+    only(UpstreamTlsContextSchema, message, path, [
+      'common_tls_context',
+      'sni',
+      'max_session_keys',
+      'enforce_rsa_key_usage',
+    ]);
     if (!message.commonTlsContext) throw new ConfigError(join(path, 'common_tls_context'), 'value is required');
+    if (message.sni.length > 255) throw new ConfigError(join(path, 'sni'), 'value length must be at most 255 bytes');
     return {
       kind: 'tls' as const,
-      context: new TlsContext(message.commonTlsContext, context, join(path, 'common_tls_context'), false),
+      context: new TlsContext(message.commonTlsContext, context, join(path, 'common_tls_context'), {
+        server: false,
+        tickets: false,
+        ticketKeys: undefined,
+        sessionTimeoutS: 0,
+        sessionKeys: message.maxSessionKeys ?? 1,
+        enforceRsaKeyUsage: message.enforceRsaKeyUsage ?? true,
+      }),
       sni: message.sni,
-      counters: upstreamTlsCounters(context.scope),
+      counters: new TlsCounters(context.scope, false),
     };
   }),
 ];

@@ -30,15 +30,16 @@ const uri = (matchPattern: { case: 'exact' | 'prefix' | 'suffix'; value: string 
   create(SubjectAltNameMatcherSchema, { sanType: SanType.URI, matcher: { matchPattern } });
 
 test('matchers look at names of their own kind only', () => {
-  const test1 = compileSanMatchers([uri({ case: 'prefix', value: 'spiffe://a/' })], '');
+  const test1 = compileSanMatchers([uri({ case: 'prefix', value: 'spiffe://a/' })], [], '');
   assert.equal(test1([{ kind: 'uri', value: 'spiffe://a/x' }]), true);
   assert.equal(test1([{ kind: 'dns', value: 'spiffe://a/x' }]), false);
   assert.equal(test1([]), false);
-  assert.equal(compileSanMatchers([], '')([]), true);
+  assert.equal(compileSanMatchers([], [], '')([]), true);
   assert.throws(
     () =>
       compileSanMatchers(
         [create(SubjectAltNameMatcherSchema, { matcher: { matchPattern: { case: 'exact', value: 'x' } } })],
+        [],
         'p',
       ),
     /p\.match_typed_subject_alt_names\[0\]\.san_type/,

@@ -3,8 +3,10 @@ import type { X509Certificate } from 'node:crypto';
 import {
   SubjectAltNameMatcher_SanType as SanType,
   type SubjectAltNameMatcher,
+  SubjectAltNameMatcherSchema,
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/common_pb.js';
-import { ConfigError, join } from '../config/fields.ts';
+import type { StringMatcher } from '#proto/envoy/type/matcher/v3/string_pb.js';
+import { ConfigError, join, only } from '../config/fields.ts';
 import { type StringTest, stringTest } from '../config/matchers.ts';
 
 export interface AltName {
@@ -39,11 +41,21 @@ export function parseAltNames(text: string | undefined): AltName[] {
       value = end < 0 ? rest : rest.slice(0, end);
       rest = end < 0 ? '' : rest.slice(end);
     }
-    out.push({ kind, value });
+    out.push({ kind, value: kind === 'ip' ? canonicalIp(value) : value });
     if (rest.startsWith(', ')) rest = rest.slice(2);
     else break;
   }
   return out;
+}
+
+/** OpenSSL writes all eight groups of an IPv6 address; Envoy compares the short form. */
+function canonicalIp(text: string): string {
+  if (!text.includes(':')) return text;
+  try {
+    return new URL(`http://[${text}]/`).hostname.slice(1, -1);
+  } catch {
+    return text;
+  }
 }
 
 function unquote(text: string): string {
@@ -60,28 +72,61 @@ export function altNamesOf(certificate: X509Certificate): AltName[] {
 
 export type SanTest = (names: readonly AltName[]) => boolean;
 
-/** One matcher must accept one name of its kind; no matcher at all accepts everything. */
-export function compileSanMatchers(matchers: readonly SubjectAltNameMatcher[], path: string): SanTest {
-  if (matchers.length === 0) return () => true;
-  const tests = matchers.map((entry, i) => compileOne(entry, join(path, `match_typed_subject_alt_names[${i}]`)));
+export function valuesOf(names: readonly AltName[], kind: AltName['kind']): readonly string[] {
+  return names.flatMap((name) => (name.kind === kind ? [name.value] : []));
+}
+
+/** Node's lines of a distinguished name, as RFC 2253 writes it. */
+export function subjectText(lines: string | undefined): string {
+  return (lines ?? '').split('\n').reverse().join(',');
+}
+
+/**
+ * One matcher must accept one name of its kind; no matcher at all accepts everything. `untyped` is the old form, for names
+ * of any kind.
+ */
+export function compileSanMatchers(
+  matchers: readonly SubjectAltNameMatcher[],
+  untyped: readonly StringMatcher[],
+  path: string,
+): SanTest {
+  if (matchers.length === 0 && untyped.length === 0) return () => true;
+  const tests = [
+    ...matchers.map((entry, i) => compileOne(entry, join(path, `match_typed_subject_alt_names[${i}]`))),
+    ...untyped.flatMap((matcher, i) => {
+      const at = join(path, `match_subject_alt_names[${i}]`);
+      return UNTYPED.map((sanType) => compileMatcher(sanType, matcher, at));
+    }),
+  ];
   return (names) => tests.some(({ kind, test }) => names.some((name) => name.kind === kind && test(name.value)));
 }
 
+const UNTYPED = [SanType.URI, SanType.DNS, SanType.IP_ADDRESS, SanType.EMAIL] as const;
+
 function compileOne(entry: SubjectAltNameMatcher, path: string): { kind: AltName['kind']; test: StringTest } {
+  only(SubjectAltNameMatcherSchema, entry, path, ['san_type', 'matcher']);
   if (!entry.matcher) throw new ConfigError(join(path, 'matcher'), 'value is required');
-  const pattern = entry.matcher.matchPattern;
-  switch (entry.sanType) {
+  return compileMatcher(entry.sanType, entry.matcher, path);
+}
+
+function compileMatcher(
+  sanType: SanType,
+  matcher: StringMatcher,
+  path: string,
+): { kind: AltName['kind']; test: StringTest } {
+  const pattern = matcher.matchPattern;
+  const test = stringTest(matcher, join(path, 'matcher'));
+  switch (sanType) {
     case SanType.URI:
-      return { kind: 'uri', test: stringTest(entry.matcher, join(path, 'matcher')) };
+      return { kind: 'uri', test };
     case SanType.DNS:
-      if (pattern.case === 'exact') return { kind: 'dns', test: dnsTest(pattern.value) };
-      return { kind: 'dns', test: stringTest(entry.matcher, join(path, 'matcher')) };
+      return { kind: 'dns', test: pattern.case === 'exact' ? dnsTest(pattern.value) : test };
     case SanType.IP_ADDRESS:
-      return { kind: 'ip', test: stringTest(entry.matcher, join(path, 'matcher')) };
+      return { kind: 'ip', test };
     case SanType.EMAIL:
-      return { kind: 'email', test: stringTest(entry.matcher, join(path, 'matcher')) };
+      return { kind: 'email', test };
     default:
-      throw new ConfigError(join(path, 'san_type'), `SAN type ${entry.sanType} is not supported`);
+      throw new ConfigError(join(path, 'san_type'), `SAN type ${SanType[sanType] ?? sanType} is not supported`);
   }
 }
 

@@ -1,19 +1,21 @@
 // One TLS configuration (DownstreamTlsContext or UpstreamTlsContext) with live secrets. Rotation makes a new
-// SecureContext for new connections; open connections keep theirs. Built by transport-socket/factory.ts.
-import { createHash } from 'node:crypto';
-import { createSecureContext, type SecureContext, type SecureContextOptions, type SecureVersion } from 'node:tls';
-import {
-  TlsParameters_TlsProtocol as Protocol,
-  type TlsParameters,
-  TlsParametersSchema,
-} from '#proto/envoy/extensions/transport_sockets/tls/v3/common_pb.js';
+// SecureContext for new connections; open connections keep theirs, sessions made before are not resumed. Built by
+// transport-socket/factory.ts.
+import { constants, hash, type X509Certificate } from 'node:crypto';
+import { createSecureContext, type SecureContext } from 'node:tls';
 import {
   type CommonTlsContext,
   CommonTlsContext_CombinedCertificateValidationContextSchema,
   CommonTlsContextSchema,
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/tls_pb.js';
+import type { Clock } from '../../../base/runtime/clock.ts';
+import { readCertificate } from '../../../base/x509/certificate.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
-import type { AltName } from './san.ts';
+import { MAX_CHAIN_CERTIFICATES, MAX_EARLY_ENDS, TLS_SESSION_TIMEOUT_S } from '../limits.ts';
+import { choosePair, type HelloFacts } from './certificate-choice.ts';
+import { pathError, readChain } from './chain.ts';
+import { ClientSessions } from './client-sessions.ts';
+import type { PeerCertificate } from './peer-certificate.ts';
 import {
   type CertificateMaterial,
   certificateMaterial,
@@ -21,35 +23,77 @@ import {
   type DataReader,
   type Live,
   mergeTrust,
+  type TicketKeys,
   type TrustMaterial,
   trustMaterial,
 } from './secrets.ts';
+import { readTlsParams, type TlsParams } from './tls-params.ts';
 
 /** Where named secrets come from: `sds` is the ConfigSource as serialized by the caller. */
 export interface SecretProvider {
   certificate(config: SdsRef): Live<CertificateMaterial>;
   trust(config: SdsRef): Live<TrustMaterial>;
+  ticketKeys(config: SdsRef): Live<TicketKeys>;
 }
 export type SdsRef = NonNullable<CommonTlsContext['tlsCertificateSdsSecretConfigs'][number]>;
 
 export interface TlsBuildContext {
   readonly secrets: SecretProvider;
   readonly reader: DataReader;
+  readonly clock: Clock;
+}
+
+/** What the messages around CommonTlsContext add. */
+export interface TlsRole {
+  readonly server: boolean;
+  /** Server: sealed tickets may be given out and taken back. */
+  readonly tickets: boolean;
+  readonly ticketKeys: Live<TicketKeys> | undefined;
+  /** Server: s. */
+  readonly sessionTimeoutS: number;
+  /** Client: max_session_keys. */
+  readonly sessionKeys: number;
+  /** Client: an RSA certificate whose key usage forbids signatures is refused. */
+  readonly enforceRsaKeyUsage: boolean;
 }
 
 /** The outcome of our own checks after OpenSSL's. `fail-san` and `fail-hash` are counted apart. */
 export type PeerVerdict = 'ok' | 'fail-chain' | 'fail-san' | 'fail-hash';
 
+/** What a handshake found out about the other side. */
+export interface PeerEvidence {
+  /** OpenSSL's code for the chain, undefined when it verified. */
+  readonly chainError: string | undefined;
+  readonly peer: PeerCertificate | undefined;
+  /** The certificates that came with the peer's, in order; not asked for when the session was resumed. */
+  chain(): readonly X509Certificate[];
+  readonly resumed: boolean;
+}
+
+/** One certificate's OpenSSL context of the current secrets. */
+export interface ServerIdentity {
+  readonly secure: SecureContext;
+  readonly certificate: CertificateMaterial | undefined;
+}
+
 export class TlsContext {
   readonly alpn: readonly string[];
   readonly verifyPeer: boolean;
-  readonly #options: SecureContextOptions;
+  readonly params: TlsParams;
+  readonly role: TlsRole;
+  readonly sessions: ClientSessions;
+  /** Grows with every change of a secret. */
+  generation = 0;
+  readonly #clock: Clock;
   readonly #certificates: readonly Live<CertificateMaterial>[];
   readonly #trust: Live<TrustMaterial> | undefined;
-  #cached: SecureContext | undefined;
+  readonly #made = new Map<CertificateMaterial | undefined, ServerIdentity>();
+  /** Server: when the sessions of peers end whose issuers expire before they do, by fingerprint. */
+  readonly #earlyEnds = new Map<string, number>();
   readonly #stops: (() => void)[] = [];
+  #resumable = true;
 
-  constructor(message: CommonTlsContext, context: TlsBuildContext, path: string, server: boolean) {
+  constructor(message: CommonTlsContext, context: TlsBuildContext, path: string, role: TlsRole) {
     only(CommonTlsContextSchema, message, path, [
       'tls_params',
       'tls_certificates',
@@ -59,8 +103,11 @@ export class TlsContext {
       'combined_validation_context',
       'alpn_protocols',
     ]);
+    this.#clock = context.clock;
+    this.role = role;
     this.alpn = message.alpnProtocols;
-    this.#options = tlsOptions(message.tlsParams, join(path, 'tls_params'), server);
+    this.params = readTlsParams(message.tlsParams, join(path, 'tls_params'), role.server);
+    this.sessions = new ClientSessions(role.sessionKeys);
     this.#certificates = [
       ...message.tlsCertificates.map((entry, i) => {
         const at = join(path, `tls_certificates[${i}]`);
@@ -68,14 +115,13 @@ export class TlsContext {
       }),
       ...message.tlsCertificateSdsSecretConfigs.map((ref) => context.secrets.certificate(ref)),
     ];
-    if (server && this.#certificates.length === 0)
+    if (role.server && this.#certificates.length === 0)
       throw new ConfigError(path, 'No TLS certificates found for server context');
+    if (!role.server && this.#certificates.length > 1)
+      throw new ConfigError(path, 'Multiple TLS certificates are not supported for client contexts');
     this.#trust = trustOf(message, context, path);
     this.verifyPeer = this.#trust !== undefined;
-    const forget = () => {
-      this.#cached = undefined;
-    };
-    for (const secret of this.#all()) this.#stops.push(secret.listen(forget));
+    for (const secret of this.#all()) this.#stops.push(secret.listen(() => this.#changed()));
   }
 
   /** Names of secrets that are still awaited. */
@@ -84,7 +130,16 @@ export class TlsContext {
   }
 
   #all(): Live<unknown>[] {
-    return [...this.#certificates, ...(this.#trust ? [this.#trust] : [])];
+    const { ticketKeys } = this.role;
+    return [...this.#certificates, ...(this.#trust ? [this.#trust] : []), ...(ticketKeys ? [ticketKeys] : [])];
+  }
+
+  #changed(): void {
+    this.generation += 1;
+    this.#made.clear();
+    this.#earlyEnds.clear();
+    this.sessions.clear();
+    this.#resumable = true;
   }
 
   /** Calls back at every change of a secret. */
@@ -97,28 +152,82 @@ export class TlsContext {
 
   dispose(): void {
     for (const stop of this.#stops) stop();
+    this.sessions.clear();
   }
 
-  /** Undefined while a secret is missing. */
+  /** False while a secret is missing. */
+  get usable(): boolean {
+    return this.#all().every((secret) => secret.current() !== undefined);
+  }
+
+  /** The client's OpenSSL context. Undefined while a secret is missing. */
   secureContext(): SecureContext | undefined {
-    if (this.#cached) return this.#cached;
-    if (this.#all().some((secret) => secret.current() === undefined)) return undefined;
-    const certificates = this.#certificates.map((live) => live.current()!);
-    const trust = this.#trust?.current();
-    this.#cached = createSecureContext({
-      ...this.#options,
-      ...(certificates.length > 0
-        ? { cert: certificates.map((c) => c.chainPem), key: certificates.map((c) => c.keyPem) }
-        : {}),
+    return this.usable ? this.#identity(this.certificates()[0]).secure : undefined;
+  }
+
+  /** The server's, for the certificate that fits the client best. */
+  identityFor(hello: HelloFacts): ServerIdentity | undefined {
+    if (!this.usable) return undefined;
+    const all = this.certificates();
+    return this.#identity(all.length === 1 ? all[0] : choosePair(all, hello));
+  }
+
+  #identity(certificate: CertificateMaterial | undefined): ServerIdentity {
+    // A session must not outlive our own certificate or the lists it was checked against.
+    if (this.#resumable && this.#clock.now() >= this.#resumableUntil()) {
+      this.#resumable = false;
+      this.#made.clear();
+      this.sessions.clear();
+    }
+    let made = this.#made.get(certificate);
+    if (!made) {
+      made = { secure: this.#create(certificate), certificate };
+      this.#made.set(certificate, made);
+    }
+    return made;
+  }
+
+  #resumableUntil(): number {
+    let until = Number.POSITIVE_INFINITY;
+    for (const certificate of this.certificates()) until = Math.min(until, certificate.notAfter);
+    for (const crl of this.trust()?.crls ?? []) until = Math.min(until, crl.nextUpdate);
+    return until;
+  }
+
+  #create(certificate: CertificateMaterial | undefined): SecureContext {
+    const { params, role } = this;
+    const trust = this.trust();
+    const tickets = role.tickets && this.#resumable;
+    const ticketKey = role.ticketKeys?.current()?.keys[0];
+    return createSecureContext({
+      minVersion: params.minVersion,
+      maxVersion: params.maxVersion,
+      ciphers: `${params.suites13}:${params.ciphers}`,
+      ecdhCurve: params.groups,
+      ...(params.sigalgs === '' ? {} : { sigalgs: params.sigalgs }),
+      ...(certificate ? { cert: certificate.chainPem, key: certificate.keyPem } : {}),
       // Without a validation context nothing is trusted, so Node's built-in roots must not be either.
       ca: trust?.caPem ? [trust.caPem] : [],
-      ...(trust?.crlPem ? { crl: [trust.crlPem] } : {}),
+      allowPartialTrustChain: true,
+      ...(trust && trust.crls.length > 0 && !trust.leafCrlOnly ? { crl: trust.crls.map((crl) => crl.pem) } : {}),
+      ...(role.server
+        ? {
+            honorCipherOrder: true,
+            sessionTimeout: role.sessionTimeoutS,
+            sessionIdContext: this.#sessionContext(certificate, trust),
+            ...(tickets && ticketKey ? { ticketKeys: nodeTicketKey(ticketKey) } : {}),
+          }
+        : {}),
+      secureOptions:
+        constants.SSL_OP_NO_RENEGOTIATION |
+        (role.server ? constants.SSL_OP_CIPHER_SERVER_PREFERENCE : 0) |
+        (role.server && !tickets ? constants.SSL_OP_NO_TICKET : 0),
     });
-    return this.#cached;
   }
 
-  localUris(): readonly string[] {
-    return this.#certificates[0]?.current()?.uris ?? [];
+  /** Binds sessions to the identity shown and to every rule the peer was accepted under. */
+  #sessionContext(certificate: CertificateMaterial | undefined, trust: TrustMaterial | undefined): string {
+    return hash('sha256', `${certificate?.chainPem ?? ''}\0${trust?.print ?? ''}`, 'hex').slice(0, 32);
   }
 
   certificates(): readonly CertificateMaterial[] {
@@ -129,29 +238,98 @@ export class TlsContext {
     return this.#trust?.current();
   }
 
-  /** `chainError` is OpenSSL's code for the chain, undefined when it verified. */
-  judge(chainError: string | undefined, names: readonly AltName[], der: Buffer | undefined): PeerVerdict {
-    const trust = this.#trust?.current();
+  judge(evidence: PeerEvidence): PeerVerdict {
+    const trust = this.trust();
     if (!trust) return this.verifyPeer ? 'fail-chain' : 'ok';
-    const chainMatters = trust.caPem !== '' && !trust.acceptUntrusted;
-    const expired = chainError === 'CERT_HAS_EXPIRED' && trust.allowExpired;
-    if (chainMatters && chainError !== undefined && !expired) return 'fail-chain';
-    if (!der) return 'fail-chain';
-    if (!trust.sanTest(names)) return 'fail-san';
-    if (trust.hashes.length > 0 && !trust.hashes.includes(createHash('sha256').update(der).digest('hex')))
-      return 'fail-hash';
-    return 'ok';
+    const { peer } = evidence;
+    if (!peer) return 'fail-chain';
+    const now = this.#clock.now();
+    if (trust.caPem !== '' && !trust.acceptUntrusted && !this.#chainHolds(evidence, peer, trust, now))
+      return 'fail-chain';
+    if (this.role.enforceRsaKeyUsage && peer.rsaCannotSign) return 'fail-chain';
+    if (!trust.sanTest(peer.names)) return 'fail-san';
+    const { hashes, spkiHashes } = trust;
+    if (hashes.length + spkiHashes.length === 0) return 'ok';
+    return hashes.includes(peer.fingerprint256) || spkiHashes.includes(peer.spkiHash) ? 'ok' : 'fail-hash';
   }
+
+  #chainHolds(evidence: PeerEvidence, peer: PeerCertificate, trust: TrustMaterial, now: number): boolean {
+    const { chainError } = evidence;
+    if (evidence.resumed) {
+      // Every rule was checked when the session was made; only time has passed since.
+      if (chainError !== undefined && !(chainError === 'CERT_HAS_EXPIRED' && trust.allowExpired)) return false;
+      if (trust.allowExpired) return true;
+      return now <= peer.notAfter && now <= (this.#earlyEnds.get(peer.fingerprint256) ?? Number.POSITIVE_INFINITY);
+    }
+    const expired = chainError === 'CERT_HAS_EXPIRED' && trust.allowExpired;
+    if (chainError !== undefined && !expired) return false;
+    const chain = evidence.chain();
+    if (depthOf(chain, trust) > trust.maxDepth) return false;
+    if (!expired && !(trust.leafCrlOnly && trust.crls.length > 0)) return true;
+    return pathHolds(peer, chain, trust, now);
+  }
+
+  /** Client: when a session with this peer must end at the latest, ms since the epoch. */
+  sessionEnd(peer: PeerCertificate | undefined, chain: readonly X509Certificate[]): number {
+    let until = Math.min(this.#resumableUntil(), this.#clock.now() + TLS_SESSION_TIMEOUT_S * 1000);
+    if (peer) until = Math.min(until, peer.notAfter);
+    for (const issuer of chain) until = Math.min(until, Date.parse(issuer.validTo));
+    return until;
+  }
+
+  /** Server: remembers a peer whose issuer expires before it does. */
+  noteIssuers(peer: PeerCertificate, chain: readonly X509Certificate[]): void {
+    let end = Number.POSITIVE_INFINITY;
+    for (const issuer of chain) end = Math.min(end, Date.parse(issuer.validTo));
+    if (end >= peer.notAfter) return;
+    this.#earlyEnds.set(peer.fingerprint256, end);
+    if (this.#earlyEnds.size <= MAX_EARLY_ENDS || !this.#resumable) return;
+    // Too many to remember: nobody resumes until the secrets change.
+    this.#resumable = false;
+    this.#made.clear();
+    this.#earlyEnds.clear();
+  }
+}
+
+/** Certificates between the peer's and the first trusted one. */
+function depthOf(chain: readonly X509Certificate[], trust: TrustMaterial): number {
+  const trusted = chain.findIndex((certificate) => trust.roots.some((root) => root.raw.equals(certificate.raw)));
+  return trusted < 0 ? chain.length : trusted;
+}
+
+function pathHolds(
+  peer: PeerCertificate,
+  chain: readonly X509Certificate[],
+  trust: TrustMaterial,
+  now: number,
+): boolean {
+  try {
+    const rules = {
+      roots: readChain(trust.roots.map((root) => root.raw)),
+      crls: trust.crls,
+      leafCrlOnly: trust.leafCrlOnly,
+      allowExpired: trust.allowExpired,
+      now,
+    };
+    const presented = readChain(chain.map((certificate) => certificate.raw).slice(0, MAX_CHAIN_CERTIFICATES));
+    return pathError(readCertificate(peer.der), presented, rules) === undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** Node takes 48 bytes: name, MAC key, cipher key. */
+function nodeTicketKey(key: Buffer): Buffer {
+  return Buffer.concat([key.subarray(0, 16), key.subarray(16, 32), key.subarray(48, 64)]);
 }
 
 function trustOf(message: CommonTlsContext, context: TlsBuildContext, path: string): Live<TrustMaterial> | undefined {
   const kind = message.validationContextType;
   switch (kind.case) {
-    case 'validationContext':
-      return constant(
-        join(path, 'validation_context'),
-        trustMaterial(kind.value, context.reader, join(path, 'validation_context')),
-      );
+    case 'validationContext': {
+      const at = join(path, 'validation_context');
+      return constant(at, trustMaterial(kind.value, context.reader, at));
+    }
     case 'validationContextSdsSecretConfig':
       return context.secrets.trust(kind.value);
     case 'combinedValidationContext': {
@@ -184,43 +362,4 @@ function trustOf(message: CommonTlsContext, context: TlsBuildContext, path: stri
     default:
       return undefined;
   }
-}
-
-const VERSIONS: Readonly<Record<Protocol, SecureVersion | undefined>> = {
-  [Protocol.TLS_AUTO]: undefined,
-  [Protocol.TLSv1_0]: 'TLSv1',
-  [Protocol.TLSv1_1]: 'TLSv1.1',
-  [Protocol.TLSv1_2]: 'TLSv1.2',
-  [Protocol.TLSv1_3]: 'TLSv1.3',
-};
-/** TLS 1.3 suites are not configurable in Envoy; the cheap one first for in-mesh traffic. */
-const TLS13_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
-
-function tlsOptions(params: TlsParameters | undefined, path: string, server: boolean): SecureContextOptions {
-  if (!params) return { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.3' };
-  only(TlsParametersSchema, params, path, [
-    'tls_minimum_protocol_version',
-    'tls_maximum_protocol_version',
-    'cipher_suites',
-    'ecdh_curves',
-  ]);
-  const options: SecureContextOptions = {
-    minVersion: VERSIONS[params.tlsMinimumProtocolVersion] ?? 'TLSv1.2',
-    maxVersion: VERSIONS[params.tlsMaximumProtocolVersion] ?? 'TLSv1.3',
-  };
-  if (params.cipherSuites.length > 0) {
-    const suites = params.cipherSuites.map((suite) => suite.replaceAll(/[[\]]/g, '').replaceAll('|', ':'));
-    options.ciphers = `${TLS13_SUITES}:${suites.join(':')}`;
-    options.honorCipherOrder = server;
-  }
-  if (params.ecdhCurves.length > 0) options.ecdhCurve = params.ecdhCurves.join(':');
-  try {
-    createSecureContext(options);
-  } catch (error) {
-    throw new ConfigError(
-      path,
-      `Failed to initialize TLS parameters: ${error instanceof Error ? error.message : error}`,
-    );
-  }
-  return options;
 }

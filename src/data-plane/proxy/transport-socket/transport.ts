@@ -1,12 +1,22 @@
 // The narrow interface between bytes on a socket (plain or TLS) and everything above it: codecs, tcp_proxy, inspectors.
 // A second implementation (OpenSSL called directly) can stand beside socket-transport.ts without a change above this line.
 import type { SocketAddr } from '../config/address.ts';
+import type { PeerCertificate } from './peer-certificate.ts';
 
 /** What the other side of a TLS connection proved, and what was agreed. */
 export interface TlsDetails {
   /** `TLSv1.2`, `TLSv1.3`. */
   readonly version: string;
+  /** OpenSSL's name. */
   readonly cipher: string;
+  /** Key exchange group: `X25519`, `P-256`, `X25519MLKEM768`; empty when unknown. */
+  readonly group: string;
+  /** The peer's signature algorithm by its IANA name; empty when this transport cannot tell. */
+  readonly signature: string;
+  /** The handshake took an earlier session up again. */
+  readonly resumed: boolean;
+  /** Hex; may be empty. */
+  readonly sessionId: string;
   /** The ALPN value both sides agreed on; empty when none. */
   readonly alpn: string;
   /** The server name of the ClientHello (server side), or the one sent (client side). */
@@ -19,8 +29,12 @@ export interface TlsDetails {
   readonly peerSubject: string;
   /** DER of the peer's leaf certificate. */
   readonly peerCertificate: Buffer | undefined;
-  /** URI SANs of our own certificate. */
+  /** All facts of that leaf. */
+  readonly peer: PeerCertificate | undefined;
+  /** URI and DNS SANs and subject of our own certificate. */
   readonly localUris: readonly string[];
+  readonly localDns: readonly string[];
+  readonly localSubject: string;
 }
 
 /** Why a connection ended badly. `reason` is Envoy's "transport failure reason" or a socket error code. */

@@ -9,7 +9,9 @@ import {
   certificateMaterial,
   type DataReader,
   type Live,
+  type TicketKeys,
   type TrustMaterial,
+  ticketKeys,
   trustMaterial,
 } from '../transport-socket/secrets.ts';
 import type { SdsRef, SecretProvider } from '../transport-socket/tls-context.ts';
@@ -25,7 +27,8 @@ export interface SecretDeps {
 
 type Material =
   | { readonly kind: 'certificate'; readonly value: CertificateMaterial }
-  | { readonly kind: 'trust'; readonly value: TrustMaterial };
+  | { readonly kind: 'trust'; readonly value: TrustMaterial }
+  | { readonly kind: 'ticket-keys'; readonly value: TicketKeys };
 
 /** A secret as the admin interface shows it. */
 export interface SecretView {
@@ -81,6 +84,10 @@ export class SecretManager implements SecretProvider {
 
   trust(ref: SdsRef): Live<TrustMaterial> {
     return this.#live(ref, (material) => (material.kind === 'trust' ? material.value : undefined));
+  }
+
+  ticketKeys(ref: SdsRef): Live<TicketKeys> {
+    return this.#live(ref, (material) => (material.kind === 'ticket-keys' ? material.value : undefined));
   }
 
   views(): SecretView[] {
@@ -150,15 +157,24 @@ export class SecretManager implements SecretProvider {
   }
 
   #read(secret: Secret, path: string): Material {
-    only(SecretSchema, secret, path, ['name', 'tls_certificate', 'validation_context']);
+    only(SecretSchema, secret, path, ['name', 'tls_certificate', 'validation_context', 'session_ticket_keys']);
     const { type } = secret;
-    if (type.case === 'tlsCertificate')
-      return {
-        kind: 'certificate',
-        value: certificateMaterial(type.value, this.#deps.reader, join(path, 'tls_certificate')),
-      };
-    if (type.case === 'validationContext')
-      return { kind: 'trust', value: trustMaterial(type.value, this.#deps.reader, join(path, 'validation_context')) };
-    throw new ConfigError(path, `secret of kind '${type.case ?? 'none'}' is not supported by this proxy`);
+    const { reader } = this.#deps;
+    switch (type.case) {
+      case 'tlsCertificate':
+        return {
+          kind: 'certificate',
+          value: certificateMaterial(type.value, reader, join(path, 'tls_certificate'), secret.name),
+        };
+      case 'validationContext':
+        return {
+          kind: 'trust',
+          value: trustMaterial(type.value, reader, join(path, 'validation_context'), secret.name),
+        };
+      case 'sessionTicketKeys':
+        return { kind: 'ticket-keys', value: ticketKeys(type.value, reader, join(path, 'session_ticket_keys')) };
+      default:
+        throw new ConfigError(path, `secret of kind '${type.case ?? 'none'}' is not supported by this proxy`);
+    }
   }
 }
