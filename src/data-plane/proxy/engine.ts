@@ -5,16 +5,20 @@ import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js
 import { LocalitySchema, type Node, NodeSchema } from '#proto/envoy/config/core/v3/base_pb.js';
 import type { Clock } from '../../base/runtime/clock.ts';
 import type { Logger } from '../../base/runtime/log.ts';
+import { fileAccessLog } from './access-log/legacy.ts';
 import { AccessLogManager, type LogFiles } from './access-log/logger.ts';
-import { AdminServer } from './admin/server.ts';
+import { refreshGauges } from './admin/gauges.ts';
+import { type AdminOptions, AdminServer } from './admin/server.ts';
+import type { AdminTarget, Gathered, ServerState } from './admin/target.ts';
 import type { Resolve } from './cluster/dns.ts';
 import { NO_CONTEXT } from './cluster/lb-context.ts';
 import { ClusterManager } from './cluster/manager.ts';
 import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
 import { connectionLimit, nodeMetadata } from './config/bootstrap.ts';
+import { millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
-import { MAX_LOG_BACKLOG_BYTES } from './limits.ts';
+import { DEFAULT_STATS_FLUSH_MS, MAX_LOG_BACKLOG_BYTES } from './limits.ts';
 import { ListenerManager } from './listener/manager.ts';
 import type { LogControl } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
@@ -32,7 +36,6 @@ import { DiscoveryHub } from './xds/hub.ts';
 import { RouteManager } from './xds/rds.ts';
 import { SecretManager } from './xds/sds.ts';
 
-export type ServerState = 'PRE_INITIALIZING' | 'INITIALIZING' | 'LIVE' | 'DRAINING';
 /** Values of the gauge server.state (Envoy's enum). */
 const STATE_NUMBER: Readonly<Record<ServerState, number>> = {
   LIVE: 0,
@@ -75,7 +78,7 @@ export interface EngineOptions {
   readonly onQuit: () => void;
 }
 
-export class Engine {
+export class Engine implements AdminTarget {
   readonly bootstrap: Bootstrap;
   readonly options: EngineOptions;
   readonly deps: EngineDeps;
@@ -89,12 +92,16 @@ export class Engine {
   readonly logs: AccessLogManager;
   readonly runtime: Runtime;
   readonly hub: DiscoveryHub;
+  readonly node: Node;
+  /** Downstream connections of all listeners. */
+  readonly connections: { readonly max: number; used: number };
   readonly startedAt: number;
   readonly #dynamic: DynamicStart;
   readonly #admin: AdminServer | undefined;
   #state: ServerState = 'PRE_INITIALIZING';
   #startedWorkers = false;
   #failingHealth = false;
+  #stopFlush: (() => void) | undefined;
   #live: (() => void)[] = [];
 
   /** Throws ConfigError when the bootstrap cannot be used; nothing is opened then. */
@@ -107,18 +114,18 @@ export class Engine {
     this.startedAt = clock.now();
     this.naming = readNaming(bootstrap.statsConfig, options.statsTags);
     stats.shown = this.naming.shown;
+    stats.bounds = this.naming.bounds;
     const node = nodeMetadata(bootstrap);
-    this.istioStats = new IstioStats(
-      stats,
-      typeof node.ISTIO_VERSION === 'string' ? node.ISTIO_VERSION : options.version,
-    );
+    this.istioStats = new IstioStats(stats, typeof node.ISTIO_VERSION === 'string' ? node.ISTIO_VERSION : undefined);
     const nodeMessage = this.#node();
+    this.node = nodeMessage;
     this.runtime = new Runtime(bootstrap.layeredRuntime, {
       stats,
       files: deps.runtimeFiles,
       serviceCluster: nodeMessage.cluster,
     });
     const { runtime } = this;
+    this.connections = { max: connectionLimit(bootstrap), used: 0 };
     this.logs = new AccessLogManager({
       files: deps.files,
       clock,
@@ -168,7 +175,7 @@ export class Engine {
       istioStats: this.istioStats,
       runtime,
       drainMs: options.drainMs,
-      connections: { max: connectionLimit(bootstrap), used: 0 },
+      connections: this.connections,
     });
     try {
       this.#loadClusters();
@@ -182,7 +189,7 @@ export class Engine {
       });
       this.#loadListeners();
       this.#admin = bootstrap.admin?.address
-        ? new AdminServer(this, addressOf(bootstrap.admin.address, 'admin.address'))
+        ? new AdminServer(this, addressOf(bootstrap.admin.address, 'admin.address'), this.#adminOptions())
         : undefined;
     } catch (error) {
       this.#dispose();
@@ -203,6 +210,7 @@ export class Engine {
   /** Opens the admin interface, asks the control plane, and listens when everything needed has arrived. */
   async start(): Promise<void> {
     this.runtime.watch();
+    this.#flushStats();
     await this.#admin?.listen();
     this.#setState('INITIALIZING');
     const again = (): void => this.#advance();
@@ -213,12 +221,45 @@ export class Engine {
     this.#advance();
   }
 
-  get logLevel(): string {
-    return this.options.logLevel.current();
+  get version(): string {
+    return this.options.version;
   }
 
-  setLogLevel(level: string): boolean {
-    return this.options.logLevel.set(level);
+  get commandLine(): EngineOptions['commandLine'] {
+    return this.options.commandLine;
+  }
+
+  get clock(): Clock {
+    return this.deps.clock;
+  }
+
+  get log(): LogControl {
+    return this.options.logLevel;
+  }
+
+  gather(): Gathered {
+    refreshGauges(this);
+    return { stats: this.stats, istioStats: this.istioStats, hosts: undefined };
+  }
+
+  overrideRuntime(values: ReadonlyMap<string, string>): boolean {
+    return this.runtime.override(values);
+  }
+
+  resetCounters(): void {
+    this.stats.resetCounters();
+  }
+
+  reopenLogs(): void {
+    this.logs.flush();
+  }
+
+  drainListeners(how: { readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }): void {
+    this.listeners.drain(how.inboundOnly, how.graceful || how.skipExit);
+  }
+
+  quit(): void {
+    this.options.onQuit();
   }
 
   /** Resolves when the state is LIVE. */
@@ -241,6 +282,7 @@ export class Engine {
   }
 
   #dispose(): void {
+    this.#stopFlush?.();
     this.runtime.stop();
     this.hub.stop();
     this.listeners.stop();
@@ -276,6 +318,20 @@ export class Engine {
     );
   }
 
+  /** stats_flush_interval: histograms start a new interval. With stats_flush_on_admin that is when somebody looks. */
+  #flushStats(): void {
+    const { statsFlush, statsFlushInterval } = this.bootstrap;
+    if (statsFlush.case === 'statsFlushOnAdmin') return;
+    const ms = millis(statsFlushInterval, DEFAULT_STATS_FLUSH_MS);
+    const next = (): void => {
+      this.#stopFlush = this.deps.clock.after(ms, () => {
+        this.stats.turn();
+        next();
+      });
+    };
+    next();
+  }
+
   #setState(state: ServerState): void {
     this.#state = state;
     this.#gauges();
@@ -284,6 +340,24 @@ export class Engine {
   #gauges(): void {
     this.stats.gauge('server.state').value = STATE_NUMBER[this.state];
     this.stats.gauge('server.live').value = this.state === 'LIVE' ? 1 : 0;
+  }
+
+  #adminOptions(): AdminOptions {
+    const admin = this.bootstrap.admin;
+    const legacy = admin?.accessLogPath ? [fileAccessLog(admin.accessLogPath)] : [];
+    const { connections } = this;
+    return {
+      log: this.logs.build([...(admin?.accessLog ?? []), ...legacy], 'admin.access_log'),
+      admit: admin?.ignoreGlobalConnLimit
+        ? undefined
+        : () => {
+            if (connections.used >= connections.max) return undefined;
+            connections.used += 1;
+            return () => {
+              connections.used -= 1;
+            };
+          },
+    };
   }
 
   #node(): Node {

@@ -136,3 +136,5 @@ export const DEFAULT_MERGE_WINDOW_MS = 1_000;
 export const MAX_PRIORITY = 128;
 /** Envoy's default for cleanup_interval of ORIGINAL_DST, ms. */
 export const DEFAULT_CLEANUP_MS = 5_000;
+/** stats_flush_interval when the bootstrap says nothing, ms (Envoy: 5 s). */
+export const DEFAULT_STATS_FLUSH_MS = 5_000;

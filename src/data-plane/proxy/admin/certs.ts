@@ -1,25 +1,25 @@
 // /certs: the certificates in use, never their keys.
 import type { X509Certificate } from 'node:crypto';
-import type { Engine } from '../engine.ts';
 import { altNamesOf } from '../transport-socket/san.ts';
 import type { TlsContext } from '../transport-socket/tls-context.ts';
+import type { AdminTarget } from './target.ts';
 
-export function certsPage(engine: Engine): string {
-  const now = engine.deps.clock.now();
-  const certificates = contexts(engine).map((context) => ({
+export function certsPage(target: AdminTarget): string {
+  const now = target.clock.now();
+  const certificates = contexts(target).map((context) => ({
     ca_cert: (context.trust()?.roots ?? []).map((root) => detail(root, now)),
     cert_chain: context
       .certificates()
       .flatMap((material) => material.chain.slice(0, 1).map((leaf) => detail(leaf, now))),
   }));
-  return JSON.stringify({ certificates }, null, 1);
+  return `${JSON.stringify({ certificates }, null, 1)}\n`;
 }
 
-function contexts(engine: Engine): TlsContext[] {
+function contexts(target: AdminTarget): TlsContext[] {
   const out = new Set<TlsContext>();
-  for (const view of engine.listeners.views())
+  for (const view of target.listeners.views())
     for (const chain of view.active?.chains() ?? []) if (chain.tls) out.add(chain.tls.context);
-  for (const view of engine.clusters.views())
+  for (const view of target.clusters.views())
     for (const socket of view.active?.tlsSockets() ?? []) if (socket.kind === 'tls') out.add(socket.context);
   return [...out];
 }

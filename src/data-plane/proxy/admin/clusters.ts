@@ -1,45 +1,95 @@
-// /clusters: hosts and limits of every cluster, as text and JSON.
+// /clusters: hosts and limits of every cluster, as text and JSON, one cluster at a time.
+import { RE2JS } from 're2js';
+import { RoutingPriority } from '#proto/envoy/config/core/v3/base_pb.js';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Host } from '../cluster/host.ts';
-import type { Engine } from '../engine.ts';
+import type { ClusterView } from '../cluster/manager.ts';
+import { DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_PENDING, DEFAULT_MAX_REQUESTS, DEFAULT_MAX_RETRIES } from '../limits.ts';
 import { addressJson } from './listeners.ts';
+import { type AdminReply, type AdminTarget, type Gathered, type HostCounts, JSON_TYPE } from './target.ts';
 
-function active(engine: Engine): Cluster[] {
-  return engine.clusters.views().flatMap((view) => view.active ?? []);
+interface Shown {
+  readonly cluster: Cluster;
+  readonly dynamic: boolean;
 }
 
-function hostStats(host: Host): [string, number][] {
+export async function clustersPage(target: AdminTarget, query: URLSearchParams): Promise<AdminReply> {
+  let wanted = (_name: string): boolean => true;
+  const filter = query.get('filter');
+  if (filter !== null && filter !== '') {
+    try {
+      const regex = RE2JS.compile(filter);
+      wanted = (name) => regex.matcher(name).find();
+    } catch {
+      return { status: 400, body: `Invalid re2 regex: ${filter}\n` };
+    }
+  }
+  const { hosts } = await target.gather();
+  const shown = target.clusters
+    .views()
+    .filter((view) => wanted(view.name))
+    .flatMap(one);
+  return query.get('format') === 'json' ? { body: json(shown, hosts), type: JSON_TYPE } : { body: text(shown, hosts) };
+}
+
+function one(view: ClusterView): Shown[] {
+  return view.active ? [{ cluster: view.active, dynamic: !view.isStatic }] : [];
+}
+
+/** Of one host, over all workers. */
+function hostStats(host: Host, others: HostCounts | undefined): [string, number][] {
   return [
-    ['cx_active', host.cxActive],
-    ['cx_connect_fail', host.cxConnectFail],
-    ['cx_total', host.cxTotal],
-    ['rq_active', host.active],
-    ['rq_error', host.rqError],
-    ['rq_success', host.rqSuccess],
-    ['rq_timeout', host.rqTimeout],
-    ['rq_total', host.rqTotal],
+    ['cx_active', host.cxActive + (others?.cxActive ?? 0)],
+    ['cx_connect_fail', host.cxConnectFail + (others?.cxConnectFail ?? 0)],
+    ['cx_total', host.cxTotal + (others?.cxTotal ?? 0)],
+    ['rq_active', host.active + (others?.active ?? 0)],
+    ['rq_error', host.rqError + (others?.rqError ?? 0)],
+    ['rq_success', host.rqSuccess + (others?.rqSuccess ?? 0)],
+    ['rq_timeout', host.rqTimeout + (others?.rqTimeout ?? 0)],
+    ['rq_total', host.rqTotal + (others?.rqTotal ?? 0)],
   ];
 }
 
-export function clustersText(engine: Engine): string {
-  let out = '';
-  for (const cluster of active(engine)) {
-    const { name, breakers } = cluster;
-    const line = (key: string, value: string | number | boolean) => {
+interface Limits {
+  readonly connections: number;
+  readonly pending: number;
+  readonly requests: number;
+  readonly retries: number;
+}
+
+function limitsOf({ message }: Cluster, priority: RoutingPriority): Limits {
+  const limits = message.circuitBreakers?.thresholds.find((each) => each.priority === priority);
+  return {
+    connections: limits?.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
+    pending: limits?.maxPendingRequests ?? DEFAULT_MAX_PENDING,
+    requests: limits?.maxRequests ?? DEFAULT_MAX_REQUESTS,
+    retries: limits?.maxRetries ?? DEFAULT_MAX_RETRIES,
+  };
+}
+
+function* text(shown: readonly Shown[], hosts: Gathered['hosts']): Generator<string> {
+  for (const { cluster, dynamic } of shown) {
+    let out = '';
+    const { name } = cluster;
+    const line = (key: string, value: string | number | boolean): void => {
       out += `${name}::${key}::${value}\n`;
     };
     line('observability_name', cluster.message.altStatName || name);
-    for (const priority of ['default', 'high']) {
-      line(`${priority}_priority::max_connections`, priority === 'default' ? breakers.connections.max : 1024);
-      line(`${priority}_priority::max_pending_requests`, priority === 'default' ? breakers.pending.max : 1024);
-      line(`${priority}_priority::max_requests`, priority === 'default' ? breakers.requests.max : 1024);
-      line(`${priority}_priority::max_retries`, priority === 'default' ? breakers.retries.max : 3);
+    for (const [key, priority] of [
+      ['default', RoutingPriority.DEFAULT],
+      ['high', RoutingPriority.HIGH],
+    ] as const) {
+      const limits = limitsOf(cluster, priority);
+      line(`${key}_priority::max_connections`, limits.connections);
+      line(`${key}_priority::max_pending_requests`, limits.pending);
+      line(`${key}_priority::max_requests`, limits.requests);
+      line(`${key}_priority::max_retries`, limits.retries);
     }
-    line('added_via_api', engine.clusters.dynamicNames().includes(name));
+    line('added_via_api', dynamic);
     if (cluster.settings.type === 'eds') line('eds_service_name', cluster.settings.edsName);
     for (const host of cluster.hosts) {
       const at = host.key;
-      for (const [key, value] of hostStats(host)) line(`${at}::${key}`, value);
+      for (const [key, value] of hostStats(host, hosts?.(name, at))) line(`${at}::${key}`, value);
       line(`${at}::hostname`, host.spec.hostname);
       line(`${at}::health_flags`, host.flagsText);
       line(`${at}::weight`, host.spec.weight);
@@ -51,8 +101,8 @@ export function clustersText(engine: Engine): string {
       line(`${at}::success_rate`, '-1');
       line(`${at}::local_origin_success_rate`, '-1');
     }
+    yield out;
   }
-  return out;
 }
 
 const GAUGES: ReadonlySet<string> = new Set(['cx_active', 'rq_active']);
@@ -64,40 +114,62 @@ const EDS_HEALTH = {
   draining: 'DRAINING',
 } as const;
 
-export function clustersJson(engine: Engine): string {
-  const dynamic = new Set(engine.clusters.dynamicNames());
-  const statuses = active(engine).map((cluster) => ({
+function* json(shown: readonly Shown[], hosts: Gathered['hosts']): Generator<string> {
+  if (shown.length === 0) {
+    yield '{}\n';
+    return;
+  }
+  yield '{\n "cluster_statuses": [';
+  for (const [i, { cluster, dynamic }] of shown.entries()) {
+    const status = JSON.stringify(statusOf(cluster, dynamic, hosts), null, 1).replaceAll('\n', '\n  ');
+    yield `${i === 0 ? '' : ','}\n  ${status}`;
+  }
+  yield '\n ]\n}\n';
+}
+
+function statusOf(cluster: Cluster, dynamic: boolean, hosts: Gathered['hosts']): object {
+  const threshold = (limits: Limits): object => ({
+    max_connections: limits.connections,
+    max_pending_requests: limits.pending,
+    max_requests: limits.requests,
+    max_retries: limits.retries,
+  });
+  return {
     name: cluster.name,
-    added_via_api: dynamic.has(cluster.name),
-    observability_name: cluster.message.altStatName || cluster.name,
-    ...(cluster.settings.type === 'eds' ? { eds_service_name: cluster.settings.edsName } : {}),
+    ...(dynamic ? { added_via_api: true } : {}),
+    ...(cluster.hosts.length === 0
+      ? {}
+      : { host_statuses: cluster.hosts.map((host) => hostStatus(host, hosts?.(cluster.name, host.key))) }),
     circuit_breakers: {
       thresholds: [
-        {
-          max_connections: cluster.breakers.connections.max,
-          max_pending_requests: cluster.breakers.pending.max,
-          max_requests: cluster.breakers.requests.max,
-          max_retries: cluster.breakers.retries.max,
-        },
+        threshold(limitsOf(cluster, RoutingPriority.DEFAULT)),
+        { priority: 'HIGH', ...threshold(limitsOf(cluster, RoutingPriority.HIGH)) },
       ],
     },
-    host_statuses: cluster.hosts.map((host) => ({
-      address: addressJson(host.spec.address),
-      stats: hostStats(host).map(([name, value]) => ({
-        name,
-        ...(value === 0 ? {} : { value: String(value) }),
-        ...(GAUGES.has(name) ? { type: 'GAUGE' } : {}),
-      })),
-      health_status: { eds_health_status: EDS_HEALTH[host.spec.health] },
-      weight: host.spec.weight,
-      ...(host.spec.hostname ? { hostname: host.spec.hostname } : {}),
-      locality: {
-        ...(host.spec.locality.region ? { region: host.spec.locality.region } : {}),
-        ...(host.spec.locality.zone ? { zone: host.spec.locality.zone } : {}),
-        ...(host.spec.locality.subZone ? { sub_zone: host.spec.locality.subZone } : {}),
-      },
-      ...(host.spec.priority > 0 ? { priority: host.spec.priority } : {}),
+    observability_name: cluster.message.altStatName || cluster.name,
+    ...(cluster.settings.type === 'eds' ? { eds_service_name: cluster.settings.edsName } : {}),
+  };
+}
+
+function hostStatus(host: Host, others: HostCounts | undefined): object {
+  const { locality } = host.spec;
+  const stats = hostStats(host, others);
+  const counted = [...stats.filter(([name]) => !GAUGES.has(name)), ...stats.filter(([name]) => GAUGES.has(name))];
+  return {
+    address: addressJson(host.spec.address),
+    stats: counted.map(([name, value]) => ({
+      ...(GAUGES.has(name) ? { type: 'GAUGE' } : {}),
+      ...(value === 0 ? {} : { value: String(value) }),
+      name,
     })),
-  }));
-  return JSON.stringify({ cluster_statuses: statuses }, null, 1);
+    health_status: { eds_health_status: EDS_HEALTH[host.spec.health] },
+    weight: host.spec.weight,
+    ...(host.spec.hostname ? { hostname: host.spec.hostname } : {}),
+    ...(host.spec.priority > 0 ? { priority: host.spec.priority } : {}),
+    locality: {
+      ...(locality.region ? { region: locality.region } : {}),
+      ...(locality.zone ? { zone: locality.zone } : {}),
+      ...(locality.subZone ? { sub_zone: locality.subZone } : {}),
+    },
+  };
 }

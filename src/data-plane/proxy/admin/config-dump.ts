@@ -15,70 +15,129 @@ import { ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/end
 import { ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import { SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/secret_pb.js';
+import { errorText } from '../../../base/runtime/log.ts';
 import { extensionRegistry } from '../config/bootstrap.ts';
-import type { Engine } from '../engine.ts';
-import type { ResourceBook, ResourceRecord } from '../xds/hub.ts';
+import type { ResourceRecord } from '../xds/hub.ts';
 import { CDS, ECDS, EDS, LDS, RDS } from '../xds/kinds.ts';
-import type { AdminReply } from './pages.ts';
+import { type AdminReply, type AdminTarget, JSON_TYPE } from './target.ts';
 
 const ADMIN = 'type.googleapis.com/envoy.admin.v3.';
 const TYPE = 'type.googleapis.com/';
-const REDACTED = Buffer.from('[redacted]').toString('base64');
+const REDACTED_BYTES = Buffer.from('[redacted]').toString('base64');
 /** Keys of messages whose value is a secret. */
 const SECRET_KEYS: ReadonlySet<string> = new Set(['private_key', 'password', 'session_ticket_keys', 'generic_secret']);
 
 function json<D extends DescMessage>(schema: D, message: MessageShape<D>): JsonObject {
-  const body = toJson(schema, message, { useProtoFieldName: true, registry: extensionRegistry });
-  return { '@type': TYPE + schema.typeName, ...(redact(body) as JsonObject) };
+  const type = { '@type': TYPE + schema.typeName };
+  try {
+    const body = toJson(schema, message, { useProtoFieldName: true, registry: extensionRegistry });
+    return { ...type, ...(redact(body) as JsonObject) };
+  } catch (error) {
+    // An extension that nobody here looks at, as in metadata, need not be known.
+    const name = (message as { readonly name?: unknown }).name;
+    return { ...type, ...(typeof name === 'string' ? { name } : {}), not_shown: errorText(error) };
+  }
 }
 
-/** Replaces secrets wherever they stand. */
+/** Replaces secrets wherever they stand; what kind of data they were stays visible. */
 export function redact(value: JsonValue): JsonValue {
   if (Array.isArray(value)) return value.map(redact);
   if (typeof value !== 'object' || value === null) return value;
   const out: Record<string, JsonValue> = {};
-  for (const [key, item] of Object.entries(value))
-    out[key] = SECRET_KEYS.has(key) ? { inline_bytes: REDACTED } : redact(item);
+  for (const [key, item] of Object.entries(value)) out[key] = SECRET_KEYS.has(key) ? hidden(item, key) : redact(item);
+  return out;
+}
+
+function hidden(value: JsonValue, key: string): JsonValue {
+  if (Array.isArray(value)) return value.map((item) => hidden(item, key));
+  if (typeof value !== 'object' || value === null) return key === 'inline_bytes' ? REDACTED_BYTES : '[redacted]';
+  const out: Record<string, JsonValue> = {};
+  for (const [inner, item] of Object.entries(value)) out[inner] = inner === '@type' ? item : hidden(item, inner);
   return out;
 }
 
 const time = (ms: number) => new Date(ms).toISOString();
 
-export function configDump(engine: Engine, query: URLSearchParams): AdminReply {
+/** One list of a dump; its elements are made when they are sent. */
+interface List {
+  readonly key: string;
+  /** Message type of an element in envoy.admin.v3. */
+  readonly type: string;
+  readonly items: readonly (() => JsonObject)[];
+}
+
+interface Section {
+  readonly type: string;
+  /** Fields beside the lists. */
+  readonly fields: JsonObject;
+  readonly lists: readonly List[];
+}
+
+export function configDump(target: AdminTarget, query: URLSearchParams): AdminReply {
   let keep: (name: string) => boolean = () => true;
   const regex = query.get('name_regex');
   if (regex !== null) {
     try {
       const compiled = RE2JS.compile(regex);
       keep = (name) => compiled.testExact(name);
-    } catch {
-      return { status: 400, body: `Error while parsing name_regex from ${regex}\n` };
+    } catch (error) {
+      const reason = errorText(error).replace(/^error parsing regexp: /, '');
+      return { status: 400, body: `INVALID_ARGUMENT: Error while parsing name_regex from ${regex}: ${reason}` };
     }
   }
-  const dumps = sections(engine, keep, query.has('include_eds'));
+  const dumps = sections(target, keep, query.has('include_eds'));
   const resource = query.get('resource');
-  if (resource !== null) return oneResource(dumps, resource);
-  const mask = query.get('mask');
-  if (mask !== null)
-    return { body: JSON.stringify({ configs: dumps.map((dump) => masked(dump, mask.split(','))) }, null, 1) };
-  return { body: JSON.stringify({ configs: dumps }, null, 1) };
+  const mask = query.get('mask')?.split(',');
+  if (resource !== null) return oneResource(dumps, resource, mask);
+  if (!mask) return { body: whole(dumps), type: JSON_TYPE };
+  const kept = dumps.flatMap((dump) => masked(dump, mask) ?? []);
+  if (kept.length === 0)
+    return {
+      status: 400,
+      body: `FieldMask ${query.get('mask')} could not be successfully applied to any configs.`,
+    };
+  return { body: `${JSON.stringify({ configs: kept }, null, 1)}\n`, type: JSON_TYPE };
 }
 
-type Section = { '@type': string } & Record<string, JsonValue>;
+/** The whole dump as text, one element of a list at a time. */
+function* whole(dumps: readonly Section[]): Generator<string> {
+  yield '{\n "configs": [';
+  for (const [i, { type, fields, lists }] of dumps.entries()) {
+    yield `${i === 0 ? '' : ','}\n  {\n   "@type": ${JSON.stringify(type)}`;
+    for (const [key, value] of Object.entries(fields)) yield `,\n   ${JSON.stringify(key)}: ${indented(value, 3)}`;
+    for (const { key, items } of lists) {
+      if (items.length === 0) continue;
+      yield `,\n   ${JSON.stringify(key)}: [`;
+      for (const [n, make] of items.entries()) yield `${n === 0 ? '' : ','}\n    ${indented(make(), 4)}`;
+      yield '\n   ]';
+    }
+    yield '\n  }';
+  }
+  yield '\n ]\n}\n';
+}
 
-function sections(engine: Engine, keep: (name: string) => boolean, withEndpoints: boolean): Section[] {
+function indented(value: JsonValue, spaces: number): string {
+  return JSON.stringify(value, null, 1).replaceAll('\n', `\n${' '.repeat(spaces)}`);
+}
+
+function sections(target: AdminTarget, keep: (name: string) => boolean, withEndpoints: boolean): Section[] {
+  const bootstrap = target.bootstrap;
   const out: Section[] = [
     {
-      '@type': `${ADMIN}BootstrapConfigDump`,
-      bootstrap: bare(json(BootstrapSchema, engine.bootstrap)),
-      last_updated: time(engine.startedAt),
+      type: `${ADMIN}BootstrapConfigDump`,
+      fields: { bootstrap: bare(json(BootstrapSchema, bootstrap)), last_updated: time(target.startedAt) },
+      lists: [],
     },
-    clusters(engine, keep),
-    ...extensions(engine, keep),
-    listeners(engine, keep),
+    clusters(target, keep),
+    ...extensions(target, keep),
   ];
-  if (withEndpoints) out.push(endpoints(engine, keep));
-  out.push({ '@type': `${ADMIN}ScopedRoutesConfigDump` }, routes(engine, keep), secrets(engine, keep));
+  if (withEndpoints) out.push(endpoints(target, keep));
+  out.push(
+    listeners(target, keep),
+    { type: `${ADMIN}ScopedRoutesConfigDump`, fields: {}, lists: [] },
+    routes(target, keep),
+    secrets(target, keep),
+  );
   return out;
 }
 
@@ -92,10 +151,10 @@ function fromRecord<D extends DescMessage>(schema: D, record: ResourceRecord): J
   return json(schema, fromBinary(schema, record.any.value));
 }
 
-function versioned(engine: Engine, record: ResourceRecord | undefined): JsonObject {
+function versioned(target: AdminTarget, record: ResourceRecord | undefined): JsonObject {
   return {
     ...(record?.version ? { version_info: record.version } : {}),
-    last_updated: time(record && record.updated > 0 ? record.updated : engine.startedAt),
+    last_updated: time(record && record.updated > 0 ? record.updated : target.startedAt),
   };
 }
 
@@ -112,198 +171,259 @@ function failure(record: ResourceRecord | undefined): JsonObject {
   };
 }
 
-function clusters(engine: Engine, keep: (name: string) => boolean): Section {
-  const staticClusters: JsonObject[] = [];
-  const activeClusters: JsonObject[] = [];
-  const warmingClusters: JsonObject[] = [];
-  const book = engine.hub.book(CDS);
-  for (const view of engine.clusters.views()) {
+function clusters(target: AdminTarget, keep: (name: string) => boolean): Section {
+  const fixed: (() => JsonObject)[] = [];
+  const active: (() => JsonObject)[] = [];
+  const warming: (() => JsonObject)[] = [];
+  const book = target.hub.book(CDS);
+  for (const view of target.clusters.views()) {
     if (!keep(view.name)) continue;
     if (view.isStatic) {
       const cluster = view.active ?? view.warming;
       if (cluster)
-        staticClusters.push({ cluster: json(ClusterSchema, cluster.message), last_updated: time(engine.startedAt) });
+        fixed.push(() => ({ cluster: json(ClusterSchema, cluster.message), last_updated: time(target.startedAt) }));
       continue;
     }
     const record = book.get(view.name);
-    if (view.active)
-      activeClusters.push({
-        ...versioned(engine, record),
-        cluster: json(ClusterSchema, view.active.message),
-        ...failure(record),
-      });
-    if (view.warming)
-      warmingClusters.push({ ...versioned(engine, record), cluster: json(ClusterSchema, view.warming.message) });
+    const entry = (message: MessageShape<typeof ClusterSchema>, failed: JsonObject) => () => ({
+      ...versioned(target, record),
+      cluster: json(ClusterSchema, message),
+      ...failed,
+    });
+    if (view.active) active.push(entry(view.active.message, failure(record)));
+    if (view.warming) warming.push(entry(view.warming.message, {}));
   }
+  const type = 'ClustersConfigDump';
   return {
-    '@type': `${ADMIN}ClustersConfigDump`,
-    ...version(engine, 'cluster_manager.cds.'),
-    ...list('static_clusters', staticClusters),
-    ...list('dynamic_active_clusters', activeClusters),
-    ...list('dynamic_warming_clusters', warmingClusters),
+    type: `${ADMIN}${type}`,
+    fields: version(target, 'cluster_manager.cds.'),
+    lists: [
+      { key: 'static_clusters', type: `${type}.StaticCluster`, items: fixed },
+      { key: 'dynamic_active_clusters', type: `${type}.DynamicCluster`, items: active },
+      { key: 'dynamic_warming_clusters', type: `${type}.DynamicCluster`, items: warming },
+    ],
   };
 }
 
-function version(engine: Engine, prefix: string): JsonObject {
-  const text = engine.stats.texts.get(`${prefix}version_text`);
+function version(target: AdminTarget, prefix: string): JsonObject {
+  const text = target.stats.texts.get(`${prefix}version_text`);
   return text ? { version_info: text } : {};
 }
 
-function list(key: string, items: readonly JsonObject[]): JsonObject {
-  return items.length > 0 ? { [key]: [...items] } : {};
-}
-
-function listeners(engine: Engine, keep: (name: string) => boolean): Section {
-  const fixed: JsonObject[] = [];
-  const dynamic: JsonObject[] = [];
-  const book = engine.hub.book(LDS);
+function listeners(target: AdminTarget, keep: (name: string) => boolean): Section {
+  const fixed: (() => JsonObject)[] = [];
+  const dynamic: (() => JsonObject)[] = [];
+  const book = target.hub.book(LDS);
   const seen = new Set<string>();
-  for (const view of engine.listeners.views()) {
+  for (const view of target.listeners.views()) {
     seen.add(view.name);
     if (!keep(view.name)) continue;
     if (view.isStatic) {
       const listener = view.active ?? view.warming;
       if (listener)
-        fixed.push({ listener: json(ListenerSchema, listener.message), last_updated: time(engine.startedAt) });
+        fixed.push(() => ({ listener: json(ListenerSchema, listener.message), last_updated: time(target.startedAt) }));
       continue;
     }
     const record = book.get(view.name);
     const state = (listener: { message: MessageShape<typeof ListenerSchema> }) => ({
-      ...versioned(engine, record),
+      ...versioned(target, record),
       listener: json(ListenerSchema, listener.message),
     });
-    dynamic.push({
+    dynamic.push(() => ({
       name: view.name,
       ...(view.active ? { active_state: state(view.active) } : {}),
       ...(view.warming ? { warming_state: state(view.warming) } : {}),
       ...failure(record),
-    });
+    }));
   }
   for (const [name, record] of book)
-    if (!seen.has(name) && record.error && keep(name)) dynamic.push({ name, ...failure(record) });
+    if (!seen.has(name) && record.error && keep(name)) dynamic.push(() => ({ name, ...failure(record) }));
+  const type = 'ListenersConfigDump';
   return {
-    '@type': `${ADMIN}ListenersConfigDump`,
-    ...version(engine, 'listener_manager.lds.'),
-    ...list('static_listeners', fixed),
-    ...list('dynamic_listeners', dynamic),
+    type: `${ADMIN}${type}`,
+    fields: version(target, 'listener_manager.lds.'),
+    lists: [
+      { key: 'static_listeners', type: `${type}.StaticListener`, items: fixed },
+      { key: 'dynamic_listeners', type: `${type}.DynamicListener`, items: dynamic },
+    ],
   };
 }
 
 /** Only where something was discovered, as in Envoy. */
-function extensions(engine: Engine, keep: (name: string) => boolean): Section[] {
-  const filters = [...engine.hub.book(ECDS)]
+function extensions(target: AdminTarget, keep: (name: string) => boolean): Section[] {
+  const items = [...target.hub.book(ECDS)]
     .filter(([name]) => keep(name))
-    .map(([, record]) => ({
-      ...versioned(engine, record),
+    .map(([, record]) => () => ({
+      ...versioned(target, record),
       ecds_filter: fromRecord(TypedExtensionConfigSchema, record),
       ...failure(record),
     }));
-  return filters.length === 0 ? [] : [{ '@type': `${ADMIN}EcdsConfigDump`, ecds_filters: filters }];
+  if (items.length === 0) return [];
+  return [
+    {
+      type: `${ADMIN}EcdsConfigDump`,
+      fields: {},
+      lists: [{ key: 'ecds_filters', type: 'EcdsConfigDump.EcdsFilterConfig', items }],
+    },
+  ];
 }
 
-function routes(engine: Engine, keep: (name: string) => boolean): Section {
-  const dynamic = engine.routes.views().flatMap((view) => {
-    if (!keep(view.name)) return [];
-    const record = engine.hub.book(RDS).get(view.name);
-    return [
-      {
-        ...(view.version ? { version_info: view.version } : {}),
-        route_config: json(RouteConfigurationSchema, view.table.message),
-        last_updated: time(view.updated),
-        ...failure(record),
-      },
-    ];
-  });
-  const fixed: JsonObject[] = [];
+function routes(target: AdminTarget, keep: (name: string) => boolean): Section {
+  const dynamic = target.routes
+    .views()
+    .filter((view) => keep(view.name))
+    .map((view) => () => ({
+      ...(view.version ? { version_info: view.version } : {}),
+      route_config: json(RouteConfigurationSchema, view.table.message),
+      last_updated: time(view.updated),
+      ...failure(target.hub.book(RDS).get(view.name)),
+    }));
+  const fixed: (() => JsonObject)[] = [];
   const seen = new Set<unknown>();
-  for (const view of engine.listeners.views())
+  for (const view of target.listeners.views())
     for (const chain of view.active?.chains() ?? []) {
       const table = chain.built.staticRoutes;
       if (!table || seen.has(table) || !keep(table.name)) continue;
       seen.add(table);
-      fixed.push({ route_config: json(RouteConfigurationSchema, table.message), last_updated: time(engine.startedAt) });
+      fixed.push(() => ({
+        route_config: json(RouteConfigurationSchema, table.message),
+        last_updated: time(target.startedAt),
+      }));
     }
+  const type = 'RoutesConfigDump';
   return {
-    '@type': `${ADMIN}RoutesConfigDump`,
-    ...list('static_route_configs', fixed),
-    ...list('dynamic_route_configs', dynamic),
+    type: `${ADMIN}${type}`,
+    fields: {},
+    lists: [
+      { key: 'static_route_configs', type: `${type}.StaticRouteConfig`, items: fixed },
+      { key: 'dynamic_route_configs', type: `${type}.DynamicRouteConfig`, items: dynamic },
+    ],
   };
 }
 
-function endpoints(engine: Engine, keep: (name: string) => boolean): Section {
-  const dynamic: JsonObject[] = [];
-  const fixed: JsonObject[] = [];
-  const book: ResourceBook = engine.hub.book(EDS);
-  for (const [name, record] of book)
+function endpoints(target: AdminTarget, keep: (name: string) => boolean): Section {
+  const dynamic: (() => JsonObject)[] = [];
+  const fixed: (() => JsonObject)[] = [];
+  for (const [name, record] of target.hub.book(EDS))
     if (keep(name) && record.updated > 0)
-      dynamic.push({
-        ...versioned(engine, record),
+      dynamic.push(() => ({
+        ...versioned(target, record),
         endpoint_config: fromRecord(ClusterLoadAssignmentSchema, record),
         ...failure(record),
-      });
-  for (const view of engine.clusters.views()) {
+      }));
+  for (const view of target.clusters.views()) {
     const assignment = view.active?.message.loadAssignment;
     if (assignment && keep(view.name))
-      fixed.push({
+      fixed.push(() => ({
         endpoint_config: json(ClusterLoadAssignmentSchema, assignment),
-        last_updated: time(engine.startedAt),
-      });
+        last_updated: time(target.startedAt),
+      }));
   }
+  const type = 'EndpointsConfigDump';
   return {
-    '@type': `${ADMIN}EndpointsConfigDump`,
-    ...list('static_endpoint_configs', fixed),
-    ...list('dynamic_endpoint_configs', dynamic),
+    type: `${ADMIN}${type}`,
+    fields: {},
+    lists: [
+      { key: 'static_endpoint_configs', type: `${type}.StaticEndpointConfig`, items: fixed },
+      { key: 'dynamic_endpoint_configs', type: `${type}.DynamicEndpointConfig`, items: dynamic },
+    ],
   };
 }
 
-function secrets(engine: Engine, keep: (name: string) => boolean): Section {
-  const fixed: JsonObject[] = [];
-  const active: JsonObject[] = [];
-  const warming: JsonObject[] = [];
-  for (const view of engine.secrets.views()) {
+function secrets(target: AdminTarget, keep: (name: string) => boolean): Section {
+  const fixed: (() => JsonObject)[] = [];
+  const active: (() => JsonObject)[] = [];
+  const warming: (() => JsonObject)[] = [];
+  for (const view of target.secrets.views()) {
     if (!keep(view.name)) continue;
-    if (!view.secret) {
-      warming.push({
+    const { secret } = view;
+    if (!secret) {
+      warming.push(() => ({
         name: view.name,
         version_info: 'uninitialized',
-        last_updated: time(engine.startedAt),
+        last_updated: time(target.startedAt),
         secret: { '@type': TYPE + SecretSchema.typeName, name: view.name },
-      });
+      }));
       continue;
     }
-    const entry: JsonObject = {
+    const entry = (more: JsonObject) => (): JsonObject => ({
       name: view.name,
+      ...more,
       last_updated: time(view.updated),
-      secret: json(SecretSchema, view.secret),
-    };
-    if (view.isStatic) fixed.push(entry);
-    else active.push({ ...entry, version_info: view.version });
+      secret: json(SecretSchema, secret),
+    });
+    if (view.isStatic) fixed.push(entry({}));
+    else active.push(entry({ version_info: view.version }));
   }
+  const type = 'SecretsConfigDump';
   return {
-    '@type': `${ADMIN}SecretsConfigDump`,
-    ...list('static_secrets', fixed),
-    ...list('dynamic_active_secrets', active),
-    ...list('dynamic_warming_secrets', warming),
+    type: `${ADMIN}${type}`,
+    fields: {},
+    lists: [
+      { key: 'static_secrets', type: `${type}.StaticSecret`, items: fixed },
+      { key: 'dynamic_active_secrets', type: `${type}.DynamicSecret`, items: active },
+      { key: 'dynamic_warming_secrets', type: `${type}.DynamicSecret`, items: warming },
+    ],
   };
 }
 
-function oneResource(dumps: readonly Section[], resource: string): AdminReply {
+function oneResource(dumps: readonly Section[], resource: string, mask: readonly string[] | undefined): AdminReply {
   for (const dump of dumps) {
-    if (!Object.hasOwn(dump, resource)) continue;
-    const value = dump[resource];
-    return { body: JSON.stringify({ configs: Array.isArray(value) ? value : [value] }, null, 1) };
+    if (Object.hasOwn(dump.fields, resource))
+      return { status: 400, body: `${resource} is not a repeated field. Use ?mask=${resource} to get only this field` };
+    const list = dump.lists.find((each) => each.key === resource);
+    if (!list) continue;
+    if (list.items.length === 0) return { body: '{}', type: JSON_TYPE };
+    return { body: elements(list, mask), type: JSON_TYPE };
   }
   return { status: 404, body: `${resource} not found in config dump` };
 }
 
-/** Keeps the named paths of a section and its type. */
-function masked(dump: Section, paths: readonly string[]): JsonObject {
-  const out: Record<string, JsonValue> = { '@type': dump['@type'] };
+function* elements(list: List, mask: readonly string[] | undefined): Generator<string> {
+  yield '{\n "configs": [';
+  for (const [i, make] of list.items.entries()) {
+    const item = make();
+    const shown = { '@type': ADMIN + list.type, ...(mask ? pickAll(item, mask) : item) };
+    yield `${i === 0 ? '' : ','}\n  ${indented(shown, 2)}`;
+  }
+  yield '\n ]\n}\n';
+}
+
+/** Keeps the named paths of a section and its type; undefined when it has none of them. */
+function masked(dump: Section, paths: readonly string[]): JsonObject | undefined {
+  const all: JsonObject = { ...dump.fields };
+  for (const { key, items } of dump.lists)
+    if (items.length > 0 && paths.some((path) => path.trim().split('.')[0] === key))
+      all[key] = items.map((make) => make());
+  const kept = pickAll(all, paths);
+  const known = new Set([...Object.keys(dump.fields), ...dump.lists.map(({ key }) => key)]);
+  if (!paths.some((path) => known.has(path.trim().split('.')[0] ?? ''))) return undefined;
+  return { '@type': dump.type, ...kept };
+}
+
+function pickAll(value: JsonObject, paths: readonly string[]): JsonObject {
+  const out: JsonObject = {};
   for (const path of paths) {
     const [first = '', ...rest] = path.trim().split('.');
-    const value = dump[first];
-    if (value !== undefined) out[first] = pick(value, rest);
+    const item = value[first];
+    if (item !== undefined) out[first] = merge(out[first], pick(item, rest));
   }
+  return out;
+}
+
+/** Two paths may lead into the same message. */
+function merge(a: JsonValue | undefined, b: JsonValue): JsonValue {
+  if (
+    typeof a !== 'object' ||
+    a === null ||
+    typeof b !== 'object' ||
+    b === null ||
+    Array.isArray(a) ||
+    Array.isArray(b)
+  )
+    return b;
+  const out: JsonObject = { ...a };
+  for (const [key, value] of Object.entries(b)) out[key] = merge(out[key], value);
   return out;
 }
 
@@ -311,6 +431,10 @@ function pick(value: JsonValue, path: readonly string[]): JsonValue {
   if (path.length === 0) return value;
   if (Array.isArray(value)) return value.map((item) => pick(item, path));
   if (typeof value !== 'object' || value === null) return value;
+  const type = value['@type'];
   const next = value[path[0]!];
-  return next === undefined ? {} : { [path[0]!]: pick(next, path.slice(1)) };
+  return {
+    ...(type === undefined ? {} : { '@type': type }),
+    ...(next === undefined ? {} : { [path[0]!]: pick(next, path.slice(1)) }),
+  };
 }

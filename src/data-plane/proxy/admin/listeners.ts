@@ -1,9 +1,9 @@
 // /listeners: which listeners are bound where.
 import { addressText, type SocketAddr } from '../config/address.ts';
-import type { Engine } from '../engine.ts';
+import type { AdminTarget } from './target.ts';
 
-function shown(engine: Engine): { name: string; addresses: readonly SocketAddr[] }[] {
-  return engine.listeners
+function shown(target: AdminTarget): { name: string; addresses: readonly SocketAddr[] }[] {
+  return target.listeners
     .views()
     .flatMap((view) =>
       view.active
@@ -12,18 +12,18 @@ function shown(engine: Engine): { name: string; addresses: readonly SocketAddr[]
     );
 }
 
-export function listenersText(engine: Engine): string {
-  return shown(engine)
+export function listenersText(target: AdminTarget): string {
+  return shown(target)
     .flatMap(({ name, addresses }) => addresses.map((address) => `${name}::${addressText(address)}\n`))
     .join('');
 }
 
-export function listenersJson(engine: Engine): string {
-  const statuses = shown(engine).map(({ name, addresses }) => ({
+export function listenersJson(target: AdminTarget): string {
+  const statuses = shown(target).map(({ name, addresses }) => ({
     name,
     local_address: addresses[0] && addressJson(addresses[0]),
   }));
-  return JSON.stringify({ listener_statuses: statuses }, null, 1);
+  return `${JSON.stringify(statuses.length === 0 ? {} : { listener_statuses: statuses }, null, 1)}\n`;
 }
 
 export function addressJson(address: SocketAddr): object {

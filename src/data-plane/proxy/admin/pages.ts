@@ -1,118 +1,224 @@
-// The pages of the admin interface and what each prints. Called by admin/server.ts for every request.
-import { RE2JS } from 're2js';
-import type { Engine } from '../engine.ts';
-import { type StatsQuery, statsJson, statsPrometheus, statsText } from '../stats/render.ts';
+// The pages of the admin interface: which there are, what each is for and how it is asked. Called by admin/server.ts for
+// every request.
+import { escapeHtml } from '../stats/render.ts';
 import { certsPage } from './certs.ts';
-import { clustersJson, clustersText } from './clusters.ts';
+import { clustersPage } from './clusters.ts';
 import { configDump } from './config-dump.ts';
+import { initDump } from './init-dump.ts';
 import { listenersJson, listenersText } from './listeners.ts';
+import { logging } from './logging.ts';
+import { profiler } from './profiler.ts';
 import { serverInfo } from './server-info.ts';
+import { prometheusPage, statsPage } from './stats.ts';
+import { type AdminReply, type AdminTarget, JSON_TYPE, OK, type Page } from './target.ts';
 
-export interface AdminReply {
-  readonly body: string;
-  readonly status?: number;
-  readonly type?: string;
-  /** Runs after the answer was written. */
-  readonly after?: () => void;
-}
-
-interface Page {
-  readonly help: string;
-  /** Changes something: only POST. */
-  readonly mutates?: boolean;
-  readonly show: (engine: Engine, query: URLSearchParams) => AdminReply;
-}
-
-const OK: AdminReply = { body: 'OK\n' };
+const unsupported = (what: string): AdminReply => ({ status: 501, body: `${what} is not supported by this proxy\n` });
+const lookups = (): AdminReply =>
+  unsupported('Recording stat-name lookups (names are never looked up on the data path)');
+const FORMAT = { name: 'format', help: 'text or json' };
+const ENABLE = { name: 'enable', help: 'y or n' };
+const REGEX = { name: 'filter', help: 'shows only names in which this RE2 expression is found' };
 
 const PAGES: Readonly<Record<string, Page>> = {
   '/': { help: 'Admin home page', show: () => ({ body: homePage(), type: 'text/html; charset=UTF-8' }) },
-  '/certs': { help: 'print certs on machine', show: (engine) => ({ body: certsPage(engine) }) },
-  '/clusters': {
-    help: 'upstream cluster status',
-    show: (engine, query) => ({ body: query.get('format') === 'json' ? clustersJson(engine) : clustersText(engine) }),
+  '/allocprofiler': {
+    help: 'enable/disable the allocation profiler (if supported)',
+    mutates: true,
+    parameters: [ENABLE],
+    show: () => unsupported('The allocation profiler'),
   },
+  '/certs': { help: 'print certs on machine', show: (target) => ({ body: certsPage(target), type: JSON_TYPE }) },
+  '/clusters': { help: 'upstream cluster status', parameters: [REGEX, FORMAT], show: clustersPage },
   '/config_dump': {
-    help: 'dump current Envoy configs (experimental)',
-    show: (engine, query) => configDump(engine, query),
+    help: 'dump current Envoy configs',
+    parameters: [
+      { name: 'resource', help: 'one list of a dump, as dynamic_listeners' },
+      { name: 'mask', help: 'field paths to keep, separated by commas; with resource, of each of its elements' },
+      { name: 'name_regex', help: 'keeps only what has a name that is this RE2 expression' },
+      { name: 'include_eds', help: 'with endpoints' },
+    ],
+    show: configDump,
+  },
+  '/contention': {
+    help: 'dump current Envoy mutex contention stats (if enabled)',
+    show: () => ({ body: 'Mutex contention tracing is not enabled. There are no mutexes in this proxy.' }),
+  },
+  '/cpuprofiler': {
+    help: 'enable/disable the CPU profiler',
+    mutates: true,
+    parameters: [ENABLE],
+    show: (target, query) => profiler('cpu', target, query),
   },
   '/drain_listeners': {
     help: 'drain listeners',
     mutates: true,
-    show(engine, query) {
-      engine.listeners.drain(query.has('inboundonly'), query.has('graceful'));
+    parameters: [
+      { name: 'graceful', help: 'connections end over the drain time before sockets close' },
+      { name: 'skip_exit', help: 'connections end, sockets stay open' },
+      { name: 'inboundonly', help: 'only listeners whose traffic_direction is INBOUND' },
+    ],
+    show(target, query) {
+      target.drainListeners({
+        inboundOnly: query.has('inboundonly'),
+        graceful: query.has('graceful'),
+        skipExit: query.has('skip_exit'),
+      });
       return OK;
     },
   },
   '/healthcheck/fail': {
     help: 'cause the server to fail health checks',
     mutates: true,
-    show(engine) {
-      engine.setHealthFailing(true);
+    show(target) {
+      target.setHealthFailing(true);
       return OK;
     },
   },
   '/healthcheck/ok': {
     help: 'cause the server to pass health checks',
     mutates: true,
-    show(engine) {
-      engine.setHealthFailing(false);
+    show(target) {
+      target.setHealthFailing(false);
       return OK;
     },
   },
+  '/heap_dump': { help: 'dump current Envoy heap (if supported)', show: () => unsupported('A heap dump') },
+  '/heapprofiler': {
+    help: 'enable/disable the heap profiler',
+    mutates: true,
+    parameters: [ENABLE],
+    show: (target, query) => profiler('heap', target, query),
+  },
   '/help': { help: 'print out list of admin commands', show: () => ({ body: `admin commands are:\n${helpText()}` }) },
   '/hot_restart_version': { help: 'print the hot restart compatibility version', show: () => ({ body: 'disabled' }) },
+  '/init_dump': {
+    help: 'dump current Envoy init manager information (experimental)',
+    parameters: [{ name: 'mask', help: 'listener shows only what listeners wait for' }],
+    show: initDump,
+  },
   '/listeners': {
     help: 'print listener info',
-    show: (engine, query) => ({ body: query.get('format') === 'json' ? listenersJson(engine) : listenersText(engine) }),
+    parameters: [FORMAT],
+    show: (target, query) =>
+      query.get('format') === 'json'
+        ? { body: listenersJson(target), type: JSON_TYPE }
+        : { body: listenersText(target) },
   },
-  '/logging': { help: 'query/change logging levels', mutates: true, show: (engine, query) => logging(engine, query) },
-  '/memory': {
-    help: 'print current allocation/heap usage',
-    show: () => ({ body: JSON.stringify(process.memoryUsage()) }),
+  '/logging': {
+    help: 'query/change logging levels',
+    mutates: true,
+    parameters: [
+      { name: 'paths', help: 'several loggers as name1:level1,name2:level2' },
+      { name: 'level', help: 'all loggers: trace, debug, info, warning, error, critical or off' },
+    ],
+    show: logging,
   },
+  '/memory': { help: 'print current allocation/heap usage', show: () => ({ body: memory(), type: JSON_TYPE }) },
+  '/peak_heap_dump': { help: 'dump peak Envoy heap (if supported)', show: () => unsupported('A heap dump') },
   '/quitquitquit': {
     help: 'exit the server',
     mutates: true,
-    show: (engine) => ({ ...OK, after: () => engine.options.onQuit() }),
+    show: (target) => ({ ...OK, after: () => target.quit() }),
   },
   '/ready': {
     help: 'print server state, return 200 if LIVE, otherwise return 503',
-    show: (engine) => ({ body: `${engine.state}\n`, status: engine.state === 'LIVE' ? 200 : 503 }),
+    show: (target) => ({ body: `${target.state}\n`, status: target.state === 'LIVE' ? 200 : 503 }),
+  },
+  '/reopen_logs': {
+    help: 'reopen access logs',
+    mutates: true,
+    show(target) {
+      target.reopenLogs();
+      return OK;
+    },
   },
   '/reset_counters': {
     help: 'reset all counters to zero',
     mutates: true,
-    show(engine) {
-      engine.stats.resetCounters();
+    show(target) {
+      target.resetCounters();
       return OK;
     },
   },
-  '/server_info': { help: 'print server version/status information', show: (engine) => ({ body: serverInfo(engine) }) },
-  '/stats': { help: 'print server stats', show: (engine, query) => stats(engine, query) },
+  '/runtime': {
+    help: 'print runtime values',
+    show: (target) => ({ body: JSON.stringify(target.runtime.dump(), null, 1), type: JSON_TYPE }),
+  },
+  '/runtime_modify': {
+    help: 'add or change runtime values given as query parameters; an empty value removes one that was added here',
+    mutates: true,
+    show: runtimeModify,
+  },
+  '/server_info': {
+    help: 'print server version/status information',
+    show: (target) => ({ body: serverInfo(target), type: JSON_TYPE }),
+  },
+  '/stats': {
+    help: 'print server stats',
+    parameters: [
+      { name: 'usedonly', help: 'leaves out what is zero' },
+      REGEX,
+      { name: 'invert_filter', help: 'shows the others' },
+      { name: 'format', help: 'html, text, json or prometheus' },
+      { name: 'type', help: 'All, Counters, Gauges, Histograms or TextReadouts' },
+      { name: 'histogram_buckets', help: 'cumulative, disjoint, detailed or summary' },
+    ],
+    show: statsPage,
+  },
   '/stats/prometheus': {
     help: 'print server stats in prometheus format',
-    show: (engine, query) => prometheus(engine, query),
+    parameters: [
+      { name: 'usedonly', help: 'leaves out what is zero' },
+      { name: 'text_readouts', help: 'texts too, as gauges with the value 0' },
+      REGEX,
+      { name: 'invert_filter', help: 'shows the others' },
+      { name: 'histogram_buckets', help: 'cumulative or summary' },
+    ],
+    show: prometheusPage,
+  },
+  '/stats/recentlookups': {
+    help: 'Show recent stat-name lookups',
+    show: () => ({ body: 'Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\ntotal: 0\n' }),
+  },
+  '/stats/recentlookups/clear': {
+    help: 'clear list of stat-name lookups and counter',
+    mutates: true,
+    show: () => OK,
+  },
+  '/stats/recentlookups/disable': {
+    help: 'disable recording of reset stat-name lookup names',
+    mutates: true,
+    show: () => OK,
+  },
+  '/stats/recentlookups/enable': {
+    help: 'enable recording of reset stat-name lookup names',
+    mutates: true,
+    show: lookups,
   },
 };
 
-export function findPage(engine: Engine, method: string, target: string): AdminReply {
-  const mark = target.indexOf('?');
-  const path = mark < 0 ? target : target.slice(0, mark);
+export function findPage(target: AdminTarget, method: string, url: string): AdminReply | Promise<AdminReply> {
+  const mark = url.indexOf('?');
+  const path = mark < 0 ? url : url.slice(0, mark);
   const page = Object.hasOwn(PAGES, path) ? PAGES[path] : undefined;
   if (!page) return { status: 404, body: `invalid path. admin commands are:\n${helpText()}` };
-  if (page.mutates && method !== 'POST') return { status: 405, body: `Method ${method} not allowed, POST required.` };
+  if (page.mutates && method !== 'POST') return { status: 405, body: `Method ${method} not allowed, POST required.\n` };
   if (method !== 'GET' && method !== 'POST' && method !== 'HEAD')
-    return { status: 405, body: `Method ${method} not allowed.` };
-  return page.show(engine, new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1)));
+    return { status: 405, body: `Method ${method} not allowed.\n` };
+  return page.show(target, new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)));
 }
 
 function helpText(): string {
-  const lines = Object.entries(PAGES).map(
-    ([path, page]) => `  ${path}${page.mutates ? ' (POST)' : ''}: ${page.help}\n`,
-  );
-  return lines.join('');
+  let out = '';
+  for (const [path, page] of Object.entries(PAGES)) {
+    out += `  ${path}${page.mutates ? ' (POST)' : ''}: ${page.help}\n`;
+    for (const { name, help } of page.parameters ?? []) out += `      ${name}: ${help}\n`;
+  }
+  return out;
 }
+
+const STYLE =
+  'body{font-family:sans-serif}td,th{text-align:left;padding:4px 12px 4px 4px;vertical-align:top}tr:nth-child(even){background:#eee}form{margin:0}small{color:#555}';
 
 function homePage(): string {
   const rows = Object.entries(PAGES).map(([path, page]) => {
@@ -120,66 +226,37 @@ function homePage(): string {
     const cell = page.mutates
       ? `<form action="${link}" method="post"><button>${link}</button></form>`
       : `<a href="${link}">${link || '/'}</a>`;
-    return `<tr><td>${cell}</td><td>${page.help}</td></tr>\n`;
+    const parameters = (page.parameters ?? []).map(
+      ({ name, help }) => `<br><small>${name}: ${escapeHtml(help)}</small>`,
+    );
+    return `<tr><td>${cell}</td><td>${escapeHtml(page.help)}${parameters.join('')}</td></tr>\n`;
   });
-  return `<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Envoy Admin</title></head><body>\n<table>\n<tr><th>Command</th><th>Description</th></tr>\n${rows.join('')}</table>\n</body></html>\n`;
+  return `<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Envoy Admin</title><style>${STYLE}</style></head><body>\n<table>\n<tr><th>Command</th><th>Description</th></tr>\n${rows.join('')}</table>\n</body></html>\n`;
 }
 
-/** Longest filter expression. */
-const MAX_FILTER_CHARS = 512;
-
-function readQuery(query: URLSearchParams): StatsQuery | string {
-  const text = query.get('filter');
-  if (text === null) return { usedOnly: query.has('usedonly'), filter: undefined };
-  if (text.length > MAX_FILTER_CHARS) return 'filter is too long';
-  try {
-    return { usedOnly: query.has('usedonly'), filter: RE2JS.compile(text) };
-  } catch {
-    return `Invalid re2 regex: ${text}`;
-  }
+/** Envoy's fields; what has no counterpart here is zero in Envoy's own builds without tcmalloc too. */
+function memory(): string {
+  const { heapUsed, heapTotal, external, rss } = process.memoryUsage();
+  return JSON.stringify(
+    {
+      allocated: String(heapUsed + external),
+      heap_size: String(heapTotal + external),
+      pageheap_unmapped: '0',
+      pageheap_free: String(heapTotal - heapUsed),
+      total_thread_cache: '0',
+      total_physical_bytes: String(rss),
+    },
+    null,
+    1,
+  );
 }
 
-function stats(engine: Engine, query: URLSearchParams): AdminReply {
-  const format = query.get('format');
-  if (format === 'prometheus') return prometheus(engine, query);
-  const read = readQuery(query);
-  if (typeof read === 'string') return { status: 400, body: read };
-  refreshGauges(engine);
-  if (format === 'json') return { body: statsJson(engine.stats, read), type: 'application/json' };
-  if (format !== null && format !== 'text') return { status: 400, body: `usage: /stats?format=json|prometheus|text\n` };
-  return { body: statsText(engine.stats, read) };
-}
-
-function prometheus(engine: Engine, query: URLSearchParams): AdminReply {
-  const read = readQuery(query);
-  if (typeof read === 'string') return { status: 400, body: read };
-  refreshGauges(engine);
-  return {
-    body: engine.istioStats.render() + statsPrometheus(engine.stats, engine.naming, read),
-    type: 'text/plain; version=0.0.4; charset=utf-8',
-  };
-}
-
-/** Gauges that are only worth computing when somebody looks. */
-function refreshGauges(engine: Engine): void {
-  const { stats: store } = engine;
-  store.gauge('server.uptime').value = Math.floor((engine.deps.clock.now() - engine.startedAt) / 1000);
-  store.gauge('server.memory_allocated').value = process.memoryUsage().heapUsed;
-  store.gauge('server.memory_physical_size').value = process.memoryUsage.rss();
-  store.gauge('server.concurrency').value = 1;
-  let days = Number.POSITIVE_INFINITY;
-  for (const view of engine.secrets.views())
-    if (view.material?.kind === 'certificate')
-      for (const certificate of view.material.value.chain)
-        days = Math.min(days, (Date.parse(certificate.validTo) - engine.deps.clock.now()) / 86_400_000);
-  store.gauge('server.days_until_first_cert_expiring').value = Number.isFinite(days)
-    ? Math.max(0, Math.floor(days))
-    : 4294967295;
-}
-
-function logging(engine: Engine, query: URLSearchParams): AdminReply {
-  const wanted = query.get('level') ?? [...query.values()][0];
-  if (wanted !== undefined && !engine.setLogLevel(wanted))
-    return { status: 400, body: `error: invalid logger level specified '${wanted}'\n` };
-  return { body: `active loggers:\n  all: ${engine.logLevel}\n` };
+function runtimeModify(target: AdminTarget, query: URLSearchParams): AdminReply {
+  const values = new Map(query);
+  if (values.size === 0)
+    return {
+      status: 400,
+      body: 'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\nuse an empty value to remove a previously added override\n',
+    };
+  return target.overrideRuntime(values) ? OK : { status: 503, body: 'No admin layer specified' };
 }

@@ -1,19 +1,22 @@
 // The admin interface: our own HTTP/1 codec, a table of pages. Loopback only by configuration; owned by the engine.
-import { createServer, type Server } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
+import type { LogEntry } from '../access-log/logger.ts';
 import type { SocketAddr } from '../config/address.ts';
-import type { Engine } from '../engine.ts';
 import type { RequestHead, RequestReceiver, ResponseSender, ServerCallbacks } from '../http/codec.ts';
 import { H1ServerConnection } from '../http/h1-server.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { httpDate } from '../http/status.ts';
+import { type ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
 import { SocketTransport } from '../transport-socket/socket-transport.ts';
-import { type AdminReply, findPage } from './pages.ts';
+import { findPage } from './pages.ts';
+import type { AdminReply, AdminTarget } from './target.ts';
 
 /** Connections of the admin interface at the same time. */
 const MAX_ADMIN_CONNECTIONS = 64;
 const CACHE_CONTROL = headerName('cache-control');
 const NOSNIFF = headerName('x-content-type-options');
+const TEXT = 'text/plain; charset=UTF-8';
 const CODEC = {
   maxHeadBytes: 16 * 1024,
   maxHeaders: 100,
@@ -22,33 +25,64 @@ const CODEC = {
   serverName: 'envoy',
 };
 
+export interface AdminOptions {
+  /** admin.access_log. */
+  readonly log?: LogEntry | undefined;
+  /** Takes a place among all connections and returns how to leave it; undefined when there is none. */
+  readonly admit?: (() => (() => void) | undefined) | undefined;
+}
+
 export class AdminServer {
   bound: SocketAddr;
-  readonly #engine: Engine;
+  readonly #target: AdminTarget;
   readonly #server: Server;
   readonly #open = new Set<H1ServerConnection>();
+  #connections = 0;
 
-  constructor(engine: Engine, address: SocketAddr) {
-    this.#engine = engine;
+  constructor(target: AdminTarget, address: SocketAddr, options: AdminOptions = {}) {
+    this.#target = target;
     this.bound = address;
-    this.#server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => {
-      const local: SocketAddr = { kind: 'ip', ip: socket.localAddress ?? '', port: socket.localPort ?? 0 };
-      const remote: SocketAddr = { kind: 'ip', ip: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
-      const callbacks: ServerCallbacks = {
-        newStream: (sender) => new AdminRequest(this.#engine, sender),
-        onBadRequest() {},
-        onConnectionClosed: () => this.#open.delete(connection),
-      };
-      const connection = new H1ServerConnection(
-        new SocketTransport(socket, { local, remote }),
-        callbacks,
-        CODEC,
-        engine.deps.clock,
-      );
-      this.#open.add(connection);
-      connection.start();
-    });
+    this.#server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => this.#accept(socket, options));
     this.#server.maxConnections = MAX_ADMIN_CONNECTIONS;
+  }
+
+  #accept(socket: Socket, { log, admit }: AdminOptions): void {
+    const leave = admit?.();
+    if (admit && !leave) {
+      socket.destroy();
+      return;
+    }
+    const local: SocketAddr = { kind: 'ip', ip: socket.localAddress ?? '', port: socket.localPort ?? 0 };
+    const remote: SocketAddr = { kind: 'ip', ip: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
+    this.#connections += 1;
+    const info: ConnectionInfo = {
+      id: this.#connections,
+      local,
+      directLocal: local,
+      remote,
+      directRemote: remote,
+      requestedServerName: '',
+      transportProtocol: 'raw_buffer',
+      alpn: [],
+      tls: undefined,
+      listenerName: 'admin',
+      chainName: '',
+      direction: 'unspecified',
+      state: new Map(),
+      metadata: new Map(),
+    };
+    const callbacks: ServerCallbacks = {
+      newStream: (sender) => new AdminRequest(this.#target, sender, info, log),
+      onBadRequest() {},
+      onConnectionClosed: () => {
+        this.#open.delete(connection);
+        leave?.();
+      },
+    };
+    const transport = new SocketTransport(socket, { local, remote });
+    const connection = new H1ServerConnection(transport, callbacks, CODEC, this.#target.clock);
+    this.#open.add(connection);
+    connection.start();
   }
 
   listen(): Promise<void> {
@@ -72,20 +106,36 @@ export class AdminServer {
   }
 }
 
-class AdminRequest implements RequestReceiver {
-  readonly #engine: Engine;
-  readonly #sender: ResponseSender;
-  #method = '';
-  #target = '';
+/** Time one turn may spend making an answer, ms; then traffic has its turn. */
+const SLICE_MS = 5;
+/** Parts are sent together up to this size. */
+const PART_CHARS = 64 * 1024;
 
-  constructor(engine: Engine, sender: ResponseSender) {
-    this.#engine = engine;
+class AdminRequest implements RequestReceiver {
+  readonly #target: AdminTarget;
+  readonly #sender: ResponseSender;
+  readonly #info: StreamInfo;
+  readonly #log: LogEntry | undefined;
+  #method = '';
+  #url = '';
+  #full = false;
+  #gone = false;
+  #resume: (() => void) | undefined;
+
+  constructor(target: AdminTarget, sender: ResponseSender, connection: ConnectionInfo, log: LogEntry | undefined) {
+    this.#target = target;
     this.#sender = sender;
+    this.#info = new StreamInfo(connection, target.clock.now());
+    this.#log = log;
   }
 
-  onRequestHead(info: RequestHead, _headers: HeaderMap, endStream: boolean): void {
-    this.#method = info.method;
-    this.#target = info.target;
+  onRequestHead(head: RequestHead, headers: HeaderMap, endStream: boolean): void {
+    this.#method = head.method;
+    this.#url = head.target;
+    this.#info.method = head.method;
+    this.#info.path = head.target;
+    this.#info.protocol = head.protocol;
+    this.#info.requestHeaders = headers;
     if (endStream) this.#answer();
   }
 
@@ -96,26 +146,86 @@ class AdminRequest implements RequestReceiver {
     this.#answer();
   }
 
-  onRequestReset(): void {}
-  onResponseBacklog(): void {}
+  onRequestReset(): void {
+    this.#gone = true;
+    this.#resume?.();
+  }
+
+  onResponseBacklog(full: boolean): void {
+    this.#full = full;
+    if (!full) this.#resume?.();
+  }
 
   #answer(): void {
-    const reply = findPage(this.#engine, this.#method, this.#target);
-    const body = Buffer.from(reply.body);
+    const reply = findPage(this.#target, this.#method, this.#url);
+    if (!(reply instanceof Promise)) {
+      this.#send(reply);
+      return;
+    }
+    reply.then(
+      (made) => this.#send(made),
+      (error: unknown) =>
+        this.#send({ status: 500, body: `${error instanceof Error ? error.message : String(error)}\n` }),
+    );
+  }
+
+  #send(reply: AdminReply): void {
+    if (this.#gone) return;
+    const status = reply.status ?? 200;
     const headers = new HeaderMap(16);
-    headers.add(H.contentType, reply.type ?? typeOf(reply));
+    headers.add(H.contentType, reply.type ?? TEXT);
     headers.add(CACHE_CONTROL, 'no-cache, max-age=0');
     headers.add(NOSNIFF, 'nosniff');
-    headers.add(H.contentLength, String(body.length));
-    headers.add(H.date, httpDate(this.#engine.deps.clock.now()));
+    headers.add(H.date, httpDate(this.#target.clock.now()));
     headers.add(H.server, 'envoy');
-    this.#sender.sendHead(reply.status ?? 200, headers, false);
-    this.#sender.sendData(body, 0, body.length);
-    this.#sender.sendEnd();
-    reply.after?.();
+    this.#info.responseCode = status;
+    if (typeof reply.body === 'string') headers.add(H.contentLength, String(Buffer.byteLength(reply.body)));
+    const parts = (typeof reply.body === 'string' ? [reply.body] : reply.body)[Symbol.iterator]();
+    this.#sender.sendHead(status, headers, false);
+    this.#pump(parts, () => {
+      this.#sender.sendEnd();
+      this.#info.duration = this.#target.clock.now() - this.#info.startTime;
+      this.#log?.(this.#info);
+      reply.after?.();
+    });
   }
-}
 
-function typeOf(reply: AdminReply): string {
-  return reply.body.startsWith('{') || reply.body.startsWith('[') ? 'application/json' : 'text/plain; charset=UTF-8';
+  /** Sends parts while the client takes them and the turn lasts, then goes on in a later turn. */
+  #pump(parts: Iterator<string>, done: () => void): void {
+    const { clock } = this.#target;
+    const end = clock.now() + SLICE_MS;
+    for (;;) {
+      let text = '';
+      let last = false;
+      while (text.length < PART_CHARS && clock.now() <= end) {
+        const next = parts.next();
+        last = next.done === true;
+        if (last) break;
+        text += next.value;
+      }
+      if (this.#gone) return;
+      const bytes = Buffer.from(text);
+      if (bytes.length > 0) {
+        this.#info.bytesSent += bytes.length;
+        this.#sender.sendData(bytes, 0, bytes.length);
+      }
+      if (last) {
+        done();
+        return;
+      }
+      if (this.#full) {
+        this.#resume = () => {
+          this.#resume = undefined;
+          if (!this.#gone) this.#pump(parts, done);
+        };
+        return;
+      }
+      if (clock.now() > end) {
+        clock.after(0, () => {
+          if (!this.#gone) this.#pump(parts, done);
+        });
+        return;
+      }
+    }
+  }
 }

@@ -1,7 +1,7 @@
 // Istio's standard metrics (istio_requests_total and the rest): series by label set, rendered in Prometheus' form.
 // Filled by the istio.stats filters; asked by the admin interface.
 import { MAX_METRIC_SERIES } from '../limits.ts';
-import { Counter, HISTOGRAM_BOUNDS, Histogram, type StatsStore } from './stats.ts';
+import { Counter, Histogram, type StatsStore } from './stats.ts';
 
 /** Label values in the order of `HTTP_LABELS` or `TCP_LABELS`. */
 export type LabelValues = readonly string[];
@@ -58,10 +58,10 @@ export class IstioStats {
   readonly #http = new Map<string, HttpSeries>();
   readonly #tcp = new Map<string, TcpSeries>();
   readonly #dropped: Counter;
-  readonly #tag: string;
+  readonly #tag: string | undefined;
 
-  /** `version` is the tag of istio_build. */
-  constructor(stats: StatsStore, version: string) {
+  /** `version` is the tag of istio_build, which a proxy outside Istio does not show. */
+  constructor(stats: StatsStore, version: string | undefined) {
     this.#dropped = stats.counter('istio_stats.dropped_series');
     this.#tag = version;
   }
@@ -107,7 +107,10 @@ export class IstioStats {
   render(): string {
     const http = [...this.#http.values()];
     const tcp = [...this.#tcp.values()];
-    let out = `# TYPE istio_build gauge\nistio_build{component="proxy",tag=${JSON.stringify(this.#tag)}} 1\n`;
+    let out =
+      this.#tag === undefined
+        ? ''
+        : `# TYPE istio_build gauge\nistio_build{component="proxy",tag=${JSON.stringify(this.#tag)}} 1\n`;
     out += counters('istio_requests_total', http, (series) => series.requests);
     out += histograms('istio_request_duration_milliseconds', http, (series) => series.duration);
     out += histograms('istio_request_bytes', http, (series) => series.requestBytes);
@@ -157,7 +160,7 @@ export function histogramLines(name: string, labels: string, histogram: Histogra
   const comma = labels === '' ? '' : ',';
   let total = 0;
   let out = '';
-  for (const [i, bound] of HISTOGRAM_BOUNDS.entries()) {
+  for (const [i, bound] of histogram.bounds.entries()) {
     total += histogram.cells[i]!;
     out += `${name}_bucket{${labels}${comma}le="${bound}"} ${total}\n`;
   }

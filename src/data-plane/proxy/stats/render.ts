@@ -2,10 +2,16 @@
 
 import { RE2JS } from 're2js';
 import type { StatsConfig } from '#proto/envoy/config/metrics/v3/stats_pb.js';
-import { StatsMatcherSchema, TagSpecifierSchema } from '#proto/envoy/config/metrics/v3/stats_pb.js';
-import { only } from '../config/fields.ts';
+import {
+  HistogramBucketSettingsSchema,
+  StatsMatcherSchema,
+  TagSpecifierSchema,
+} from '#proto/envoy/config/metrics/v3/stats_pb.js';
+import { ConfigError, only } from '../config/fields.ts';
 import { compileRegex, stringTest } from '../config/matchers.ts';
+import { histogramsJson, histogramText, QUANTILES, quantile, shortNumber } from './histogram-text.ts';
 import { escapeLabel, histogramLines } from './istio-stats.ts';
+import type { StatsQuery } from './query.ts';
 import { HISTOGRAM_BOUNDS, type Histogram, type StatFilter, type StatsStore } from './stats.ts';
 
 interface TagRule {
@@ -17,6 +23,8 @@ interface TagRule {
 /** How names become Prometheus names and labels. */
 export interface StatNaming {
   readonly shown: StatFilter;
+  /** Bounds of a histogram by its name. */
+  readonly bounds: (name: string) => readonly number[];
   readonly tags: readonly TagRule[];
 }
 
@@ -53,7 +61,22 @@ export function readNaming(config: StatsConfig | undefined, fixed: readonly stri
   if (config?.useAllDefaultTags ?? true)
     for (const [name, regex] of DEFAULT_TAGS)
       if (!tags.some((tag) => tag.name === name)) tags.push({ name, regex: RE2JS.compile(regex), fixed: '' });
-  return { shown: shownBy(config), tags };
+  return { shown: shownBy(config), tags, bounds: boundsBy(config) };
+}
+
+function boundsBy(config: StatsConfig | undefined): (name: string) => readonly number[] {
+  const settings = (config?.histogramBucketSettings ?? []).map((setting, i) => {
+    const path = `stats_config.histogram_bucket_settings[${i}]`;
+    only(HistogramBucketSettingsSchema, setting, path, ['match', 'buckets']);
+    const match = setting.match;
+    if (!match) throw new ConfigError(`${path}.match`, 'value is required');
+    if (setting.buckets.length === 0 || setting.buckets.some((bound) => !(bound > 0)))
+      throw new ConfigError(`${path}.buckets`, 'at least one bound above 0 is required');
+    if (new Set(setting.buckets).size !== setting.buckets.length)
+      throw new ConfigError(`${path}.buckets`, 'repeated value must contain unique items');
+    return { test: stringTest(match, `${path}.match`), bounds: [...setting.buckets].sort((a, b) => a - b) };
+  });
+  return (name) => settings.find(({ test }) => test(name))?.bounds ?? HISTOGRAM_BOUNDS;
 }
 
 function shownBy(config: StatsConfig | undefined): StatFilter {
@@ -78,86 +101,127 @@ function shownBy(config: StatsConfig | undefined): StatFilter {
   };
 }
 
-export interface StatsQuery {
-  readonly usedOnly: boolean;
-  readonly filter: RE2JS | undefined;
+type Entry = readonly [name: string, value: number | string];
+
+/** Counters and gauges, and texts before them as Envoy lists them. */
+function entries(stats: StatsStore, query: StatsQuery): { readonly texts: Entry[]; readonly numbers: Entry[] } {
+  const keep = (name: string): boolean => stats.shown(name) && query.wanted(name);
+  const numbers: Entry[] = [];
+  const add = (all: Iterable<{ readonly name: string; readonly value: number }>): void => {
+    for (const { name, value } of all) if ((!query.usedOnly || value !== 0) && keep(name)) numbers.push([name, value]);
+  };
+  if (query.type === 'All' || query.type === 'Counters') add(stats.counters.values());
+  if (query.type === 'All' || query.type === 'Gauges') add(stats.gauges.values());
+  const texts: Entry[] = [];
+  if (query.type === 'All' || query.type === 'TextReadouts')
+    for (const [name, value] of stats.texts) if (keep(name)) texts.push([name, value]);
+  return { texts: texts.sort(byName), numbers: numbers.sort(byName) };
 }
 
-function* entries(stats: StatsStore, query: StatsQuery): Iterable<[string, number | string]> {
-  const keep = (name: string) => stats.shown(name) && (!query.filter || query.filter.matcher(name).find());
-  for (const { name, value } of stats.counters.values())
-    if (keep(name) && (!query.usedOnly || value !== 0)) yield [name, value];
-  for (const { name, value } of stats.gauges.values())
-    if (keep(name) && (!query.usedOnly || value !== 0)) yield [name, value];
-  for (const [name, value] of stats.texts) if (keep(name)) yield [name, `"${value}"`];
-}
-
-const byName = (a: readonly [string, unknown], b: readonly [string, unknown]) =>
-  a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0;
-
-export function statsText(stats: StatsStore, query: StatsQuery): string {
-  let out = '';
-  for (const [name, value] of [...entries(stats, query)].sort(byName)) out += `${name}: ${value}\n`;
-  for (const histogram of shownHistograms(stats, query)) out += `${histogram.name}: ${quantiles(histogram)}\n`;
-  return out;
-}
-
-export function statsJson(stats: StatsStore, query: StatsQuery): string {
-  const list: unknown[] = [...entries(stats, query)].sort(byName).map(([name, value]) => ({ name, value }));
-  return JSON.stringify({ stats: list });
-}
+const byName = (a: Entry, b: Entry) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0);
 
 function shownHistograms(stats: StatsStore, query: StatsQuery): Histogram[] {
-  return [...stats.histograms.values()].filter(
-    (histogram) =>
-      stats.shown(histogram.name) &&
-      (!query.usedOnly || histogram.count > 0) &&
-      (!query.filter || query.filter.matcher(histogram.name).find()),
-  );
+  if (query.type !== 'All' && query.type !== 'Histograms') return [];
+  return [...stats.histograms.values()]
+    .filter(
+      (histogram) =>
+        (!query.usedOnly || histogram.count > 0) && stats.shown(histogram.name) && query.wanted(histogram.name),
+    )
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-const QUANTILES = [0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 100];
+/** Lines of one answer are made this many at a time, so that a large one does not hold up traffic. */
+const SLICE = 500;
 
-/** `P50(nan,12)` and so on; both values are the whole life's, there is no interval here. */
-function quantiles(histogram: Histogram): string {
-  if (histogram.count === 0) return 'No recorded values';
-  return QUANTILES.map((q) => {
-    const value = quantile(histogram, q / 100);
-    return `P${q}(${value},${value})`;
-  }).join(' ');
-}
-
-function quantile(histogram: Histogram, share: number): number {
-  let left = share * histogram.count;
-  for (let i = 0; i < histogram.cells.length; i++) {
-    left -= histogram.cells[i]!;
-    if (left <= 0 && histogram.cells[i]! > 0) return HISTOGRAM_BOUNDS[i] ?? HISTOGRAM_BOUNDS.at(-1)!;
+function* slices<T>(items: readonly T[], render: (item: T) => string): Generator<string> {
+  for (let i = 0; i < items.length; i += SLICE) {
+    let out = '';
+    for (const item of items.slice(i, i + SLICE)) out += render(item);
+    yield out;
   }
-  return HISTOGRAM_BOUNDS.at(-1)!;
+}
+
+export function* statsText(stats: StatsStore, query: StatsQuery): Generator<string> {
+  const { texts, numbers } = entries(stats, query);
+  yield* slices(texts, ([name, value]) => `${name}: "${value}"\n`);
+  yield* slices(numbers, ([name, value]) => `${name}: ${value}\n`);
+  yield* slices(shownHistograms(stats, query), (histogram) => histogramText(histogram, query.buckets));
+}
+
+export function* statsJson(stats: StatsStore, query: StatsQuery): Generator<string> {
+  const { texts, numbers } = entries(stats, query);
+  let comma = '';
+  yield '{"stats":[';
+  yield* slices([...texts, ...numbers], ([name, value]) => {
+    const text = comma + JSON.stringify({ name, value });
+    comma = ',';
+    return text;
+  });
+  const histograms = shownHistograms(stats, query);
+  if (histograms.length > 0) yield comma + JSON.stringify(histogramsJson(histograms, query.buckets));
+  yield ']}';
+}
+
+/** A page with the same lines and the choices as a form. */
+export function* statsHtml(stats: StatsStore, query: StatsQuery, filter: string): Generator<string> {
+  const choice = (name: string, values: readonly string[], chosen: string): string =>
+    `<label>${name} <select name="${name}">${values.map((value) => `<option${value === chosen ? ' selected' : ''}>${value}</option>`).join('')}</select></label>\n`;
+  yield `<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Envoy Admin</title></head><body>\n<form action="stats" method="get">\n`;
+  yield `<label>filter <input name="filter" value="${escapeHtml(filter)}"></label>\n<label>usedonly <input type="checkbox" name="usedonly"${query.usedOnly ? ' checked' : ''}></label>\n`;
+  yield choice('type', ['All', 'Counters', 'Gauges', 'Histograms', 'TextReadouts'], query.type);
+  yield choice('format', ['html', 'text', 'json', 'prometheus'], 'html');
+  yield choice('histogram_buckets', ['summary', 'cumulative', 'disjoint', 'detailed'], query.buckets);
+  yield '<button>show</button>\n</form>\n<pre>\n';
+  for (const part of statsText(stats, query)) yield escapeHtml(part);
+  yield '</pre>\n</body></html>\n';
+}
+
+export function escapeHtml(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 }
 
 /** Prometheus text of Envoy's own stats; names get the prefix `envoy_`. */
-export function statsPrometheus(stats: StatsStore, naming: StatNaming, query: StatsQuery): string {
-  const families = new Map<string, { type: string; lines: string[] }>();
+export function* statsPrometheus(stats: StatsStore, naming: StatNaming, query: StatsQuery): Generator<string> {
+  const families = new Map<string, { type: string; members: ((family: string) => string)[] }>();
   const add = (name: string, type: string, line: (family: string, labels: string) => string) => {
     const tagged = takeTags(name, naming.tags);
-    let family = families.get(tagged.name);
-    if (!family) {
-      family = { type, lines: [] };
-      families.set(tagged.name, family);
-    }
-    family.lines.push(line(tagged.name, tagged.labels));
+    const member = (family: string): string => line(family, tagged.labels);
+    const family = families.get(tagged.name);
+    if (family) family.members.push(member);
+    else families.set(tagged.name, { type, members: [member] });
   };
-  const sample = (value: number) => (family: string, labels: string) => `${family}{${labels}} ${value}\n`;
+  const sample = (value: number | string) => (family: string, labels: string) => `${family}{${labels}} ${value}\n`;
   const keep = (name: string, value: number) =>
-    stats.shown(name) && (!query.usedOnly || value !== 0) && (!query.filter || query.filter.matcher(name).find());
-  for (const { name, value } of stats.counters.values()) if (keep(name, value)) add(name, 'counter', sample(value));
-  for (const { name, value } of stats.gauges.values()) if (keep(name, value)) add(name, 'gauge', sample(value));
+    (!query.usedOnly || value !== 0) && stats.shown(name) && query.wanted(name);
+  if (query.type === 'All' || query.type === 'Counters')
+    for (const { name, value } of stats.counters.values()) if (keep(name, value)) add(name, 'counter', sample(value));
+  if (query.type === 'All' || query.type === 'Gauges')
+    for (const { name, value } of stats.gauges.values()) if (keep(name, value)) add(name, 'gauge', sample(value));
+  if (query.textReadouts)
+    for (const [name, value] of stats.texts)
+      if (keep(name, 1))
+        add(name, 'gauge', (family, labels) => {
+          const comma = labels === '' ? '' : ',';
+          return `${family}{${labels}${comma}text_value="${escapeLabel(value)}"} 0\n`;
+        });
   for (const histogram of shownHistograms(stats, query))
-    add(histogram.name, 'histogram', (family, labels) => histogramLines(family, labels, histogram));
-  let out = '';
-  for (const [name, { type, lines }] of families) out += `# TYPE ${name} ${type}\n${lines.join('')}`;
-  return out;
+    if (query.buckets === 'summary')
+      add(histogram.name, 'summary', (family, labels) => summaryLines(family, labels, histogram));
+    else add(histogram.name, 'histogram', (family, labels) => histogramLines(family, labels, histogram));
+  const sorted = [...families].sort(([a], [b]) => (a < b ? -1 : 1));
+  yield* slices(
+    sorted,
+    ([name, { type, members }]) => `# TYPE ${name} ${type}\n${members.map((member) => member(name)).join('')}`,
+  );
+}
+
+function summaryLines(family: string, labels: string, histogram: Histogram): string {
+  const comma = labels === '' ? '' : ',';
+  const lines = QUANTILES.map(
+    (percent) =>
+      `${family}{${labels}${comma}quantile="${percent / 100}"} ${shortNumber(quantile(histogram.bounds, histogram.interval, percent))}\n`,
+  );
+  return `${lines.join('')}${family}_sum{${labels}} ${histogram.sum}\n${family}_count{${labels}} ${histogram.count}\n`;
 }
 
 interface Tagged {

@@ -24,19 +24,33 @@ export const HISTOGRAM_BOUNDS: readonly number[] = [
 
 export class Histogram {
   readonly name: string;
+  readonly bounds: readonly number[];
   /** One cell a bound and one for +Inf; not cumulative. */
-  readonly cells = new Float64Array(HISTOGRAM_BOUNDS.length + 1);
+  readonly cells: Float64Array;
   sum = 0;
   count = 0;
-  constructor(name: string) {
+  /** What came between the last two calls of `turn`; absent before anything did. */
+  interval: Float64Array | undefined;
+  #mark: Float64Array | undefined;
+  constructor(name: string, bounds: readonly number[] = HISTOGRAM_BOUNDS) {
     this.name = name;
+    this.bounds = bounds;
+    this.cells = new Float64Array(bounds.length + 1);
   }
   record(value: number): void {
+    const { bounds } = this;
     let i = 0;
-    while (i < HISTOGRAM_BOUNDS.length && value > HISTOGRAM_BOUNDS[i]!) i += 1;
+    while (i < bounds.length && value > bounds[i]!) i += 1;
     this.cells[i]! += 1;
     this.sum += value;
     this.count += 1;
+  }
+  /** Ends an interval (stats_flush_interval). */
+  turn(): void {
+    if (this.count === 0) return;
+    const before = this.#mark;
+    this.interval = before ? this.cells.map((value, i) => value - before[i]!) : this.cells.slice();
+    this.#mark = this.cells.slice();
   }
 }
 
@@ -50,6 +64,8 @@ export class StatsStore {
   /** Text readouts such as `cluster_manager.cds.version_text`. */
   readonly texts = new Map<string, string>();
   shown: StatFilter = () => true;
+  /** Bounds of histograms by name (histogram_bucket_settings). */
+  bounds: (name: string) => readonly number[] = () => HISTOGRAM_BOUNDS;
 
   counter(name: string): Counter {
     let found = this.counters.get(name);
@@ -72,10 +88,15 @@ export class StatsStore {
   histogram(name: string): Histogram {
     let found = this.histograms.get(name);
     if (!found) {
-      found = new Histogram(name);
+      found = new Histogram(name, this.bounds(name));
       this.histograms.set(name, found);
     }
     return found;
+  }
+
+  /** Starts a new interval of all histograms. */
+  turn(): void {
+    for (const histogram of this.histograms.values()) histogram.turn();
   }
 
   resetCounters(): void {
