@@ -5,6 +5,8 @@ import path from 'node:path';
 
 export const root = path.resolve(import.meta.dirname, '..', '..');
 export const home = process.env.MELTEMI_HOME ?? '';
+/** Which proxy the sidecars and gateways run. */
+export const engine = process.env.ACCEPTANCE_ENGINE ?? 'meltemi';
 assert.ok(home, 'run through "npm run acceptance": MELTEMI_HOME is not set');
 
 export interface Result {
@@ -85,7 +87,7 @@ export async function eventually<T>(attempt: () => T | Promise<T>, limitMs = EVE
 
 /** The cluster with the mesh (profile demo); harmless when it is up already. MELTEMI_AS_IS: take the cluster as it is. */
 export function ensureUp(): void {
-  if (process.env.MELTEMI_AS_IS === undefined) meltemiOk('up');
+  if (process.env.MELTEMI_AS_IS === undefined) meltemiOk('up', '--engine', engine);
 }
 
 /** The lab's four workloads, ready; with no policy in place. */

@@ -15,6 +15,7 @@ import { OriginalDstSchema } from '#proto/envoy/extensions/filters/listener/orig
 import { TlsInspectorSchema } from '#proto/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js';
 import { HttpConnectionManagerSchema } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
+import { CelSchema } from '#proto/envoy/extensions/formatter/cel/v3/cel_pb.js';
 import { PreviousHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js';
 import { RawBufferSchema } from '#proto/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js';
 import {
@@ -39,6 +40,7 @@ const registry = createRegistry(
   CorsSchema,
   HTTPFaultSchema,
   HeaderMutationSchema,
+  CelSchema,
   RouterSchema,
   SetFilterStateSchema,
   HttpInspectorSchema,

@@ -28,7 +28,7 @@ export function generate(
   typeUrl: string,
   names: Iterable<string>,
 ): readonly EncodedResource[] {
-  return forEngine(translate(snapshot, proxy, typeUrl, names), proxy, typeUrl);
+  return forEngine(translate(snapshot, proxy, typeUrl, names), proxy, typeUrl, () => buildClusters(snapshot, proxy));
 }
 
 function translate(
