@@ -32,6 +32,7 @@ export const SERVER_NAME: Attribute = { key: 'server name', read: (facts) => fac
 
 export const PORT: Attribute = { key: 'destination port', read: (facts) => String(facts.destination.port) };
 
+/** A repeated header matches when one of its values does, as in current Envoy: joined values could be forged past a rule. */
 export function headerAttribute(name: string, missingIsEmpty: boolean): Attribute {
   const lower = name.toLowerCase();
   const read = headerReader(lower);
@@ -39,7 +40,7 @@ export function headerAttribute(name: string, missingIsEmpty: boolean): Attribut
   return { key: `header ${lower} or empty`, read: (facts) => (facts.http ? (read(facts) ?? '') : undefined) };
 }
 
-function headerReader(name: string): (facts: Facts) => string | undefined {
+function headerReader(name: string): Attribute['read'] {
   switch (name) {
     case ':method':
       return (facts) => (facts.http ? facts.method : undefined);

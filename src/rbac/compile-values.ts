@@ -117,9 +117,8 @@ function headerValue(attribute: Attribute, spec: HeaderSpec, path: string): Expr
         label: `${attribute.key} in [${start}, ${end})`,
         test(facts) {
           const value = attribute.read(facts);
-          return (
-            typeof value === 'string' && /^-?\d{1,18}$/.test(value) && BigInt(value) >= start && BigInt(value) < end
-          );
+          const inRange = (text: string) => /^-?\d{1,18}$/.test(text) && BigInt(text) >= start && BigInt(text) < end;
+          return typeof value === 'string' ? inRange(value) : (value?.some(inRange) ?? false);
         },
       };
     }

@@ -88,6 +88,15 @@ test('a header that is missing matches nothing, inverted or not; a negated rule 
   assert.equal(allows([{ header: { name: 'x-n', range_match: { start: 5, end: 7 } } }])(headers({ 'x-n': '6' })), true);
 });
 
+test('one of the values of a repeated header is enough, and a joined value is none of them', () => {
+  const header = (string_match: JsonObject, extra: JsonObject = {}) =>
+    allows([{ header: { name: 'x-a', string_match, ...extra } }])({ header: () => ['1', '2'] });
+  assert.equal(header({ exact: '2' }), true);
+  assert.equal(header({ exact: '1,2' }), false);
+  assert.equal(header({ exact: '2' }, { invert_match: true }), false);
+  assert.equal(header({ exact: '3' }, { invert_match: true }), true);
+});
+
 test('hosts compare without case when asked', () => {
   const host = allows([
     { header: { name: ':authority', string_match: { suffix: '.Example.com', ignore_case: true } } },
@@ -110,11 +119,11 @@ test('path templates', () => {
       },
     ]);
   const rows: [string, readonly string[], readonly string[]][] = [
-    ['/foo/{*}', ['/foo/bar', '/foo/bar?x=/y'], ['/foo/bar/baz', '/foo/', '/foo']],
-    ['/allow/admin/{**}', ['/allow/admin/', '/allow/admin/x/y'], ['/allow/admin', '/allow/adminx']],
-    ['/store/{**}/cart', ['/store//cart', '/store/a/b/cart'], ['/store/cart']],
-    ['/foo/{*}/bar/{**}', ['/foo/b/bar/', '/foo/b/bar/baz'], ['/foo//bar/x', '/foo/b/c/bar/']],
-    ['/foo/{**}/', ['/foo/bar/', '/foo/x/y.txt/', '/foo//'], ['/foo/bar']],
+    ['/foo/*', ['/foo/bar', '/foo/bar?x=/y'], ['/foo/bar/baz', '/foo/', '/foo']],
+    ['/allow/admin/**', ['/allow/admin/', '/allow/admin/x/y'], ['/allow/admin', '/allow/adminx']],
+    ['/store/**/cart', ['/store//cart', '/store/a/b/cart'], ['/store/cart']],
+    ['/foo/*/bar/**', ['/foo/b/bar/', '/foo/b/bar/baz'], ['/foo//bar/x', '/foo/b/c/bar/']],
+    ['/foo/**/', ['/foo/bar/', '/foo/x/y.txt/', '/foo//'], ['/foo/bar']],
     ['/a.b/{id}/{rest=**}', ['/a.b/1/x/y'], ['/axb/1/x']],
   ];
   for (const [text, yes, no] of rows) {
@@ -122,7 +131,7 @@ test('path templates', () => {
     for (const path of yes) assert.equal(matches({ path }), true, `${text} matches ${path}`);
     for (const path of no) assert.equal(matches({ path }), false, `${text} does not match ${path}`);
   }
-  for (const bad of ['/{**}/foo/{*}', '/foo/{*}.txt', 'foo', '/{a}/{a}', '/{*', '/a|b'])
+  for (const bad of ['/**/foo/*', '/foo/*.txt', '/foo/{*}', 'foo', '/{a}/{a}', '/{*', '/a|b'])
     assert.throws(() => template(bad), /Invalid path template/, bad);
 });
 
@@ -314,7 +323,7 @@ const facts: fc.Arbitrary<Facts> = fc
     path: word.map((text) => `/${text}`),
     method: word,
     authority: fc.oneof(word, fc.constant('')),
-    value: fc.option(word),
+    value: fc.option(fc.oneof(word, fc.array(word, { minLength: 2, maxLength: 3 }))),
     serverName: word,
     uris: fc.array(uri, { maxLength: 2 }),
     tls: fc.boolean(),

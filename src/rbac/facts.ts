@@ -16,8 +16,8 @@ export interface Facts {
   readonly path: string;
   readonly authority: string;
   readonly scheme: string;
-  /** By lower-case name; repeated headers joined with `,`. */
-  header(name: string): string | undefined;
+  /** By lower-case name; all values of a repeated header, in order. */
+  header(name: string): string | readonly string[] | undefined;
   /** The address the client wanted to reach. */
   readonly destination: EndPoint;
   /** The peer of the connection: after PROXY protocol, before x-forwarded-for. */

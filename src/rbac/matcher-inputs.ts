@@ -36,7 +36,10 @@ const INPUTS: readonly Extension<undefined, Input>[] = [
   extension(HttpRequestHeaderMatchInputSchema, (message, _context, path): Input => {
     if (message.headerName === '') throw new ConfigError(join(path, 'header_name'), 'value is required');
     const attribute = headerAttribute(message.headerName, false);
-    return (facts) => attribute.read(facts) as string | undefined;
+    return (facts) => {
+      const value = attribute.read(facts);
+      return typeof value === 'string' ? value : value?.join(',');
+    };
   }),
   extension(HttpRequestQueryParamMatchInputSchema, (message, _context, path): Input => {
     const name = message.queryParam;

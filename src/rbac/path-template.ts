@@ -1,5 +1,6 @@
-// Path templates: `/a/{*}/b/{**}`. `{*}` (or `{name}`) is one segment, `{**}` any number of them; a template matches the
-// whole path. Rules of envoy.extensions.path.match.uri_template; called by compile.ts.
+// Path templates: `/a/*/b/**`. `*` (or `{name}`) is one segment, `**` (or `{name=**}`) any number of them; a template
+// matches the whole path. Rules of envoy.extensions.path.match.uri_template, which Istio's `{*}` and `{**}` become;
+// called by compile.ts.
 import { ConfigError } from '../base/envoy-api/fields.ts';
 import { compileRegex } from '../base/envoy-api/matchers.ts';
 
@@ -29,7 +30,7 @@ export function compileTemplate(template: string, path: string): PathTemplate {
   const names = new Set<string>();
   for (const segment of splitSegments(template.slice(1))) {
     const parsed = readSegment(segment, names) ?? fail(`segment '${segment}' is neither a literal nor an operator`);
-    if (restSeen && parsed.rest + parsed.single > 0) fail('{**} must be the last operator');
+    if (restSeen && parsed.rest + parsed.single > 0) fail('** must be the last operator');
     operators += parsed.rest + parsed.single;
     if (parsed.rest > 0) restSeen = true;
     regex += `/${parsed.regex}`;
@@ -64,8 +65,8 @@ interface Segment {
 }
 
 function readSegment(segment: string, names: Set<string>): Segment | undefined {
-  if (segment === '*' || segment === '{*}') return { regex: SEGMENT, single: 1, rest: 0 };
-  if (segment === '**' || segment === '{**}') return { regex: REST, single: 0, rest: 1 };
+  if (segment === '*') return { regex: SEGMENT, single: 1, rest: 0 };
+  if (segment === '**') return { regex: REST, single: 0, rest: 1 };
   if (LITERAL_ONLY.test(segment)) return { regex: escapeRegex(segment), single: 0, rest: 0 };
   const variable = /^\{([^{}=]+)(?:=([^{}]*))?\}$/.exec(segment);
   if (!variable) return undefined;

@@ -29,6 +29,8 @@ export const OUTPUT_ARENA_BYTES = 256 * 1024;
 export const MAX_RETRY_BODY_BYTES = 64 * 1024;
 /** Request body that filters keep for one request while it is stopped (Envoy: the connection's buffer limit, 1 MiB). */
 export const MAX_FILTER_BODY_BYTES = 16 * 1024 * 1024;
+/** Counters that one RBAC filter keeps by policy (track_per_rule_stats). */
+export const MAX_POLICY_COUNTERS = 10_000;
 /** A ClientHello larger than this is not TLS we speak (Envoy: 16 KiB). */
 export const MAX_CLIENT_HELLO_BYTES = 16 * 1024;
 /** Bytes the HTTP inspector looks at before it gives up (Envoy: 64 KiB). */

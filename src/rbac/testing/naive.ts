@@ -83,7 +83,8 @@ function header(
   const spec = matcher.headerMatchSpecifier;
   if (spec.case === 'presentMatch') return ((value !== undefined) === spec.value) !== matcher.invertMatch;
   if (value === undefined) return false;
-  return text(spec.value as StringMatcher, value) !== matcher.invertMatch;
+  const values = typeof value === 'string' ? [value] : value;
+  return values.some((one) => text(spec.value as StringMatcher, one)) !== matcher.invertMatch;
 }
 
 function text(matcher: StringMatcher, value: string): boolean {

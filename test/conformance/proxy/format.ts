@@ -2,7 +2,7 @@
 // file and line. README.md explains each key by example. Called by the runner, the tests and the list of differences.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import type { LiveCase } from './live.ts';
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
@@ -291,7 +291,8 @@ export function loadCases(file: string): CaseFile {
     `${short}:${lines.linePos((node as Node | undefined)?.range?.[0] ?? 0).line}`;
   const problem = document.errors[0];
   if (problem) throw new Error(`${short}:${lines.linePos(problem.pos[0]).line}: ${problem.message}`);
-  const check = (kind: string, node: unknown): void => {
+  const check = (kind: string, given: unknown): void => {
+    const node = isAlias(given) ? given.resolve(document) : given;
     if (!isMap(node)) throw new Error(`${place(node)}: a ${kind} must be a mapping`);
     for (const item of node.items) {
       const key = isScalar(item.key) ? String(item.key.value) : '';

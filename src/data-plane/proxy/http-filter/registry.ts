@@ -4,6 +4,7 @@ import { FilterConfigSchema } from '#proto/envoy/config/route/v3/route_component
 import { CorsPolicySchema, CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
 import { FilterConfigSchema as GrpcStatsSchema } from '#proto/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js';
+import { RBACPerRouteSchema, RBACSchema } from '#proto/envoy/extensions/filters/http/rbac/v3/rbac_pb.js';
 import { RouterSchema } from '#proto/envoy/extensions/filters/http/router/v3/router_pb.js';
 import {
   type HttpFilter as HttpFilterMessage,
@@ -12,10 +13,12 @@ import {
 import { FilterConfigSchema as AlpnSchema } from '#proto/istio/filters_pb.js';
 import { ConfigSchema as PeerMetadataSchema } from '#proto/istio/peer_metadata_pb.js';
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
+import type { Clock } from '../../../base/runtime/clock.ts';
 import { buildExtension, type Extension, extension, openAny } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
+import type { StatsStore } from '../stats/stats.ts';
 import { createAlpnFilter } from './alpn.ts';
 import { createCorsFilter, readCorsPolicy } from './cors.ts';
 import { discoveredFilter, type ExtensionProvider, type FilterPlace } from './discovered.ts';
@@ -25,6 +28,7 @@ import { createIstioStatsFilter } from './istio-stats.ts';
 import type { LocalPeer } from './peer.ts';
 import { createPeerMetadataFilter } from './peer-metadata.ts';
 import type { PerFilterEntry } from './per-filter.ts';
+import { createRbacFilter, readRbac, readRbacPerRoute } from './rbac.ts';
 import { type ClusterFinder, createRouter } from './router.ts';
 
 export interface HttpFilterContext {
@@ -36,6 +40,10 @@ export interface HttpFilterContext {
   readonly istioStats: IstioStats;
   readonly runtime: RuntimeView;
   readonly extensions: ExtensionProvider;
+  readonly clock: Clock;
+  readonly stats: StatsStore;
+  /** `http.NAME.` of the connection manager. */
+  readonly statPrefix: string;
 }
 
 const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
@@ -46,6 +54,7 @@ const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
   extension(HTTPFaultSchema, (message, context, path) =>
     createFaultFilter(readFault(message, context.runtime, path), context),
   ),
+  extension(RBACSchema, (message, context, path) => createRbacFilter(readRbac(message, path), context)),
   extension(CorsSchema, (_message, context) => createCorsFilter(context.name)),
   // gRPC message counts are not kept yet; calls are counted by istio.stats like every request.
   extension(GrpcStatsSchema, (message, context, path) => {
@@ -113,6 +122,7 @@ interface PerFilterContext {
 
 const PER_FILTER: readonly Extension<PerFilterContext, unknown>[] = [
   extension(HTTPFaultSchema, (message, context, path) => readFault(message, context.runtime, path)),
+  extension(RBACPerRouteSchema, (message, _context, path) => readRbacPerRoute(message, path)),
   extension(CorsPolicySchema, (message, _context, path) => readCorsPolicy(message, path)),
 ];
 

@@ -82,7 +82,7 @@ function forward(
   clusters: ClusterFinder,
   options: RouterOptions,
 ): void {
-  const choice = action.choose(stream, stream.manager.deps.random);
+  const choice = stream.choice ?? action.choose(stream, stream.manager.deps.random);
   stream.info.upstreamCluster = choice.name;
   const cluster = clusters.find(choice.name);
   if (!cluster) {

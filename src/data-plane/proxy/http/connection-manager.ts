@@ -3,6 +3,7 @@
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
+import type { ClusterFinder } from '../http-filter/router.ts';
 import type { RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
@@ -22,6 +23,7 @@ import { type ConnectionInfo, FLAG, StreamInfo } from './stream-info.ts';
 export interface ManagerDeps {
   readonly clock: Clock;
   readonly random: () => number;
+  readonly clusters: ClusterFinder;
   readonly stats: StatsStore;
   readonly runtime: RuntimeView;
 }
@@ -133,7 +135,7 @@ export class ConnectionManager {
     }
     const { settings } = this;
     const { connection } = stream;
-    const internal = clientAddress(headers, connection, settings.client);
+    const internal = clientAddress(headers, stream.info, settings.client);
     const secure = connection.tls !== undefined;
     if (settings.client.useRemoteAddress && settings.client.trustedHops === 0)
       headers.set(H.forwardedProto, secure ? 'https' : 'http');

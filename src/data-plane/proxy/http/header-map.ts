@@ -120,6 +120,17 @@ export class HeaderMap {
     return out;
   }
 
+  /** The value, or all values when there are several. */
+  getEach(name: HeaderName): string | string[] | undefined {
+    let out: string | string[] | undefined;
+    for (let i = 0; i < this.count; i++)
+      if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name))
+        out = withValue(out, this.#value(i));
+    for (let i = 0; i < this.addedNames.length; i++)
+      if (this.addedNames[i] === name) out = withValue(out, this.addedValues[i]!);
+    return out;
+  }
+
   has(name: HeaderName): boolean {
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) return true;
@@ -245,6 +256,11 @@ export class HeaderMap {
     state.set(this.state.subarray(0, size));
     this.state = state;
   }
+}
+
+function withValue(before: string | string[] | undefined, value: string): string | string[] {
+  if (before === undefined) return value;
+  return typeof before === 'string' ? [before, value] : [...before, value];
 }
 
 /** `name: value\r\n`; a value that could split the head loses its line breaks. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { HeaderMap, headerName } from './header-map.ts';
-import { clientAddress } from './request-headers.ts';
+import { type ClientAddressSettings, clientAddress } from './request-headers.ts';
 import type { ConnectionInfo } from './stream-info.ts';
 
 const CLIENT: ConnectionInfo = {
@@ -22,6 +22,8 @@ const CLIENT: ConnectionInfo = {
   metadata: new Map(),
 };
 
+const info = () => ({ connection: CLIENT, remote: CLIENT.remote });
+
 test('an edge removes the internal headers of a client it does not trust, those of the access log among them', () => {
   const names = ['x-envoy-original-path', 'x-envoy-original-dst-host', 'x-envoy-retry-on', 'x-envoy-internal'];
   const forged = (): HeaderMap => {
@@ -32,10 +34,27 @@ test('an edge removes the internal headers of a client it does not trust, those 
   const left = (headers: HeaderMap) => names.filter((name) => headers.get(headerName(name)) === 'forged');
   const settings = { useRemoteAddress: true, trustedHops: 0, skipXffAppend: false };
   const outside = forged();
-  assert.equal(clientAddress(outside, CLIENT, settings), false);
+  assert.equal(clientAddress(outside, info(), settings), false);
   assert.deepEqual(left(outside), []);
   // A sidecar stands behind an edge that has done it.
   const inside = forged();
-  clientAddress(inside, CLIENT, { ...settings, useRemoteAddress: false });
+  clientAddress(inside, info(), { ...settings, useRemoteAddress: false });
   assert.deepEqual(left(inside), names.slice(0, 3));
+});
+
+test('policies see the trusted client: of the last trusted hop, and never a text that is no address', () => {
+  const remote = (forwarded: string | undefined, settings: Partial<ClientAddressSettings>): string => {
+    const headers = new HeaderMap();
+    if (forwarded !== undefined) headers.add(headerName('x-forwarded-for'), forwarded);
+    const target = info();
+    clientAddress(headers, target, { useRemoteAddress: false, trustedHops: 0, skipXffAppend: false, ...settings });
+    return target.remote.kind === 'ip' ? target.remote.ip : '';
+  };
+  assert.equal(remote('1.1.1.1, 2.2.2.2', {}), '2.2.2.2');
+  assert.equal(remote('1.1.1.1, 2.2.2.2', { trustedHops: 1 }), '1.1.1.1');
+  assert.equal(remote('1.1.1.1, 2.2.2.2', { trustedHops: 5 }), '203.0.113.9');
+  assert.equal(remote(undefined, {}), '203.0.113.9');
+  assert.equal(remote('1.1.1.1', { useRemoteAddress: true }), '203.0.113.9');
+  assert.equal(remote('1.1.1.1, 2.2.2.2', { useRemoteAddress: true, trustedHops: 1 }), '2.2.2.2');
+  assert.equal(remote('nonsense', {}), '203.0.113.9');
 });

@@ -1,7 +1,7 @@
 // What the connection manager does to a request's headers before filters: client address, request id, certificate
 // details, internal headers. Called once per request.
 import { createHash } from 'node:crypto';
-import { isPrivate } from '../config/address.ts';
+import { isPrivate, parseIp, type SocketAddr } from '../config/address.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
 import type { HeaderMap } from './header-map.ts';
 import { H, UNTRUSTED_ENVOY_HEADERS } from './names.ts';
@@ -23,12 +23,13 @@ export interface ClientAddressSettings {
   readonly skipXffAppend: boolean;
 }
 
-/** Sets x-forwarded-for and friends; tells whether the client counts as internal. */
+/** Sets x-forwarded-for and friends and `info.remote`; tells whether the client counts as internal. */
 export function clientAddress(
   headers: HeaderMap,
-  connection: ConnectionInfo,
+  info: { readonly connection: ConnectionInfo; remote: SocketAddr },
   settings: ClientAddressSettings,
 ): boolean {
+  const { connection } = info;
   const peer = connection.remote.kind === 'ip' ? connection.remote.ip : '127.0.0.1';
   const given = headers.getAll(H.forwardedFor);
   const list = given === undefined ? [] : given.split(',').map((item) => item.trim());
@@ -41,6 +42,8 @@ export function clientAddress(
     const last = list[list.length - 1 - settings.trustedHops];
     if (last !== undefined) trusted = last;
   }
+  // Policies and logs see the trusted client; a text that is no address stands for nobody.
+  if (trusted !== peer && parseIp(trusted)) info.remote = { kind: 'ip', ip: trusted, port: 0 };
   // With one address in the list and that one private the request came from inside (Envoy's rule).
   const internal = settings.useRemoteAddress
     ? given === undefined && isPrivate(peer)

@@ -105,6 +105,8 @@ export class StreamInfo {
   readonly connection: ConnectionInfo;
   /** ms since the epoch. */
   readonly startTime: number;
+  /** The client: of a trusted x-forwarded-for, else the connection's peer. */
+  remote: SocketAddr;
   method = '';
   path = '';
   authority = '';
@@ -141,6 +143,7 @@ export class StreamInfo {
   constructor(connection: ConnectionInfo, startTime: number) {
     this.connection = connection;
     this.startTime = startTime;
+    this.remote = connection.remote;
   }
 
   /** Adds to a filter's dynamic metadata; top-level keys are replaced. */

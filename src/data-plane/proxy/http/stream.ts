@@ -3,6 +3,7 @@
 import type { PerFilter } from '../http-filter/per-filter.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import { MAX_FILTER_BODY_BYTES } from '../limits.ts';
+import type { ClusterChoice } from '../route/action.ts';
 import type { RequestView } from '../route/matchers.ts';
 import type { CompiledRoute } from '../route/route-table.ts';
 import type { AbortReason, BodyKind, RequestHead, RequestReceiver, RequestReset, ResponseSender } from './codec.ts';
@@ -53,6 +54,8 @@ export class HttpStream implements RequestReceiver, RequestView {
   /** State of filters, by their index. */
   readonly slots: unknown[] = [];
   target: RequestTarget | undefined;
+  /** The cluster the route chose; undefined when it does not forward, or nobody asked for the route yet. */
+  choice: ClusterChoice | undefined;
   #route: CompiledRoute | undefined;
   #routeKnown = false;
   /** The next filter to see the request; the one before it is where the request is stopped. */
@@ -88,8 +91,18 @@ export class HttpStream implements RequestReceiver, RequestView {
       const host = this.#route?.virtualHost ?? table?.findHost(this.authority);
       this.info.virtualHost = host?.name ?? '';
       this.info.routeName = this.#route?.name ?? '';
+      this.#choose();
     }
     return this.#route;
+  }
+
+  /** The cluster belongs to the route: filters and logs know it even when the request goes nowhere. */
+  #choose(): void {
+    const action = this.#route?.action;
+    if (action?.kind !== 'forward') return;
+    const { random, clusters } = this.manager.deps;
+    this.choice = action.choose(this, random);
+    if (clusters.find(this.choice.name)) this.info.upstreamCluster = this.choice.name;
   }
 
   // --- from the codec

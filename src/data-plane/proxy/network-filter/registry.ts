@@ -128,7 +128,11 @@ export function buildNetworkFilters(messages: readonly Filter[], context: Networ
 function http(message: HttpConnectionManager, context: NetworkContext, path: string): BuiltChain {
   const settings = readManager(message, path);
   checkRequestId(message, path);
-  const places = buildHttpFilters(message.httpFilters, context, path);
+  const places = buildHttpFilters(
+    message.httpFilters,
+    { ...context, statPrefix: `http.${settings.statPrefix}.` },
+    path,
+  );
   try {
     const log = context.logs.build(message.accessLog, path);
     const routing = routesOf(message, settings.statPrefix, context, path);

@@ -148,7 +148,7 @@ export function filterBench(
     constant('routes', table),
     new FilterPlan([...make({ clock, stats, runtime, random }), terminal]),
     undefined,
-    { clock, random, stats, runtime } as ConstructorParameters<typeof ConnectionManager>[4],
+    { clock, random, stats, runtime, clusters: { find: () => undefined } },
   );
   return {
     clock,

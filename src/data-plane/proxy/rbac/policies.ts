@@ -1,0 +1,87 @@
+// What the HTTP and the network RBAC filter share: policies to enforce and to try, and their counters.
+import type { RBAC } from '#proto/envoy/config/rbac/v3/rbac_pb.js';
+import type { Matcher } from '#proto/xds/type/matcher/v3/matcher_pb.js';
+import { createEngine, createMatcherEngine, type Decision, type PolicyEngine } from '../../../rbac/engine.ts';
+import { join } from '../config/fields.ts';
+import { MAX_POLICY_COUNTERS } from '../limits.ts';
+import type { Counter, StatsStore } from '../stats/stats.ts';
+
+export interface Policies {
+  /** Undefined = nothing is enforced. */
+  readonly enforced: PolicyEngine | undefined;
+  readonly shadow: PolicyEngine | undefined;
+  /** Before the names of statistics and metadata keys. */
+  readonly enforcedPrefix: string;
+  readonly shadowPrefix: string;
+  readonly perPolicy: boolean;
+}
+
+interface PolicyFields {
+  readonly rules?: RBAC | undefined;
+  readonly matcher?: Matcher | undefined;
+  readonly shadowRules?: RBAC | undefined;
+  readonly shadowMatcher?: Matcher | undefined;
+  readonly shadowRulesStatPrefix: string;
+}
+
+export function readPolicies(
+  message: PolicyFields,
+  options: { readonly enforced: string; readonly perPolicy: boolean },
+  path: string,
+): Policies {
+  // With both, the matcher is used and the rules are ignored (Envoy's rule).
+  const engine = (rules: RBAC | undefined, matcher: Matcher | undefined, prefix: string): PolicyEngine | undefined => {
+    if (matcher) return createMatcherEngine(matcher, join(path, `${prefix}matcher`));
+    return rules && createEngine(rules, join(path, `${prefix}rules`));
+  };
+  return {
+    enforced: engine(message.rules, message.matcher, ''),
+    shadow: engine(message.shadowRules, message.shadowMatcher, 'shadow_'),
+    enforcedPrefix: options.enforced,
+    shadowPrefix: message.shadowRulesStatPrefix,
+    perPolicy: options.perPolicy,
+  };
+}
+
+export type Verdict = 'allowed' | 'denied';
+
+export interface PolicyCounters {
+  /** Counts a decision and names it. */
+  enforced(decision: Decision): Verdict;
+  shadow(decision: Decision): Verdict;
+}
+
+export function policyCounters(policies: Policies, stats: StatsStore, prefix: string): PolicyCounters {
+  const counter = (own: string, name: string) =>
+    stats.counter(`${prefix}${own}${own === '' || own.endsWith('.') ? '' : '.'}${name}`);
+  const enforced = {
+    allowed: counter(policies.enforcedPrefix, 'allowed'),
+    denied: counter(policies.enforcedPrefix, 'denied'),
+  };
+  const shadow = {
+    allowed: counter(policies.shadowPrefix, 'shadow_allowed'),
+    denied: counter(policies.shadowPrefix, 'shadow_denied'),
+  };
+  const byPolicy = new Map<string, Counter>();
+  const count = (policy: string, name: string): void => {
+    if (!policies.perPolicy || policy === '') return;
+    const key = `${policy}.${name}`;
+    let known = byPolicy.get(key);
+    if (!known) {
+      if (byPolicy.size >= MAX_POLICY_COUNTERS) return;
+      known = stats.counter(`${prefix}policy.${key}`);
+      byPolicy.set(key, known);
+    }
+    known.value += 1;
+  };
+  const decided = (decision: Decision, counters: Readonly<Record<Verdict, Counter>>, kind: string): Verdict => {
+    const verdict = decision.allowed ? 'allowed' : 'denied';
+    counters[verdict].value += 1;
+    count(decision.policy, `${kind}${verdict}`);
+    return verdict;
+  };
+  return {
+    enforced: (decision) => decided(decision, enforced, ''),
+    shadow: (decision) => decided(decision, shadow, 'shadow_'),
+  };
+}
