@@ -100,9 +100,17 @@ test('mutated clusters, listeners and route tables are used or refused', async (
     tolerate(() => engine.listeners.apply(message, false));
     engine.listeners.remove('fuzzed');
   });
+  const context = {
+    perFilter: buildPerFilter,
+    runtime: engine.runtime,
+    reader: engine.deps.reader,
+    stats: engine.stats,
+    knownCluster: () => true,
+    validateClusters: false,
+  };
   await fuzz([binary(RouteConfigurationSchema, ROUTES), ...kept], 12_000, (input) => {
     const message = decoded(() => fromBinary(RouteConfigurationSchema, input));
-    if (message) tolerate(() => new RouteTable(message, { perFilter: buildPerFilter, runtime: engine.runtime }, 'r'));
+    if (message) tolerate(() => new RouteTable(message, context, 'r'));
   });
 });
 

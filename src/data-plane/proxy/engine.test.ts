@@ -416,7 +416,10 @@ test('what is not supported is refused by name and path', async (t) => {
             filters: [
               hcm(
                 routes([
-                  { match: { prefix: '/' }, route: { cluster: 'a', request_mirror_policies: [{ cluster: 'b' }] } },
+                  {
+                    match: { prefix: '/' },
+                    route: { cluster: 'a', hedge_policy: { hedge_on_per_try_timeout: true } },
+                  },
                 ]),
               ),
             ],
@@ -425,7 +428,7 @@ test('what is not supported is refused by name and path', async (t) => {
       ],
       [],
     ),
-    /request_mirror_policies: field of envoy\.config\.route\.v3\.RouteAction is not supported/,
+    /hedge_policy: field of envoy\.config\.route\.v3\.RouteAction is not supported/,
   );
   await refuse(
     bootstrap(

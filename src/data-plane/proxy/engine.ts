@@ -149,7 +149,13 @@ export class Engine implements AdminTarget {
     this.secrets = new SecretManager({ reader, clock, hub: this.hub });
     for (const [i, secret] of (bootstrap.staticResources?.secrets ?? []).entries())
       this.secrets.addStatic(secret, `static_resources.secrets[${i}]`);
-    this.routes = new RouteManager(clock, runtime, this.hub);
+    const routeDeps = {
+      runtime,
+      reader,
+      stats,
+      knownCluster: (name: string) => this.clusters.knows(name),
+    };
+    this.routes = new RouteManager(clock, routeDeps, this.hub);
     this.clusters = new ClusterManager({
       stats,
       clock,
@@ -169,6 +175,7 @@ export class Engine implements AdminTarget {
       secrets: this.secrets,
       clusters: this.clusters,
       routes: this.routes,
+      routeDeps,
       extensions: new ExtensionManager(this.hub),
       logs: this.logs,
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),

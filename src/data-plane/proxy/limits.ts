@@ -25,12 +25,12 @@ export const BULK_BUFFER_BYTES = 1024 * 1024;
 export const MAX_BULK_WAITING_BYTES = 64 * 1024 * 1024;
 /** Output that several small writes of one turn share. */
 export const OUTPUT_ARENA_BYTES = 256 * 1024;
-/** Request body kept for a retry; a larger body makes the request not retriable. */
-export const MAX_RETRY_BODY_BYTES = 64 * 1024;
 /** Request body that filters keep for one request while it is stopped (Envoy: the connection's buffer limit, 1 MiB). */
 export const MAX_FILTER_BODY_BYTES = 16 * 1024 * 1024;
 /** Counters that one RBAC filter keeps by policy (track_per_rule_stats). */
 export const MAX_POLICY_COUNTERS = 10_000;
+/** Request body kept for another try; a larger body makes the request not retriable. */
+export const MAX_RETRY_BODY_BYTES = 1024 * 1024;
 /** A ClientHello larger than this is not TLS we speak (Envoy: 16 KiB). */
 export const MAX_CLIENT_HELLO_BYTES = 16 * 1024;
 /** Bytes the HTTP inspector looks at before it gives up (Envoy: 64 KiB). */
@@ -81,6 +81,9 @@ export const MAX_ORIGINAL_DST_HOSTS = 4_096;
 export const RETRY_BASE_MS = 25;
 export const RETRY_MAX_MS = 250;
 /** Access log: bytes waiting for the disk before lines are dropped. */
+/** Longest wait that an upstream's reset header may ask for when the policy says nothing, ms (Envoy: 300 s). */
+export const RETRY_RATE_LIMITED_MAX_MS = 300_000;
+/** Access log: bytes waiting for the disk before lines are dropped, and the size that forces a flush. */
 export const MAX_LOG_BACKLOG_BYTES = 1024 * 1024;
 /** One gRPC message of the control plane. */
 export const MAX_XDS_MESSAGE_BYTES = 64 * 1024 * 1024;
@@ -140,3 +143,11 @@ export const MAX_PRIORITY = 128;
 export const DEFAULT_CLEANUP_MS = 5_000;
 /** stats_flush_interval when the bootstrap says nothing, ms (Envoy: 5 s). */
 export const DEFAULT_STATS_FLUSH_MS = 5_000;
+/** Longest timeout that a request's own header may ask for, ms (a day). */
+export const MAX_STEERED_MS = 86_400_000;
+/** Entries taken from a list in a header that steers retries. */
+export const MAX_STEERED_HEADERS = 32;
+/** Names that callers may give to statistics of one cluster (x-envoy-upstream-alt-stat-name). */
+export const MAX_ALT_STAT_NAMES = 100;
+/** Body of a request kept for one mirror whose upstream is not ready for it; beyond that the mirror is given up. */
+export const MAX_MIRROR_BACKLOG_BYTES = 256 * 1024;

@@ -57,6 +57,11 @@ export class ClusterManager {
     return this.#entries.get(name)?.active;
   }
 
+  /** True also while it is warming. */
+  knows(name: string): boolean {
+    return this.#entries.has(name);
+  }
+
   views(): ClusterView[] {
     return [...this.#entries.values()];
   }

@@ -29,7 +29,7 @@ import type { LocalPeer } from './peer.ts';
 import { createPeerMetadataFilter } from './peer-metadata.ts';
 import type { PerFilterEntry } from './per-filter.ts';
 import { createRbacFilter, readRbac, readRbacPerRoute } from './rbac.ts';
-import { type ClusterFinder, createRouter } from './router.ts';
+import { type ClusterFinder, createRouter, readRouter } from './router.ts';
 
 export interface HttpFilterContext {
   readonly name: string;
@@ -48,8 +48,7 @@ export interface HttpFilterContext {
 
 const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
   extension(RouterSchema, (message, context, path) => {
-    only(RouterSchema, message, path, ['dynamic_stats', 'suppress_envoy_headers', 'start_child_span']);
-    return createRouter(context.clusters, { suppressEnvoyHeaders: message.suppressEnvoyHeaders });
+    return createRouter(context.clusters, readRouter(message, path));
   }),
   extension(HTTPFaultSchema, (message, context, path) =>
     createFaultFilter(readFault(message, context.runtime, path), context),

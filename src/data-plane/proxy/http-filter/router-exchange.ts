@@ -1,4 +1,5 @@
-// One forwarded request: host, connection, tries, time-outs and the answer. Made by the router filter.
+// One forwarded request: host, connection, tries, time-outs and the answer. Made by the router filter. What it does to the
+// request is router-request.ts, which answers are tried again router-retry.ts, copies router-mirror.ts.
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
@@ -14,11 +15,9 @@ import type { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream, RequestTarget } from '../http/stream.ts';
 import { FLAG } from '../http/stream-info.ts';
-import { MAX_RETRY_BODY_BYTES } from '../limits.ts';
 import type { ClusterChoice, ForwardSettings } from '../route/action.ts';
-import { applyEdits } from '../route/header-edits.ts';
-import { shouldRetry, type TryOutcome } from '../route/retry.ts';
-import type { CompiledRoute } from '../route/route-table.ts';
+import type { CompiledRoute, VirtualCluster } from '../route/compiled.ts';
+import { omitted, type TryFailure } from '../route/retry.ts';
 import type {
   PoolFailure,
   PoolWaiter,
@@ -26,40 +25,43 @@ import type {
   UpstreamExchange,
   UpstreamReset,
 } from '../upstream/exchange.ts';
-
-export interface RouterOptions {
-  /** Do not add x-envoy-* headers. */
-  readonly suppressEnvoyHeaders: boolean;
-}
-
-/** Envoy's words for an upstream's end without an answer. */
-const RESETS: Readonly<
-  Record<UpstreamReset, { readonly text: string; readonly flag: number; readonly details: string }>
-> = {
-  'connection-termination': { text: 'connection termination', flag: FLAG.UC, details: 'connection_termination' },
-  'remote-reset': { text: 'remote reset', flag: FLAG.UR, details: 'remote_reset' },
-  'remote-refused-stream-reset': {
-    text: 'remote refused stream reset',
-    flag: FLAG.UR,
-    details: 'remote_refused_stream_reset',
-  },
-  'protocol-error': { text: 'protocol error', flag: FLAG.UPE, details: 'protocol_error' },
-  overflow: { text: 'overflow', flag: FLAG.UO, details: 'overflow' },
-};
+import { type ClusterFinder, type MirrorExchange, startMirrors } from './router-mirror.ts';
+import { followRedirect } from './router-redirect.ts';
+import {
+  finalizeRequest,
+  isSteered,
+  type RouterOptions,
+  removeSteering,
+  STEER,
+  setAuthority,
+  type Timeouts,
+  timeoutsOf,
+  writeExpectedTimeout,
+} from './router-request.ts';
+import { RESETS } from './router-resets.ts';
+import { RetryState } from './router-retry.ts';
+import { countAnswer, countRetried, countTime } from './router-stats.ts';
 
 export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver, LbContext {
   // What the load balancer reads.
-  readonly hash: Hash64 | undefined = undefined;
-  readonly metadataMatch: MetadataMatch | undefined = undefined;
-  readonly priority: RoutingPriority = 'default';
+  readonly metadataMatch: MetadataMatch | undefined;
+  readonly priority: RoutingPriority;
   avoid: ((host: Host) => boolean) | undefined;
-  readonly attempts: number;
+  attempts = 0;
+  #hash: Hash64 | undefined;
+  #hashKnown = false;
   readonly #stream: HttpStream;
   readonly #route: CompiledRoute;
   readonly #action: ForwardSettings;
-  readonly #choice: ClusterChoice;
   readonly #cluster: Cluster;
+  readonly #clusters: ClusterFinder;
   readonly #options: RouterOptions;
+  #timeouts!: Timeouts;
+  #retries: RetryState | undefined;
+  #mirrors: MirrorExchange[] | undefined;
+  #virtualCluster: VirtualCluster | undefined;
+  #altName = '';
+  #cookies: string[] | undefined;
   #host: Host | undefined;
   #exchange: UpstreamExchange | undefined;
   #leaveQueue: (() => void) | undefined;
@@ -75,8 +77,13 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   #answering = false;
   #holdsRequest = false;
   #holdsRetry = false;
-  #sentAt = 0;
+  /** The end of the body came. */
+  #ended = false;
+  #trailers: HeaderMap | undefined;
+  /** When the last byte of the request was there; -1 = not yet. */
+  #completeAt = -1;
   #cancelTry: (() => void) | undefined;
+  #cancelTryIdle: (() => void) | undefined;
   #backlogged = false;
   /** Told to the caller in the response; empty = nothing. */
   #ownDecorator = '';
@@ -87,15 +94,17 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     action: ForwardSettings,
     choice: ClusterChoice,
     cluster: Cluster,
+    clusters: ClusterFinder,
     options: RouterOptions,
   ) {
     this.#stream = stream;
     this.#route = route;
     this.#action = action;
-    this.#choice = choice;
     this.#cluster = cluster;
+    this.#clusters = clusters;
     this.#options = options;
-    this.attempts = action.retry?.hostAttempts ?? 0;
+    this.metadataMatch = choice.metadataMatch;
+    this.priority = action.priority;
   }
 
   get destination(): SocketAddr | undefined {
@@ -106,7 +115,21 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     return this.#stream.headers;
   }
 
-  begin(): void {
+  /** Only balancers that hash ask for it. */
+  get hash(): Hash64 | undefined {
+    const { hash } = this.#action;
+    if (this.#hashKnown || !hash) return this.#hash;
+    this.#hashKnown = true;
+    const { method, path, authority, scheme, headers, info, manager } = this.#stream;
+    const addCookie = (value: string): void => {
+      this.#cookies ??= [];
+      this.#cookies.push(value);
+    };
+    this.#hash = hash({ method, path, authority, scheme, headers, info, random: manager.deps.random, addCookie });
+    return this.#hash;
+  }
+
+  begin(choice: ClusterChoice): void {
     const stream = this.#stream;
     const cluster = this.#cluster;
     if (cluster.settings.protocol === 'http2') {
@@ -118,7 +141,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       });
       return;
     }
-    this.#prepareHeaders();
+    this.#prepare(choice);
     if (!cluster.breakers.requests.tryEnter()) {
       cluster.counters.rqPendingOverflow.value += 1;
       this.#overflow();
@@ -127,31 +150,44 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#holdsRequest = true;
     cluster.counters.rqTotal.value += 1;
     cluster.counters.rqActive.value += 1;
-    const { timeoutMs, maxDurationMs } = this.#action;
-    if (timeoutMs > 0) stream.after(timeoutMs, () => this.#onTimeout('upstream_response_timeout'));
-    if (maxDurationMs > 0) stream.after(maxDurationMs, () => this.#onMaxDuration());
+    this.#virtualCluster?.stats.started();
+    this.#route.stats?.started();
     // Without a connection yet the body waits in the client's socket.
     if (stream.body !== 'none' || stream.upgrade !== '') stream.pauseRequest();
+    else this.#requestComplete();
+    if (this.#action.mirrors.length > 0 && stream.upgrade === '')
+      this.#mirrors = startMirrors(stream, this.#action.mirrors, this.#clusters, this.#timeouts.global);
     this.#try();
     if (!this.#done) stream.attach(this);
   }
 
-  #prepareHeaders(): void {
+  #prepare(choice: ClusterChoice): void {
     const stream = this.#stream;
+    const { headers, info } = stream;
     const action = this.#action;
-    const { headers } = stream;
-    applyEdits(this.#choice.requestEdits, headers, stream.info);
-    for (const edits of this.#route.requestEdits) applyEdits(edits, headers, stream.info);
-    const rewritten = action.rewritePath?.(stream.path);
-    if (rewritten !== undefined) {
-      if (!this.#options.suppressEnvoyHeaders) headers.set(H.originalPath, stream.path);
-      stream.path = rewritten;
+    const steered = isSteered(headers);
+    this.#timeouts = timeoutsOf(stream, action, this.#options, steered);
+    this.#retries = RetryState.create(action.retry, stream, steered);
+    if (steered) {
+      this.#altName = headers.get(STEER.altStat) ?? '';
+      removeSteering(headers);
     }
-    this.#rewriteHost();
+    const { virtualClusters } = this.#route.virtualHost;
+    if (virtualClusters.length > 0) {
+      this.#virtualCluster = virtualClusters.find((entry) => entry.tests.every((test) => test(stream)));
+      info.virtualCluster = this.#virtualCluster?.name ?? '';
+    }
+    finalizeRequest(stream, this.#route, action, choice, this.#options);
     this.#decorate(headers);
-    if (action.timeoutMs > 0 && !this.#options.suppressEnvoyHeaders)
-      headers.set(H.expectedTimeout, String(Math.round(action.timeoutMs)));
-    else headers.remove(H.expectedTimeout);
+    writeExpectedTimeout(stream, action, this.#options, this.#timeouts, 0);
+    if (this.#retries) {
+      const { settings } = this.#retries;
+      this.attempts = settings.hostAttempts;
+      if (settings.avoidPrevious || settings.omitCanary || settings.omitMetadata)
+        this.avoid = (host) =>
+          this.#attempt > 1 &&
+          ((settings.avoidPrevious && (this.#tried?.has(host) ?? false)) || omitted(settings, host));
+    }
   }
 
   /** Outbound proxies tell the next one the operation; an inbound one consumes that, or tells a caller outside the mesh its own. */
@@ -163,56 +199,32 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     } else if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
   }
 
-  #rewriteHost(): void {
-    const stream = this.#stream;
-    const action = this.#action;
-    const authority =
-      this.#choice.hostRewrite ||
-      action.hostRewrite ||
-      (action.hostRewriteHeader ? stream.headers.get(action.hostRewriteHeader) : undefined) ||
-      this.#choice.requestEdits.authority?.(stream.info) ||
-      this.#route.requestEdits.find((edits) => edits.authority)?.authority?.(stream.info);
-    if (authority) this.#setAuthority(authority);
-  }
-
-  #setAuthority(authority: string): void {
-    const { headers } = this.#stream;
-    if (this.#action.appendForwardedHost) {
-      const before = headers.getAll(H.forwardedHost);
-      headers.set(H.forwardedHost, before ? `${before}, ${this.#stream.authority}` : this.#stream.authority);
-    }
-    this.#stream.authority = authority;
-    headers.set(H.host, authority);
-  }
-
   // --- one try
 
   #try(): void {
     const cluster = this.#cluster;
     const stream = this.#stream;
-    const retry = this.#action.retry;
     this.#attempt += 1;
     stream.info.attempts = this.#attempt;
     if (this.#route.virtualHost.includeAttempts) stream.headers.set(H.attemptCount, String(this.#attempt));
-    const tried = this.#tried;
-    if (tried && retry?.avoidPrevious) this.avoid ??= (candidate) => tried.has(candidate);
     const host = cluster.pick(this);
     if (!host) {
       this.#finish();
+      this.#charge(503);
       stream.localReply({ status: 503, body: 'no healthy upstream', flags: FLAG.UH, details: 'no_healthy_upstream' });
       return;
     }
     this.#host = host;
-    if (this.#action.autoHostRewrite && host.spec.hostname !== '') this.#setAuthority(host.spec.hostname);
+    const { hostname } = host.spec;
+    if (this.#action.hostRewrite?.kind === 'auto' && hostname !== '') setAuthority(stream, this.#action, hostname);
     host.active += 1;
     host.rqTotal += 1;
-    if (retry) {
+    if (this.#retries) {
       this.#tried ??= new Set();
       this.#tried.add(host);
     }
     stream.info.upstreamHost = host.spec.address;
-    if (retry && retry.perTryTimeoutMs > 0)
-      this.#cancelTry = stream.after(retry.perTryTimeoutMs, () => this.#onPerTryTimeout());
+    if (this.#completeAt >= 0) this.#startTryTimers();
     const leave = cluster.pool(host, stream.upstreamAlpn, stream.authority).request(this);
     if (!this.#exchange && !this.#done) this.#leaveQueue = leave;
   }
@@ -225,14 +237,12 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#reused = reused;
     info.upstreamLocal = exchange.transport.local;
     info.upstreamTls = exchange.transport.tls;
-    this.#sentAt = stream.manager.deps.clock.now();
     this.#report('connected');
     exchange.begin(stream, this);
     const kept = this.#kept;
     if (kept) for (const chunk of kept) exchange.sendData(chunk, 0, chunk.length);
     if (stream.body !== 'none' || stream.upgrade !== '') {
-      // Before `attach` the stream itself passes the body and its end on.
-      if (stream.requestEnded && stream.target === this) exchange.sendEnd(stream.requestTrailers);
+      if (this.#ended) exchange.sendEnd(this.#trailers);
       stream.resumeRequest();
     }
   }
@@ -249,41 +259,37 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     }
     const reason = failure.kind === 'connect-failure' ? failure.reason : '';
     stream.info.upstreamFailure = reason;
-    if (this.#retry({ kind: 'connect-failure' })) return;
-    const text =
-      failure.kind === 'connect-timeout'
-        ? 'connection timeout'
-        : `remote connection failure, transport failure reason: ${reason}`;
-    const details =
-      failure.kind === 'connect-timeout'
-        ? 'upstream_reset_before_response_started{connection_timeout}'
-        : `upstream_reset_before_response_started{remote_connection_failure|${reason}}`;
-    this.#failed(text, FLAG.UF, details);
+    if (this.#retryFailure('connect-failure')) return;
+    if (failure.kind === 'connect-timeout') this.#failed('connection timeout', FLAG.UF, 'connection_timeout');
+    else
+      this.#failed(
+        `remote connection failure, transport failure reason: ${reason}`,
+        FLAG.UF,
+        `remote_connection_failure|${reason}`,
+      );
   }
 
   #overflow(): void {
-    this.#finish();
-    this.#stream.localReply({
-      status: 503,
-      body: 'upstream connect error or disconnect/reset before headers. reset reason: overflow',
-      flags: FLAG.UO,
-      details: 'upstream_reset_before_response_started{overflow}',
-      edit: (headers) => headers.set(H.overloaded, 'true'),
+    this.#failed('overflow', FLAG.UO, 'overflow', (headers) => {
+      if (!this.#options.suppressEnvoyHeaders) headers.set(H.overloaded, 'true');
     });
   }
 
   /** Answers with Envoy's text for a request that reached no response. */
-  #failed(reason: string, flag: number, details: string): void {
-    const retried = this.#attempt > 1 && this.#action.retry !== undefined;
-    const limit = retried && this.#attempt > (this.#action.retry?.retries ?? 0);
-    if (limit) this.#cluster.counters.rqRetryLimit.value += 1;
-    const verb = retried ? 'retried and the latest reset reason' : 'reset reason';
+  #failed(reason: string, flags: number, details: string, edit?: (headers: HeaderMap) => void): void {
+    const verb = this.#retries && this.#retries.made > 0 ? 'retried and the latest reset reason' : 'reset reason';
+    const status = details === 'protocol_error' ? 502 : 503;
     this.#finish();
+    this.#charge(status);
     this.#stream.localReply({
-      status: 503,
+      status,
       body: `upstream connect error or disconnect/reset before headers. ${verb}: ${reason}`,
-      flags: flag | (limit ? FLAG.URX : 0),
-      details,
+      flags,
+      details: `upstream_reset_before_response_started{${details}}`,
+      edit: (headers) => {
+        this.#countAttempts(headers);
+        edit?.(headers);
+      },
     });
   }
 
@@ -292,13 +298,15 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   onRequestData(bytes: Buffer, start: number, end: number): void {
     if (this.#done) return;
     if (this.#kept) this.#keep(bytes, start, end);
+    if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestData(bytes, start, end);
     this.#exchange?.sendData(bytes, start, end);
   }
 
   #keep(bytes: Buffer, start: number, end: number): void {
     this.#keptBytes += end - start;
-    const needed = this.#action.retry !== undefined || !this.#exchange || this.#reused;
-    if (!needed || this.#keptBytes > MAX_RETRY_BODY_BYTES) {
+    const needed =
+      this.#retries !== undefined || this.#action.internalRedirect !== undefined || !this.#exchange || this.#reused;
+    if (!needed || this.#keptBytes > this.#route.bufferLimit) {
       // What waits for a connection must not be lost: the codec is paused, so this is one read at most.
       if (this.#exchange) this.#kept = undefined;
       else this.#kept?.push(Buffer.from(bytes.subarray(start, end)));
@@ -308,7 +316,22 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   }
 
   onRequestEnd(trailers?: HeaderMap): void {
-    if (!this.#done) this.#exchange?.sendEnd(trailers);
+    if (this.#done) return;
+    this.#ended = true;
+    this.#trailers = trailers;
+    if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestEnd(trailers);
+    this.#exchange?.sendEnd(trailers);
+    this.#requestComplete();
+  }
+
+  /** The whole request is there: from now on its time counts. */
+  #requestComplete(): void {
+    if (this.#completeAt >= 0) return;
+    const stream = this.#stream;
+    this.#completeAt = stream.manager.deps.clock.now();
+    const { global } = this.#timeouts;
+    if (global > 0) stream.after(global, () => this.#onTimeout());
+    if (this.#host) this.#startTryTimers();
   }
 
   onRequestBacklog(full: boolean): void {
@@ -325,6 +348,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   onCancel(): void {
     const exchange = this.#exchange;
     if (!this.#done && exchange) this.#cluster.counters.rqTxReset.value += 1;
+    if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestCancelled();
     this.#finish();
   }
 
@@ -337,32 +361,43 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   onResponseHead(status: number, headers: HeaderMap, endStream: boolean): void {
     const stream = this.#stream;
     this.#cancelTry?.();
+    this.#touchTry();
     // A finished exchange has given its connection back already.
     if (endStream) this.#exchange = undefined;
     const grpcStatus = headers.get(H.grpcStatus);
     this.#report(stream.grpc && grpcStatus !== undefined ? grpcHttpStatus(Number(grpcStatus)) : status);
     // Another try takes this connection away: it cannot be read on.
-    if (this.#retry({ kind: 'status', status, grpcStatus })) return;
-    if (this.#attempt > 1 && status < 500) this.#cluster.counters.rqRetrySuccess.value += 1;
+    if (this.#retries && this.#retryStatus(this.#retries, status, headers)) return;
+    const { internalRedirect } = this.#action;
+    if (internalRedirect?.codes.has(status) && this.#redirected(status, headers)) return;
+    if (this.#attempt > 1 && status < 500) {
+      this.#cluster.counters.rqRetrySuccess.value += 1;
+      if (this.#virtualCluster) this.#virtualCluster.stats.retrySuccess.value += 1;
+    }
     this.#countStatus(status);
     const { info } = stream;
     info.responseDetails = 'via_upstream';
     const now = stream.manager.deps.clock.now();
     info.firstUpstreamByte = now - info.startTime;
-    if (!this.#options.suppressEnvoyHeaders)
-      headers.set(H.serviceTime, String(Math.max(0, Math.round(now - this.#sentAt))));
+    if (this.#completeAt >= 0 && !this.#options.suppressEnvoyHeaders)
+      headers.set(H.serviceTime, String(Math.max(0, Math.round(now - this.#completeAt))));
     if (this.#ownDecorator !== '') headers.set(H.decorator, this.#ownDecorator);
     else if (stream.connection.direction === 'outbound') headers.remove(H.decorator);
-    if (this.#route.virtualHost.includeAttemptsInResponse) headers.set(H.attemptCount, String(this.#attempt));
-    applyEdits(this.#choice.responseEdits, headers, info);
-    for (const edits of this.#route.responseEdits) applyEdits(edits, headers, info);
+    this.#countAttempts(headers);
+    if (this.#cookies) for (const cookie of this.#cookies) headers.add(H.setCookie, cookie);
+    stream.applyResponseEdits(headers);
     this.#answering = true;
     if (endStream) this.#finish();
     stream.sendHead(status, headers, endStream);
     if (!endStream && this.#backlogged) this.#exchange?.pauseResponse();
   }
 
+  #countAttempts(headers: HeaderMap): void {
+    if (this.#route.virtualHost.includeAttemptsInResponse) headers.set(H.attemptCount, String(this.#attempt));
+  }
+
   onResponseData(bytes: Buffer, start: number, end: number): void {
+    this.#touchTry();
     this.#stream.sendData(bytes, start, end);
   }
 
@@ -376,12 +411,13 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     const stream = this.#stream;
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    this.#cancelTry?.();
+    this.#stopTryTimers();
     this.#cluster.counters.rqRxReset.value += 1;
+    const { text, flag, details } = RESETS[reason];
     if (this.#answering) {
       this.#report('reset');
-      stream.info.flags |= RESETS[reason].flag;
-      stream.info.responseDetails = `upstream_reset_after_response_started{${RESETS[reason].details}}`;
+      stream.info.flags |= flag;
+      stream.info.responseDetails = `upstream_reset_after_response_started{${details}}`;
       this.#finish();
       stream.abortResponse(reason === 'protocol-error' ? 'protocol-error' : 'local-reset');
       return;
@@ -398,103 +434,170 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     }
     if (host) this.#cluster.onOutcome(host, 'reset');
     if (reason === 'protocol-error') this.#cluster.counters.protocolError.value += 1;
-    if (this.#retry({ kind: 'reset', requestSent: true, refused: reason === 'remote-refused-stream-reset' })) return;
-    if (reason === 'protocol-error') {
-      this.#finish();
-      stream.localReply({
-        status: 502,
-        body: 'upstream connect error or disconnect/reset before headers. reset reason: protocol error',
-        flags: FLAG.UPE,
-        details: 'upstream_reset_before_response_started{protocol_error}',
-      });
-      return;
-    }
-    const { text, flag, details } = RESETS[reason];
-    this.#failed(text, flag, `upstream_reset_before_response_started{${details}}`);
+    if (this.#retryFailure(reason === 'remote-refused-stream-reset' ? 'refused-stream' : 'reset')) return;
+    this.#failed(text, flag, details);
   }
 
   /** A kept-alive connection that the server closed while we wrote to it: nothing was answered, so a repeatable request is sent again once. */
   #diedIdle(exchange: UpstreamExchange): boolean {
-    const { method } = this.#stream;
     if (!this.#reused || this.#freeRetryUsed || !exchange.untouched || this.#kept === undefined) return false;
-    if (
-      method !== 'GET' &&
-      method !== 'HEAD' &&
-      method !== 'PUT' &&
-      method !== 'DELETE' &&
-      method !== 'OPTIONS' &&
-      method !== 'TRACE'
-    )
-      return false;
+    if (!REPEATABLE.has(this.#stream.method)) return false;
     this.#freeRetryUsed = true;
     this.#attempt -= 1;
     return true;
   }
 
-  // --- time and retries
+  // --- time
 
-  #onTimeout(details: string): void {
+  #startTryTimers(): void {
+    const { perTry, perTryIdle, maxStream } = this.#timeouts;
+    if (perTry > 0) this.#cancelTry = this.#stream.after(perTry, () => this.#onTryTimeout('per-try'));
+    if (maxStream > 0) this.#stream.after(maxStream, () => this.#onMaxDuration());
+    if (perTryIdle > 0) this.#touchTry();
+  }
+
+  #touchTry(): void {
+    const { perTryIdle } = this.#timeouts;
+    if (perTryIdle <= 0 || this.#done) return;
+    this.#cancelTryIdle?.();
+    this.#cancelTryIdle = this.#stream.manager.deps.clock.after(perTryIdle, () => this.#onTryTimeout('idle'));
+  }
+
+  #stopTryTimers(): void {
+    this.#cancelTry?.();
+    this.#cancelTry = undefined;
+    this.#cancelTryIdle?.();
+    this.#cancelTryIdle = undefined;
+  }
+
+  #onTimeout(): void {
     if (this.#done) return;
     this.#cluster.counters.rqTimeout.value += 1;
+    if (this.#virtualCluster) this.#virtualCluster.stats.timeout.value += 1;
     if (this.#host) {
       this.#host.rqTimeout += 1;
       // A body that comes slowly after a good head was judged by its status.
       if (!this.#answering) this.#report('request-timeout');
     }
-    this.#dropConnection();
-    this.#finish();
-    this.#stream.localReply({ status: 504, body: 'upstream request timeout', flags: FLAG.UT, details });
+    this.#timedOut('response_timeout');
   }
 
-  #onPerTryTimeout(): void {
-    if (this.#done || this.#answering) return;
-    this.#cluster.counters.rqPerTryTimeout.value += 1;
-    this.#report('request-timeout');
+  #onTryTimeout(kind: 'per-try' | 'idle'): void {
+    if (this.#done || (this.#answering && kind === 'per-try')) return;
+    const { counters } = this.#cluster;
+    if (kind === 'per-try') counters.rqPerTryTimeout.value += 1;
+    else this.#cluster.scope.counter('upstream_rq_per_try_idle_timeout').value += 1;
+    if (this.#host) this.#host.rqTimeout += 1;
+    if (!this.#answering) {
+      this.#report('request-timeout');
+      this.#dropConnection();
+      this.#leaveHost('error');
+      if (this.#retryFailure('timeout')) return;
+    }
+    this.#timedOut(kind === 'per-try' ? 'upstream_per_try_timeout' : 'upstream_per_try_idle_timeout');
+  }
+
+  #timedOut(details: string): void {
+    const { status } = this.#timeouts;
     this.#dropConnection();
-    this.#leaveHost('error');
-    if (this.#retry({ kind: 'per-try-timeout' })) return;
-    this.#onTimeout('upstream_per_try_timeout');
+    this.#finish();
+    if (!this.#answering) this.#charge(status);
+    this.#stream.localReply({
+      status,
+      body: status === 204 ? '' : 'upstream request timeout',
+      flags: FLAG.UT,
+      details,
+      edit: (headers) => this.#countAttempts(headers),
+    });
   }
 
   #onMaxDuration(): void {
     if (this.#done) return;
     this.#dropConnection();
+    if (!this.#answering) {
+      this.#leaveHost('error');
+      if (this.#retryFailure('reset')) return;
+      this.#charge(408);
+    }
     this.#finish();
     this.#stream.localReply({
-      status: 504,
+      status: this.#stream.requestEnded ? 504 : 408,
       body: 'upstream max stream duration reached',
       flags: FLAG.UMSDR,
       details: 'upstream_max_stream_duration_reached',
     });
   }
 
-  #retry(outcome: TryOutcome): boolean {
-    const retry = this.#action.retry;
+  // --- tries again
+
+  #retryStatus(retries: RetryState, status: number, headers: HeaderMap): boolean {
+    if (!this.#mayRetry()) return false;
+    const decision = retries.onStatus(status, headers, this.#stream, this.#cluster.breakers.retries);
+    if (decision === 'retry') countRetried(this.#cluster, status);
+    return this.#act(decision, retries, false);
+  }
+
+  #retryFailure(failure: TryFailure): boolean {
+    const retries = this.#retries;
+    if (!retries || !this.#mayRetry()) return false;
+    const decision = retries.onFailure(failure, this.#cluster.breakers.retries);
+    return this.#act(decision, retries, failure === 'timeout');
+  }
+
+  #mayRetry(): boolean {
+    return !this.#done && !this.#answering && !this.#stream.finished && this.#kept !== undefined;
+  }
+
+  #act(decision: 'retry' | 'no' | 'limit' | 'overflow', retries: RetryState, timeout: boolean): boolean {
     const stream = this.#stream;
-    if (!retry || this.#done || this.#answering || stream.finished) return false;
-    if (!shouldRetry(retry, outcome)) return false;
-    if (this.#attempt > retry.retries) {
-      if (outcome.kind === 'status' && retry.retries > 0) stream.info.flags |= FLAG.URX;
-      return false;
-    }
-    if (this.#kept === undefined) return false;
-    const { breakers, counters } = this.#cluster;
-    if (!breakers.retries.tryEnter()) {
+    const { counters } = this.#cluster;
+    const stats = this.#virtualCluster?.stats;
+    if (decision === 'limit') {
+      counters.rqRetryLimit.value += 1;
+      if (stats) stats.retryLimit.value += 1;
+      stream.info.flags |= FLAG.URX;
+    } else if (decision === 'overflow') {
       counters.rqRetryOverflow.value += 1;
-      return false;
+      if (stats) stats.retryOverflow.value += 1;
+      stream.info.flags |= FLAG.UO;
     }
+    if (decision !== 'retry') return false;
     counters.rqRetry.value += 1;
+    if (stats) stats.retry.value += 1;
     this.#dropConnection();
     this.#leaveHost('error');
     this.#retryPending = true;
     this.#holdsRetry = true;
-    const base = Math.min(retry.baseMs * 2 ** (this.#attempt - 1), retry.maxMs);
-    stream.after(base * stream.manager.deps.random(), () => {
+    stream.after(retries.wait(stream.manager.deps.random), () => {
       if (this.#done || !this.#retryPending) return;
       this.#retryPending = false;
       this.#releaseRetry();
+      if (this.#route.virtualHost.includeTimeoutRetry) stream.headers.set(H.isTimeoutRetry, String(timeout));
+      if (this.#completeAt >= 0) {
+        const elapsed = stream.manager.deps.clock.now() - this.#completeAt;
+        writeExpectedTimeout(stream, this.#action, this.#options, this.#timeouts, elapsed);
+      }
       this.#try();
     });
+    return true;
+  }
+
+  /** The answer sends the request elsewhere, and it went: this exchange is over. */
+  #redirected(status: number, headers: HeaderMap): boolean {
+    const stream = this.#stream;
+    const kept = this.#kept;
+    const settings = this.#action.internalRedirect!;
+    const { scope } = this.#cluster;
+    const complete = stream.requestEnded && kept !== undefined && stream.upgrade === '';
+    if (!complete || !followRedirect(stream, this.#route, settings, status, headers)) {
+      scope.counter('upstream_internal_redirect_failed_total').value += 1;
+      return false;
+    }
+    scope.counter('upstream_internal_redirect_succeeded_total').value += 1;
+    this.#countStatus(status);
+    this.#dropConnection();
+    this.#finish();
+    stream.restart(kept);
     return true;
   }
 
@@ -512,22 +615,34 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     exchange?.cancel();
   }
 
+  // --- the books
+
   #report(outcome: Outcome): void {
     if (this.#host) this.#cluster.onOutcome(this.#host, outcome);
   }
 
   #countStatus(status: number): void {
-    const digit = Math.floor(status / 100);
-    if (digit >= 1 && digit <= 5) this.#cluster.counters.rqClasses[digit - 1]!.value += 1;
+    this.#charge(status);
     const host = this.#host;
     if (!host) return;
     if (status >= 500) host.rqError += 1;
     else host.rqSuccess += 1;
   }
 
+  /** The answer of this request, from upstream or from us, in the statistics by code. */
+  #charge(status: number): void {
+    if (!this.#options.dynamicStats) return;
+    const stream = this.#stream;
+    const canary = this.#host?.spec.metadata['envoy.lb']?.canary === true;
+    countAnswer(this.#cluster, status, stream.internal, canary, this.#altName);
+    const ms = this.#completeAt < 0 ? -1 : stream.manager.deps.clock.now() - this.#completeAt;
+    if (ms >= 0) countTime(this.#cluster, ms, stream.internal, canary, this.#altName);
+    this.#virtualCluster?.stats.answered(status, ms);
+    this.#route.stats?.answered(status, ms);
+  }
+
   #leaveHost(result: 'error' | 'done'): void {
-    this.#cancelTry?.();
-    this.#cancelTry = undefined;
+    this.#stopTryTimers();
     const host = this.#host;
     if (!host) return;
     this.#host = undefined;
@@ -545,9 +660,9 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#leaveHost('done');
     this.#kept = undefined;
     if (!this.#holdsRequest) return;
-    const { breakers, counters } = this.#cluster;
-    breakers.requests.leave();
-    counters.rqActive.value -= 1;
-    counters.rqCompleted.value += 1;
+    this.#cluster.breakers.requests.leave();
+    this.#cluster.counters.rqActive.value -= 1;
   }
 }
+
+const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE']);

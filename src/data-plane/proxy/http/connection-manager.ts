@@ -45,6 +45,7 @@ export function managerCounters(scope: StatsScope) {
     rqTime: scope.histogram('downstream_rq_time'),
     noRoute: scope.counter('no_route'),
     noCluster: scope.counter('no_cluster'),
+    rqMaxDuration: scope.counter('downstream_rq_max_duration_reached'),
     rqDirect: scope.counter('rq_direct_response'),
     rqRedirect: scope.counter('rq_redirect'),
   };
@@ -136,6 +137,7 @@ export class ConnectionManager {
     const { settings } = this;
     const { connection } = stream;
     const internal = clientAddress(headers, stream.info, settings.client);
+    stream.internal = internal;
     const secure = connection.tls !== undefined;
     if (settings.client.useRemoteAddress && settings.client.trustedHops === 0)
       headers.set(H.forwardedProto, secure ? 'https' : 'http');
@@ -223,21 +225,12 @@ export class ConnectionManager {
   }
 
   #timers(stream: HttpStream): void {
-    const { requestTimeoutMs, maxStreamMs } = this.settings;
+    const { requestTimeoutMs } = this.settings;
     if (requestTimeoutMs > 0 && !stream.requestEnded)
       stream.after(requestTimeoutMs, () => {
         if (!stream.requestEnded)
           stream.localReply({ status: 408, body: 'request timeout', flags: 0, details: 'request_overall_timeout' });
       });
-    if (maxStreamMs > 0)
-      stream.after(maxStreamMs, () =>
-        stream.localReply({
-          status: 408,
-          body: 'downstream duration timeout',
-          flags: FLAG.UMSDR,
-          details: 'max_duration_timeout',
-        }),
-      );
   }
 
   finishResponseHeaders(stream: HttpStream, headers: HeaderMap): void {

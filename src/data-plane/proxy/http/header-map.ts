@@ -177,6 +177,29 @@ export class HeaderMap {
     if (!this.has(name)) this.add(name, value);
   }
 
+  /** An independent copy, for a request that goes to two places. */
+  copy(): HeaderMap {
+    let end = 0;
+    for (let i = 0; i < this.count; i++) end = Math.max(end, this.valueEnd[i]! + 2);
+    end = Math.min(end, this.bytes.length);
+    const out = new HeaderMap(Math.max(16, end));
+    this.bytes.copy(out.bytes, 0, 0, end);
+    for (let i = 0; i < this.count; i++) {
+      if (this.state[i] === GONE) continue;
+      out.push(
+        this.nameStart[i]!,
+        this.nameEnd[i]!,
+        this.valueStart[i]!,
+        this.valueEnd[i]!,
+        this.hashes[i]!,
+        this.state[i] === KEEP,
+      );
+    }
+    out.addedNames.push(...this.addedNames);
+    out.addedValues.push(...this.addedValues);
+    return out;
+  }
+
   /** Calls `visit` for each header in order. */
   forEach(visit: (name: string, value: string) => void): void {
     for (let i = 0; i < this.count; i++) if (this.state[i] !== GONE) visit(this.#name(i), this.#value(i));

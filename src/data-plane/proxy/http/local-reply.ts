@@ -6,6 +6,8 @@ import type { HttpStream } from './stream.ts';
 export interface LocalReply {
   readonly status: number;
   readonly body: string | Buffer;
+  /** Of a body that is not plain text. */
+  readonly contentType?: string;
   readonly flags: number;
   /** Response code details of the access log. */
   readonly details: string;
@@ -37,20 +39,32 @@ function grpcStatus(status: number): number {
   }
 }
 
-/** Fills `headers` and returns the body. */
-export function localReplyBody(stream: HttpStream, reply: LocalReply, headers: HeaderMap): Buffer {
-  const body = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body;
+/** Fills `headers`; the configuration's own rules may change status and body. */
+export function localReplyHead(
+  stream: HttpStream,
+  reply: LocalReply,
+  headers: HeaderMap,
+): { readonly status: number; readonly body: Buffer } {
+  stream.applyResponseEdits(headers);
+  reply.edit?.(headers);
+  const mapped = stream.manager.settings.localReplies?.rewrite(stream.info, reply, headers);
+  const status = mapped?.status ?? reply.status;
+  const text = mapped?.body ?? reply.body;
+  const body = typeof text === 'string' ? Buffer.from(text) : text;
   if (stream.grpc) {
-    headers.add(H.contentType, 'application/grpc');
-    headers.add(H.grpcStatus, String(reply.grpcStatus ?? grpcStatus(reply.status)));
+    headers.set(H.contentType, 'application/grpc');
+    headers.add(H.grpcStatus, String(reply.grpcStatus ?? grpcStatus(status)));
     if (body.length > 0) headers.add(H.grpcMessage, encodeMessage(body.toString()));
-    return NOTHING;
+    return { status: 200, body: NOTHING };
   }
   if (body.length > 0) {
-    headers.add(H.contentLength, String(body.length));
-    headers.add(H.contentType, 'text/plain');
+    headers.set(H.contentLength, String(body.length));
+    const type = mapped?.contentType ?? reply.contentType;
+    // A format says what it makes; plain text only fills a gap.
+    if (type !== undefined) headers.set(H.contentType, type);
+    else headers.setIfAbsent(H.contentType, 'text/plain');
   }
-  return body;
+  return { status, body };
 }
 
 /** grpc-message is percent-encoded outside printable ASCII. */

@@ -21,6 +21,7 @@ import {
   HARD_MAX_HEAD_BYTES,
 } from '../limits.ts';
 import type { ServerCodecOptions } from './codec.ts';
+import { compileLocalReplies, type LocalReplies, type LocalReplyContext } from './local-reply-config.ts';
 import type { PathSettings } from './path-normalize.ts';
 import type { ClientAddressSettings, XfccMode, XfccSettings } from './request-headers.ts';
 
@@ -41,6 +42,8 @@ export interface ManagerSettings extends ServerCodecOptions {
   readonly proxy100Continue: boolean;
   readonly stripPort: 'no' | 'matching' | 'any';
   readonly codec: 'auto' | 'http1' | 'http2';
+  /** local_reply_config; undefined = answers leave as they are. */
+  readonly localReplies: LocalReplies | undefined;
   /** Requests after which the connection is closed; 0 = no limit. */
   readonly maxRequestsPerConnection: number;
 }
@@ -80,9 +83,10 @@ const FIELDS = [
   'strip_any_host_port',
   'stream_error_on_invalid_http_message',
   'internal_address_config',
+  'local_reply_config',
 ];
 
-export function readManager(message: HttpConnectionManager, path: string): ManagerSettings {
+export function readManager(message: HttpConnectionManager, context: LocalReplyContext, path: string): ManagerSettings {
   only(HttpConnectionManagerSchema, message, path, FIELDS);
   const http1 = message.httpProtocolOptions;
   if (http1)
@@ -130,6 +134,7 @@ export function readManager(message: HttpConnectionManager, path: string): Manag
     requestTimeoutMs: millis(message.requestTimeout, 0),
     idleMs: millis(common?.idleTimeout, DEFAULT_DOWNSTREAM_IDLE_MS),
     maxStreamMs: millis(common?.maxStreamDuration, 0),
+    localReplies: compileLocalReplies(message.localReplyConfig, context, join(path, 'local_reply_config')),
     maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,
     upgrades: upgradesOf(message, path),
     proxy100Continue: message.proxy100Continue,

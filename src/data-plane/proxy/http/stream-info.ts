@@ -1,5 +1,6 @@
 // What is known about one request or TCP connection: filled along its way, read by logs, metrics and header formats.
 import type { JsonObject } from '@bufbuild/protobuf';
+import type { Metadata } from '../cluster/host.ts';
 import type { SocketAddr } from '../config/address.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
 import type { HeaderMap } from './header-map.ts';
@@ -134,6 +135,17 @@ export class StreamInfo {
   upstreamTls: TlsDetails | undefined;
   routeName = '';
   virtualHost = '';
+  virtualCluster = '';
+  routeMetadata: Metadata | undefined;
+  /** The body of a local reply before its format. */
+  localReplyBody = '';
+  scheme = '';
+  /** A health check that the health_check filter knows as one. */
+  healthCheck = false;
+  /** Spans are, or would be, made of it. */
+  traced = false;
+  /** envoy.data.accesslog.v3.AccessLogType of the line that is written. */
+  logType = 0;
   attempts = 0;
   /** Dynamic metadata of filters, by filter name; undefined = none. */
   metadata: Map<string, JsonObject> | undefined;

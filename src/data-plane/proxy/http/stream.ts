@@ -2,14 +2,17 @@
 
 import type { PerFilter } from '../http-filter/per-filter.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
+import type { RedirectHistory } from '../http-filter/router-redirect.ts';
+import { streamDuration } from '../http-filter/router-request.ts';
 import { MAX_FILTER_BODY_BYTES } from '../limits.ts';
 import type { ClusterChoice } from '../route/action.ts';
+import type { CompiledRoute } from '../route/compiled.ts';
+import { applyEdits } from '../route/header-edits.ts';
 import type { RequestView } from '../route/matchers.ts';
-import type { CompiledRoute } from '../route/route-table.ts';
 import type { AbortReason, BodyKind, RequestHead, RequestReceiver, RequestReset, ResponseSender } from './codec.ts';
 import type { ConnectionManager } from './connection-manager.ts';
 import { HeaderMap } from './header-map.ts';
-import { type LocalReply, localReplyBody } from './local-reply.ts';
+import { type LocalReply, localReplyHead } from './local-reply.ts';
 import { H } from './names.ts';
 import { httpDate } from './status.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from './stream-info.ts';
@@ -44,6 +47,8 @@ export class HttpStream implements RequestReceiver, RequestView {
   upgrade = '';
   body: BodyKind = 'none';
   grpc = false;
+  /** The caller is one of ours (x-envoy-internal). */
+  internal = false;
   /** ALPN list for the upstream TLS handshake, when a filter (istio.alpn) wants another than the cluster's. */
   upstreamAlpn: readonly string[] | undefined;
   requestEnded = false;
@@ -54,8 +59,12 @@ export class HttpStream implements RequestReceiver, RequestView {
   /** State of filters, by their index. */
   readonly slots: unknown[] = [];
   target: RequestTarget | undefined;
-  /** The cluster the route chose; undefined when it does not forward, or nobody asked for the route yet. */
+  /** Redirects of upstreams that this request has followed. */
+  redirects: RedirectHistory | undefined;
+  /** The cluster a forwarding route chose for this request. */
   choice: ClusterChoice | undefined;
+  #idleMs: number;
+  #cancelDuration: (() => void) | undefined;
   #route: CompiledRoute | undefined;
   #routeKnown = false;
   /** The next filter to see the request; the one before it is where the request is stopped. */
@@ -80,6 +89,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.connection = connection;
     this.sender = sender;
     this.info = new StreamInfo(connection, manager.deps.clock.now());
+    this.#idleMs = manager.settings.streamIdleMs;
   }
 
   /** The route of this request; found once. */
@@ -90,19 +100,82 @@ export class HttpStream implements RequestReceiver, RequestView {
       this.#route = table?.find(this, this.manager.deps.random);
       const host = this.#route?.virtualHost ?? table?.findHost(this.authority);
       this.info.virtualHost = host?.name ?? '';
-      this.info.routeName = this.#route?.name ?? '';
-      this.#choose();
+      this.#onRoute();
     }
     return this.#route;
   }
 
-  /** The cluster belongs to the route: filters and logs know it even when the request goes nowhere. */
-  #choose(): void {
-    const action = this.#route?.action;
-    if (action?.kind !== 'forward') return;
-    const { random, clusters } = this.manager.deps;
-    this.choice = action.choose(this, random);
-    if (clusters.find(this.choice.name)) this.info.upstreamCluster = this.choice.name;
+  /** What a route says about the whole stream: cluster, idle time, duration. */
+  #onRoute(): void {
+    const route = this.#route;
+    const { settings, deps } = this.manager;
+    this.info.routeName = route?.name ?? '';
+    this.info.routeMetadata = route?.metadata;
+    const forward = route?.action.kind === 'forward' ? route.action : undefined;
+    this.choice = forward?.choose(this, deps.random);
+    // A cluster that does not exist is no upstream.
+    const name = this.choice?.name ?? '';
+    this.info.upstreamCluster = name !== '' && deps.clusters.find(name) ? name : '';
+    this.#idleMs = forward && forward.idleTimeoutMs >= 0 ? forward.idleTimeoutMs : settings.streamIdleMs;
+    this.#cancelDuration?.();
+    this.#cancelDuration = undefined;
+    const duration = streamDuration(forward?.duration, settings.maxStreamMs, this);
+    if (duration > 0) this.#cancelDuration = this.after(duration, () => this.#tooLong());
+  }
+
+  #tooLong(): void {
+    this.manager.counters.rqMaxDuration.value += 1;
+    this.localReply({
+      status: this.requestEnded ? 504 : 408,
+      body: 'downstream duration timeout',
+      flags: FLAG.DT,
+      details: 'max_duration_timeout',
+    });
+  }
+
+  /** Headers or path changed: the route is looked up anew when it is next asked for. */
+  clearRoute(): void {
+    this.#routeKnown = false;
+  }
+
+  /** The request asks for something else; the route is looked up anew. */
+  retarget(scheme: string, authority: string, path: string, method: string): void {
+    this.scheme = scheme;
+    this.authority = authority;
+    this.path = path;
+    this.method = method;
+    this.info.method = method;
+    this.headers.set(H.host, authority);
+    this.clearRoute();
+  }
+
+  /** Undoes a look-up that `retarget` caused. */
+  keepRoute(route: CompiledRoute): void {
+    this.#route = route;
+    this.#routeKnown = true;
+    this.#onRoute();
+  }
+
+  /** Runs the request, with its whole body, through all filters again. */
+  restart(body: readonly Buffer[]): void {
+    this.target = undefined;
+    this.#filter = 0;
+    this.slots.length = 0;
+    if (this.body !== 'none') {
+      this.#held = [...body];
+      this.#endPending = true;
+    }
+    this.continueRequest();
+  }
+
+  /** Header edits that the route and its weighted cluster want on every answer. */
+  applyResponseEdits(headers: HeaderMap): void {
+    const route = this.#route;
+    if (!route) return;
+    const own = this.choice?.responseEdits;
+    if (own && !route.specificLast) applyEdits(own, headers, this.info);
+    for (const edits of route.responseEdits) applyEdits(edits, headers, this.info);
+    if (own && route.specificLast) applyEdits(own, headers, this.info);
   }
 
   // --- from the codec
@@ -125,6 +198,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     stream.authority = this.authority;
     stream.path = this.path;
     this.grpc = headers.get(H.contentType)?.startsWith('application/grpc') ?? false;
+    // Filters that change the request do not change its route, unless they ask for that.
+    void this.route;
     this.touch();
     this.continueRequest();
   }
@@ -182,7 +257,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   }
 
   get perFilter(): PerFilter | undefined {
-    return this.route?.perFilter;
+    return this.choice?.perFilter ?? this.route?.perFilter;
   }
 
   /** The terminal filter took the request. */
@@ -362,10 +437,8 @@ export class HttpStream implements RequestReceiver, RequestView {
       return;
     }
     const headers = new HeaderMap(16);
-    const body = localReplyBody(this, reply, headers);
-    reply.edit?.(headers);
+    const { status, body } = localReplyHead(this, reply, headers);
     const hasBody = body.length > 0 && this.method !== 'HEAD';
-    const status = this.grpc ? 200 : reply.status;
     this.sendHead(status, headers, !hasBody);
     if (!hasBody) return;
     this.sendData(body, 0, body.length);
@@ -374,7 +447,7 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** Something happened: the idle clock starts again. */
   touch(): void {
-    const ms = this.manager.settings.streamIdleMs;
+    const ms = this.#idleMs;
     if (ms <= 0) return;
     this.#cancelIdle?.();
     this.#cancelIdle = this.manager.deps.clock.after(ms, () => {

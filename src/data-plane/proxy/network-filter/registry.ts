@@ -20,11 +20,11 @@ import type { LocalPeer } from '../http-filter/peer.ts';
 import { FilterPlan } from '../http-filter/plan.ts';
 import { buildHttpFilters, buildPerFilter, disposeFilters } from '../http-filter/registry.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
-import { RouteTable } from '../route/route-table.ts';
+import { type RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsStore } from '../stats/stats.ts';
-import { constant, type Live } from '../transport-socket/secrets.ts';
+import { constant, type DataReader, type Live } from '../transport-socket/secrets.ts';
 import type { ConnectionHandler, TcpObserver } from './filter.ts';
 import { createTcpStats } from './istio-stats.ts';
 import { readTcpProxy, TcpProxyHandler } from './tcp-proxy.ts';
@@ -52,6 +52,8 @@ export interface NetworkContext {
   readonly local: LocalPeer;
   readonly istioStats: IstioStats;
   readonly runtime: RuntimeView;
+  readonly reader: DataReader;
+  readonly routeDeps: RouteDeps;
 }
 
 /** The end of a chain, what it waits for, and how it lets go. */
@@ -126,7 +128,7 @@ export function buildNetworkFilters(messages: readonly Filter[], context: Networ
 }
 
 function http(message: HttpConnectionManager, context: NetworkContext, path: string): BuiltChain {
-  const settings = readManager(message, path);
+  const settings = readManager(message, context, path);
   checkRequestId(message, path);
   const places = buildHttpFilters(
     message.httpFilters,
@@ -177,7 +179,7 @@ function routesOf(message: HttpConnectionManager, statPrefix: string, context: N
   if (spec.case === 'routeConfig') {
     const table = new RouteTable(
       spec.value,
-      { perFilter: buildPerFilter, runtime: context.runtime },
+      { ...context.routeDeps, perFilter: buildPerFilter, validateClusters: true },
       join(path, 'route_config'),
     );
     return { live: constant(spec.value.name, table), awaited: false, fixed: table, release() {} };

@@ -1,4 +1,8 @@
-// Header additions and removals of routes, virtual hosts and weighted clusters.
+// Header additions and removals of routes, virtual hosts, weighted clusters and mirrors.
+import {
+  type HeaderMutation,
+  HeaderMutationSchema,
+} from '#proto/envoy/config/common/mutation_rules/v3/mutation_rules_pb.js';
 import {
   HeaderValueOption_HeaderAppendAction as Action,
   type HeaderValueOption,
@@ -20,33 +24,60 @@ interface Edit {
 export interface HeaderEdits {
   readonly remove: readonly HeaderName[];
   readonly add: readonly Edit[];
-  /** New authority, from a `host` or `:authority` addition. */
-  readonly authority: Format | undefined;
 }
 
-export const NO_EDITS: HeaderEdits = { remove: [], add: [], authority: undefined };
+export const NO_EDITS: HeaderEdits = { remove: [], add: [] };
 
 export function compileEdits(add: readonly HeaderValueOption[], remove: readonly string[], path: string): HeaderEdits {
   if (add.length === 0 && remove.length === 0) return NO_EDITS;
-  const edits: Edit[] = [];
-  let authority: Format | undefined;
-  for (const [i, option] of add.entries()) {
-    const at = join(path, `headers_to_add[${i}]`);
-    only(HeaderValueOptionSchema, option, at, ['header', 'append', 'append_action', 'keep_empty_value']);
-    if (!option.header || option.header.key === '') throw new ConfigError(join(at, 'header.key'), 'value is required');
-    only(HeaderValueSchema, option.header, join(at, 'header'), ['key', 'value', 'raw_value']);
-    const key = option.header.key.toLowerCase();
-    const text = option.header.value || Buffer.from(option.header.rawValue).toString('latin1');
-    const format = compileFormat(text, join(at, 'header.value'), '');
-    if (key === 'host' || key === ':authority') authority = format;
-    else if (key.startsWith(':'))
-      throw new ConfigError(join(at, 'header.key'), `:-prefixed or host headers may not be modified: ${key}`);
-    else edits.push({ name: headerName(key), format, action: actionOf(option), keepEmpty: option.keepEmptyValue });
+  if (add.length > MAX_EDITS)
+    throw new ConfigError(join(path, 'headers_to_add'), `value must contain no more than ${MAX_EDITS} item(s)`);
+  const edits = add.map((option, i) => compileEdit(option, join(path, `headers_to_add[${i}]`)));
+  for (const [i, name] of remove.entries()) removable(name, join(path, `headers_to_remove[${i}]`));
+  return { add: edits, remove: remove.map(headerName) };
+}
+
+/** The list form of newer messages: removals count before additions, as everywhere in routes. */
+export function compileMutations(mutations: readonly HeaderMutation[], path: string): HeaderEdits {
+  const add: Edit[] = [];
+  const remove: HeaderName[] = [];
+  for (const [i, mutation] of mutations.entries()) {
+    const at = `${path}[${i}]`;
+    only(HeaderMutationSchema, mutation, at, ['remove', 'append']);
+    const { action } = mutation;
+    if (action.case === 'remove') {
+      removable(action.value, join(at, 'remove'));
+      remove.push(headerName(action.value));
+    } else if (action.case === 'append') add.push(compileEdit(action.value, join(at, 'append')));
+    else throw new ConfigError(join(at, 'action'), 'value is required');
   }
-  for (const name of remove)
-    if (name.startsWith(':') || name.toLowerCase() === 'host')
-      throw new ConfigError(join(path, 'headers_to_remove'), `:-prefixed or host headers may not be removed: ${name}`);
-  return { add: edits, remove: remove.map(headerName), authority };
+  return add.length === 0 && remove.length === 0 ? NO_EDITS : { add, remove };
+}
+
+const MAX_EDITS = 1000;
+
+function removable(name: string, path: string): void {
+  if (name === '') throw new ConfigError(path, 'value is required');
+  if (name.startsWith(':') || name.toLowerCase() === 'host')
+    throw new ConfigError(path, ':-prefixed or host headers may not be removed');
+}
+
+function compileEdit(option: HeaderValueOption, path: string): Edit {
+  only(HeaderValueOptionSchema, option, path, ['header', 'append', 'append_action', 'keep_empty_value']);
+  if (!option.header || option.header.key === '') throw new ConfigError(join(path, 'header.key'), 'value is required');
+  only(HeaderValueSchema, option.header, join(path, 'header'), ['key', 'value', 'raw_value']);
+  const key = option.header.key.toLowerCase();
+  if (key.startsWith(':') || key === 'host')
+    throw new ConfigError(join(path, 'header.key'), ':-prefixed or host headers may not be modified');
+  if (!/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(key))
+    throw new ConfigError(join(path, 'header.key'), `'${key}' is not a header name`);
+  const text = option.header.value || Buffer.from(option.header.rawValue).toString('latin1');
+  return {
+    name: headerName(key),
+    format: compileFormat(text, join(path, 'header.value'), ''),
+    action: actionOf(option),
+    keepEmpty: option.keepEmptyValue,
+  };
 }
 
 function actionOf(option: HeaderValueOption): Edit['action'] {
@@ -65,6 +96,7 @@ function actionOf(option: HeaderValueOption): Edit['action'] {
 }
 
 export function applyEdits(edits: HeaderEdits, headers: HeaderMap, info: StreamInfo): void {
+  if (edits === NO_EDITS) return;
   for (const name of edits.remove) headers.remove(name);
   for (const edit of edits.add) {
     const value = edit.format(info);

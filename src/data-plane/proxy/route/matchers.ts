@@ -1,9 +1,19 @@
 // Header and query-parameter matchers of routes and faults, compiled once.
-import type { HeaderMatcher, QueryParameterMatcher } from '#proto/envoy/config/route/v3/route_components_pb.js';
-import { HeaderMatcherSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import type {
+  CookieMatcher,
+  HeaderMatcher,
+  QueryParameterMatcher,
+} from '#proto/envoy/config/route/v3/route_components_pb.js';
+import {
+  CookieMatcherSchema,
+  HeaderMatcherSchema,
+  QueryParameterMatcherSchema,
+} from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { fullRegex, type StringTest, stringTest } from '../config/matchers.ts';
 import { type HeaderMap, headerName } from '../http/header-map.ts';
+import type { StreamInfo } from '../http/stream-info.ts';
+import { cookieValue } from './cookies.ts';
 
 /** What routes look at. */
 export interface RequestView {
@@ -12,6 +22,7 @@ export interface RequestView {
   readonly authority: string;
   readonly scheme: string;
   readonly headers: HeaderMap;
+  readonly info: StreamInfo;
 }
 
 export type RequestTest = (request: RequestView) => boolean;
@@ -101,8 +112,10 @@ function reader(name: string, path: string): (request: RequestView) => string | 
 }
 
 export function queryTest(message: QueryParameterMatcher, path: string): RequestTest {
+  only(QueryParameterMatcherSchema, message, path, ['name', 'string_match', 'present_match']);
   const spec = message.queryParameterMatchSpecifier;
   const { name } = message;
+  if (name === '') throw new ConfigError(join(path, 'name'), 'value is required');
   if (spec.case === 'stringMatch') {
     const test = stringTest(spec.value, join(path, 'string_match'));
     return (request) => {
@@ -114,23 +127,31 @@ export function queryTest(message: QueryParameterMatcher, path: string): Request
   return (request) => (queryValue(request.path, name) !== undefined) === want;
 }
 
-/** The first value of `name` in the query of `path`, percent-decoded where it is well-formed. */
+/** The first value of `name` in the query of `path`, as it was sent: Envoy compares without decoding. */
 export function queryValue(path: string, name: string): string | undefined {
   const mark = path.indexOf('?');
   if (mark < 0) return undefined;
-  for (const pair of path.slice(mark + 1).split('&')) {
-    const equal = pair.indexOf('=');
-    const key = equal < 0 ? pair : pair.slice(0, equal);
-    if (decode(key) === name) return equal < 0 ? '' : decode(pair.slice(equal + 1));
+  for (let at = mark + 1; at <= path.length; ) {
+    const next = path.indexOf('&', at);
+    const end = next < 0 ? path.length : next;
+    const equal = path.indexOf('=', at);
+    const nameEnd = equal >= 0 && equal < end ? equal : end;
+    if (nameEnd - at === name.length && path.startsWith(name, at))
+      return nameEnd === end ? '' : path.slice(nameEnd + 1, end);
+    at = end + 1;
   }
   return undefined;
 }
 
-function decode(text: string): string {
-  if (!text.includes('%')) return text;
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
+/** A missing cookie is like an empty one that matches nothing. */
+export function cookieTest(message: CookieMatcher, path: string): RequestTest {
+  only(CookieMatcherSchema, message, path, ['name', 'string_match', 'invert_match']);
+  if (message.name === '') throw new ConfigError(join(path, 'name'), 'value is required');
+  if (!message.stringMatch) throw new ConfigError(join(path, 'string_match'), 'value is required');
+  const test = stringTest(message.stringMatch, join(path, 'string_match'));
+  const { name, invertMatch } = message;
+  return (request) => {
+    const value = cookieValue(request.headers, name);
+    return (value !== undefined && test(value)) !== invertMatch;
+  };
 }

@@ -136,7 +136,12 @@ export function typed(name: string, type: string, config: JsonObject = {}): Json
 export const ROUTER = typed('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router');
 
 export function routes(list: readonly JsonObject[], extra: JsonObject = {}): JsonObject {
-  return { name: 'r', virtual_hosts: [{ name: 'all', domains: ['*'], routes: [...list], ...extra }] };
+  return {
+    name: 'r',
+    virtual_hosts: [{ name: 'all', domains: ['*'], routes: [...list], ...extra }],
+    // Some tests want a route to nowhere, others get their clusters later.
+    validate_clusters: false,
+  };
 }
 
 export const toCluster = (cluster: string, extra: JsonObject = {}): JsonObject => ({

@@ -94,6 +94,13 @@ export interface BenchOptions {
   readonly random?: () => number;
 }
 
+const NO_READER = {
+  file: (path: string): Buffer => {
+    throw new Error(path);
+  },
+  variable: () => undefined,
+};
+
 /** `make` gets what filters are built with; the terminal filter is the bench's own. */
 export function filterBench(
   make: (context: {
@@ -110,6 +117,7 @@ export function filterBench(
   const random = options.random ?? (() => 0.5);
   const settings = readManager(
     fromJson(HttpConnectionManagerSchema, { stat_prefix: 'test', stream_idle_timeout: '0s', ...options.hcm }),
+    { reader: NO_READER, runtime, random },
     'hcm',
   );
   const table = new RouteTable(
@@ -121,7 +129,14 @@ export function filterBench(
       },
       { registry: extensionRegistry },
     ),
-    { perFilter: buildPerFilter, runtime },
+    {
+      perFilter: buildPerFilter,
+      runtime,
+      reader: NO_READER,
+      stats,
+      knownCluster: () => true,
+      validateClusters: false,
+    },
     'routes',
   );
   const reached = new WeakMap<HttpStream, { headers: Record<string, string>; body: string; ended: boolean }>();

@@ -5,8 +5,7 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import { join } from '../config/fields.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
 import type { RouteProvider } from '../network-filter/registry.ts';
-import { RouteTable } from '../route/route-table.ts';
-import type { RuntimeView } from '../runtime/runtime.ts';
+import { type RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { Live } from '../transport-socket/secrets.ts';
 import type { DiscoveryHub } from './hub.ts';
 import { RDS } from './kinds.ts';
@@ -32,13 +31,13 @@ export interface RouteView {
 
 export class RouteManager implements RouteProvider {
   readonly #clock: Clock;
-  readonly #runtime: RuntimeView;
+  readonly #deps: RouteDeps;
   readonly #hub: DiscoveryHub;
   readonly #entries = new Map<string, Entry>();
 
-  constructor(clock: Clock, runtime: RuntimeView, hub: DiscoveryHub) {
+  constructor(clock: Clock, deps: RouteDeps, hub: DiscoveryHub) {
     this.#clock = clock;
-    this.#runtime = runtime;
+    this.#deps = deps;
     this.#hub = hub;
   }
 
@@ -108,7 +107,7 @@ export class RouteManager implements RouteProvider {
   }
 
   #apply(entry: Entry, message: RouteConfiguration, version: string): void {
-    const context = { perFilter: buildPerFilter, runtime: this.#runtime };
+    const context = { ...this.#deps, perFilter: buildPerFilter, validateClusters: false };
     entry.table = new RouteTable(message, context, `route '${message.name}'`);
     entry.version = version;
     entry.updated = this.#clock.now();
