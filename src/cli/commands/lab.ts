@@ -32,8 +32,8 @@ export const lab: Command = {
 /** Brings the cluster up when it is not, then runs the lab against it. Also the body of `demo`. */
 export async function runOnLocalCluster(context: Context, name: string): Promise<readonly StepResult[]> {
   const found = loadLab(context.repoRoot, name);
-  await bringUp(context, { bare: false, profile: 'demo', sets: [], apiPort: undefined });
-  ensurePackages(context, [...LAB_PACKAGES, KUBECTL_PACKAGE]);
+  if (found.needsCluster) await bringUp(context, { bare: false, profile: 'demo', sets: [], apiPort: undefined });
+  if (found.needsCluster) ensurePackages(context, [...LAB_PACKAGES, KUBECTL_PACKAGE]);
   context.terminal.out(`\n${context.terminal.bold(found.title)}\n${found.summary}\n`);
   const kubectl = findProgram('kubectl', context.env.PATH);
   return runLab(context, found, {

@@ -22,6 +22,8 @@ export interface Lab {
   readonly title: string;
   readonly summary: string;
   readonly folder: string;
+  /** False: it runs without the local cluster. */
+  readonly needsCluster: boolean;
   readonly steps: readonly LabStep[];
 }
 
@@ -49,14 +51,23 @@ export function parseLab(text: string, folder: string): Lab {
   const steps: LabStep[] = [];
   if (wrong.length === 0) {
     for (const key of Object.keys(root))
-      if (!['name', 'title', 'summary', 'steps'].includes(key)) wrong.push(`${key}: unknown field`);
+      if (!['name', 'title', 'summary', 'cluster', 'steps'].includes(key)) wrong.push(`${key}: unknown field`);
     for (const key of ['name', 'title', 'summary'])
       if (typeof root[key] !== 'string') wrong.push(`${key}: expected text`);
+    if (root.cluster !== undefined && root.cluster !== 'local' && root.cluster !== 'none')
+      wrong.push('cluster: expected local or none');
     if (!Array.isArray(root.steps) || root.steps.length === 0) wrong.push('steps: expected a list');
     else for (const [i, step] of root.steps.entries()) steps.push(parseStep(step, `steps[${i}]`, wrong));
   }
   if (wrong.length > 0) throw new UserError(`${path.join(folder, 'lab.yaml')}:\n  ${wrong.join('\n  ')}`, 2);
-  return { name: String(root.name), title: String(root.title), summary: String(root.summary), folder, steps };
+  return {
+    name: String(root.name),
+    title: String(root.title),
+    summary: String(root.summary),
+    folder,
+    needsCluster: root.cluster !== 'none',
+    steps,
+  };
 }
 
 function parseStep(value: unknown, at: string, wrong: string[]): LabStep {

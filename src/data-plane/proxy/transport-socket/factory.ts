@@ -1,7 +1,9 @@
 // Builds transport sockets from Envoy's TransportSocket messages. Called by filter chains and clusters.
+import { create } from '@bufbuild/protobuf';
 import { type TransportSocket, TransportSocketSchema } from '#proto/envoy/config/core/v3/base_pb.js';
 import { RawBufferSchema } from '#proto/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js';
 import {
+  CommonTlsContextSchema,
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/tls_pb.js';
@@ -75,18 +77,22 @@ const UPSTREAM: readonly Extension<UpstreamContext, UpstreamSocket>[] = [
       'max_session_keys',
       'enforce_rsa_key_usage',
     ]);
-    if (!message.commonTlsContext) throw new ConfigError(join(path, 'common_tls_context'), 'value is required');
     if (message.sni.length > 255) throw new ConfigError(join(path, 'sni'), 'value length must be at most 255 bytes');
     return {
       kind: 'tls' as const,
-      context: new TlsContext(message.commonTlsContext, context, join(path, 'common_tls_context'), {
-        server: false,
-        tickets: false,
-        ticketKeys: undefined,
-        sessionTimeoutS: 0,
-        sessionKeys: message.maxSessionKeys ?? 1,
-        enforceRsaKeyUsage: message.enforceRsaKeyUsage ?? true,
-      }),
+      context: new TlsContext(
+        message.commonTlsContext ?? create(CommonTlsContextSchema),
+        context,
+        join(path, 'common_tls_context'),
+        {
+          server: false,
+          tickets: false,
+          ticketKeys: undefined,
+          sessionTimeoutS: 0,
+          sessionKeys: message.maxSessionKeys ?? 1,
+          enforceRsaKeyUsage: message.enforceRsaKeyUsage ?? true,
+        },
+      ),
       sni: message.sni,
       counters: new TlsCounters(context.scope, false),
     };
