@@ -240,7 +240,9 @@ test('a listener waits for its secrets; rotation changes the certificate and dro
   const [mine, other] = [await ca.issue(SERVER), await ca.issue(SERVER)];
   sds.set('default', secretOf({ certificate: mine.certificate, key: other.key }));
   await until(() => engine.counter('sds.default.update_rejected') === 1, 'the mismatch is refused');
-  assert.match(sds.requests.at(-1)?.errorDetail?.message ?? '', /the key does not belong to the certificate/);
+  const refusal = () => sds.requests.find((asked) => asked.errorDetail)?.errorDetail?.message;
+  await until(() => refusal() !== undefined, 'the refusal arrives');
+  assert.match(refusal() ?? '', /the key does not belong to the certificate/);
   assert.equal(await request(open()), '200', 'the last good certificate serves');
 });
 

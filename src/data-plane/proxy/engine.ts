@@ -35,6 +35,7 @@ import { openGrpcStream } from './xds/grpc-stream.ts';
 import { DiscoveryHub } from './xds/hub.ts';
 import { RouteManager } from './xds/rds.ts';
 import { SecretManager } from './xds/sds.ts';
+import { ScopeManager } from './xds/srds.ts';
 
 /** Values of the gauge server.state (Envoy's enum). */
 const STATE_NUMBER: Readonly<Record<ServerState, number>> = {
@@ -88,6 +89,7 @@ export class Engine implements AdminTarget {
   readonly clusters: ClusterManager;
   readonly listeners: ListenerManager;
   readonly routes: RouteManager;
+  readonly scopes: ScopeManager;
   readonly secrets: SecretManager;
   readonly logs: AccessLogManager;
   readonly runtime: Runtime;
@@ -156,6 +158,7 @@ export class Engine implements AdminTarget {
       knownCluster: (name: string) => this.clusters.knows(name),
     };
     this.routes = new RouteManager(clock, routeDeps, this.hub);
+    this.scopes = new ScopeManager(this.hub, this.routes);
     this.clusters = new ClusterManager({
       stats,
       clock,
@@ -176,6 +179,7 @@ export class Engine implements AdminTarget {
       clusters: this.clusters,
       routes: this.routes,
       routeDeps,
+      scopes: this.scopes,
       extensions: new ExtensionManager(this.hub),
       logs: this.logs,
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),

@@ -39,7 +39,7 @@ export const FILTER_ORDER: readonly FilterPlace[] = [
   place('istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig', 'the route is final: tell the upstream handshake'),
   place(`${HTTP}.grpc_stats.v3.FilterConfig`, 'counts messages as the upstream gets them'),
   place('stats.PluginConfig', 'reports what became of the request, whoever answered'),
-  place(`${HTTP}.on_demand.v3.OnDemand`, 'waits for a route or cluster right before it is used', false),
+  place(`${HTTP}.on_demand.v3.OnDemand`, 'waits for a route right before it is used'),
   place(`${HTTP}.router.v3.Router`, 'ends the chain'),
 ];
 

@@ -4,6 +4,7 @@ import { FilterConfigSchema } from '#proto/envoy/config/route/v3/route_component
 import { CorsPolicySchema, CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
 import { FilterConfigSchema as GrpcStatsSchema } from '#proto/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js';
+import { OnDemandSchema } from '#proto/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.js';
 import { RBACPerRouteSchema, RBACSchema } from '#proto/envoy/extensions/filters/http/rbac/v3/rbac_pb.js';
 import { RouterSchema } from '#proto/envoy/extensions/filters/http/router/v3/router_pb.js';
 import {
@@ -25,6 +26,7 @@ import { discoveredFilter, type ExtensionProvider, type FilterPlace } from './di
 import { createFaultFilter, readFault } from './fault.ts';
 import type { HttpFilter } from './filter.ts';
 import { createIstioStatsFilter } from './istio-stats.ts';
+import { createOnDemandFilter } from './on-demand.ts';
 import type { LocalPeer } from './peer.ts';
 import { createPeerMetadataFilter } from './peer-metadata.ts';
 import type { PerFilterEntry } from './per-filter.ts';
@@ -60,6 +62,7 @@ const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
     only(GrpcStatsSchema, message, path, ['emit_filter_state', 'stats_for_all_methods']);
     return { name: context.name };
   }),
+  extension(OnDemandSchema, (message, context, path) => createOnDemandFilter(message, context.name, path)),
   extension(AlpnSchema, (message, context, path) => createAlpnFilter(message, context, path)),
   extension(PeerMetadataSchema, (message, context, path) => createPeerMetadataFilter(message, context, path)),
   extension(PluginConfigSchema, (message, context, path) => createIstioStatsFilter(message, context, path)),

@@ -4,10 +4,9 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
-import type { RouteTable } from '../route/route-table.ts';
+import type { RouteSource } from '../route/source.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
-import type { Live } from '../transport-socket/secrets.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import type { ResponseSender, ServerCallbacks, ServerConnection } from './codec.ts';
 import { H1ServerConnection } from './h1-server.ts';
@@ -54,7 +53,7 @@ export function managerCounters(scope: StatsScope) {
 export class ConnectionManager {
   readonly settings: ManagerSettings;
   readonly deps: ManagerDeps;
-  readonly routes: Live<RouteTable>;
+  readonly routes: RouteSource;
   /** The filters for requests that begin now. */
   plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
@@ -65,7 +64,7 @@ export class ConnectionManager {
 
   constructor(
     settings: ManagerSettings,
-    routes: Live<RouteTable>,
+    routes: RouteSource,
     plan: FilterPlan,
     log: LogEntry | undefined,
     deps: ManagerDeps,

@@ -52,6 +52,7 @@ const FIELDS = [
   'codec_type',
   'stat_prefix',
   'rds',
+  'scoped_routes',
   'route_config',
   'http_filters',
   'common_http_protocol_options',

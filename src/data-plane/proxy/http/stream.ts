@@ -96,7 +96,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   get route(): CompiledRoute | undefined {
     if (!this.#routeKnown) {
       this.#routeKnown = true;
-      const table = this.manager.routes.current();
+      const table = this.manager.routes.tableFor(this);
       this.#route = table?.find(this, this.manager.deps.random);
       const host = this.#route?.virtualHost ?? table?.findHost(this.authority);
       this.info.virtualHost = host?.name ?? '';
@@ -176,6 +176,11 @@ export class HttpStream implements RequestReceiver, RequestView {
     if (own && !route.specificLast) applyEdits(own, headers, this.info);
     for (const edits of route.responseEdits) applyEdits(edits, headers, this.info);
     if (own && route.specificLast) applyEdits(own, headers, this.info);
+  }
+
+  /** The table may have changed: the route is looked up again. */
+  forgetRoute(): void {
+    this.#routeKnown = false;
   }
 
   // --- from the codec

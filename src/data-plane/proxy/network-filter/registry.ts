@@ -1,6 +1,5 @@
 // Every network filter this proxy knows. A chain is: filters that watch, then one terminal filter.
 
-import type { ConfigSource } from '#proto/envoy/config/core/v3/config_source_pb.js';
 import { type Filter, FilterSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
 import {
   type HttpConnectionManager,
@@ -18,32 +17,25 @@ import { checkRequestId, readManager } from '../http/settings.ts';
 import { type ExtensionProvider, filtersNow } from '../http-filter/discovered.ts';
 import type { LocalPeer } from '../http-filter/peer.ts';
 import { FilterPlan } from '../http-filter/plan.ts';
-import { buildHttpFilters, buildPerFilter, disposeFilters } from '../http-filter/registry.ts';
+import { buildHttpFilters, disposeFilters } from '../http-filter/registry.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
-import { type RouteDeps, RouteTable } from '../route/route-table.ts';
+import type { RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsStore } from '../stats/stats.ts';
-import { constant, type DataReader, type Live } from '../transport-socket/secrets.ts';
+import type { DataReader, Live } from '../transport-socket/secrets.ts';
+import type { RouteManager } from '../xds/rds.ts';
+import type { ScopeManager } from '../xds/srds.ts';
 import type { ConnectionHandler, TcpObserver } from './filter.ts';
 import { createTcpStats } from './istio-stats.ts';
+import { routingOf } from './routing.ts';
 import { readTcpProxy, TcpProxyHandler } from './tcp-proxy.ts';
-
-/** Route tables by name; each call takes a share that `release` gives back. */
-export interface RouteProvider {
-  subscribe(
-    name: string,
-    source: ConfigSource | undefined,
-    path: string,
-    /** Of the connection manager that asks, with its dot. */
-    statPrefix: string,
-  ): { readonly live: Live<RouteTable>; release(): void };
-}
 
 export interface NetworkContext {
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
   readonly clusters: ClusterFinder;
-  readonly routes: RouteProvider;
+  readonly routes: RouteManager;
+  readonly scopes: ScopeManager;
   readonly extensions: ExtensionProvider;
   readonly logs: AccessLogManager;
   readonly stats: StatsStore;
@@ -137,10 +129,10 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
   );
   try {
     const log = context.logs.build(message.accessLog, path);
-    const routing = routesOf(message, settings.statPrefix, context, path);
-    const manager = new ConnectionManager(settings, routing.live, new FilterPlan(filtersNow(places)), log, context);
+    const routing = routingOf(message, settings.statPrefix, context, path);
+    const manager = new ConnectionManager(settings, routing.source, new FilterPlan(filtersNow(places)), log, context);
     const stops: (() => void)[] = [];
-    const awaits: Live<unknown>[] = routing.awaited ? [routing.live] : [];
+    const awaits: Live<unknown>[] = routing.awaited ? [routing.awaited] : [];
     for (const place of places) {
       if (place.kind !== 'discovered') continue;
       awaits.push(place.live);
@@ -164,35 +156,4 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
     disposeFilters(places);
     throw error;
   }
-}
-
-interface Routing {
-  readonly live: Live<RouteTable>;
-  readonly awaited: boolean;
-  /** The table that stands in the listener itself. */
-  readonly fixed: RouteTable | undefined;
-  release(): void;
-}
-
-function routesOf(message: HttpConnectionManager, statPrefix: string, context: NetworkContext, path: string): Routing {
-  const spec = message.routeSpecifier;
-  if (spec.case === 'routeConfig') {
-    const table = new RouteTable(
-      spec.value,
-      { ...context.routeDeps, perFilter: buildPerFilter, validateClusters: true },
-      join(path, 'route_config'),
-    );
-    return { live: constant(spec.value.name, table), awaited: false, fixed: table, release() {} };
-  }
-  if (spec.case !== 'rds')
-    throw new ConfigError(join(path, 'route_specifier'), `'${spec.case ?? 'none'}' is not supported by this proxy`);
-  const at = join(path, 'rds');
-  if (spec.value.routeConfigName === '') throw new ConfigError(join(at, 'route_config_name'), 'value is required');
-  const share = context.routes.subscribe(
-    spec.value.routeConfigName,
-    spec.value.configSource,
-    at,
-    `http.${statPrefix}.`,
-  );
-  return { live: share.live, awaited: true, fixed: undefined, release: () => share.release() };
 }

@@ -45,6 +45,7 @@ export class RouteTable {
       'ignore_path_parameters_in_path_matching',
       'typed_per_filter_config',
       'metadata',
+      'vhds',
     ]);
     this.name = message.name;
     this.message = message;

@@ -15,6 +15,7 @@ import type { HttpFilter } from '../http-filter/filter.ts';
 import { FilterPlan } from '../http-filter/plan.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
 import { RouteTable } from '../route/route-table.ts';
+import { oneTable } from '../route/source.ts';
 import { EMPTY_RUNTIME, type RuntimeView } from '../runtime/runtime.ts';
 import { StatsStore } from '../stats/stats.ts';
 import { constant } from '../transport-socket/secrets.ts';
@@ -160,7 +161,7 @@ export function filterBench(
   };
   const manager = new ConnectionManager(
     settings,
-    constant('routes', table),
+    oneTable(constant('routes', table)),
     new FilterPlan([...make({ clock, stats, runtime, random }), terminal]),
     undefined,
     { clock, random, stats, runtime, clusters: { find: () => undefined } },

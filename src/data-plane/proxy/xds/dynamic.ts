@@ -133,19 +133,18 @@ export class DynamicStart {
     kind: ResourceKind & { nameOf(message: M): string },
     config: ConfigSource,
     path: string,
-    sink: Omit<CollectionSink<M>, 'done'>,
+    sink: Omit<CollectionSink<M>, 'done' | 'timedOut'>,
   ): Step {
     const source = this.#source(config, path);
     return {
       asked: false,
       seen: false,
       ask: (step) => {
-        // Istio's 0 means to wait for ever.
-        if (source.initialFetchMs > 0) this.#deps.clock.after(source.initialFetchMs, () => this.#settle(step));
+        const settle = (): void => this.#settle(step);
         this.#deps.hub.collection(
           source,
           kind,
-          { ...sink, done: () => this.#settle(step) } as CollectionSink<never>,
+          { ...sink, done: settle, timedOut: settle } as CollectionSink<never>,
           path,
         );
       },

@@ -37,6 +37,8 @@ export interface CollectionSink<M> {
   readonly refusalPrefix: string;
   /** After every answer. */
   done(): void;
+  /** initial_fetch_timeout is over and nothing came. */
+  timedOut(): void;
 }
 
 /** Takes one resource by name (EDS, RDS, SDS, RTDS, ECDS). */
@@ -51,7 +53,7 @@ export interface NamedSink<M> {
 }
 
 /** What carries one type from one source. */
-interface Channel {
+export interface Channel {
   setNames(names: ReadonlySet<string>): void;
   stop(): void;
 }
@@ -255,8 +257,23 @@ export class DiscoveryHub {
     sink: CollectionSink<MessageShape<D>>,
     path: string,
   ): void {
-    const receiver = new Collection(kind, sink, this.#deps, this.#bookOf(kind.typeUrl));
+    const { clock } = this.#deps;
+    let answered = false;
+    const waited: typeof sink = {
+      ...sink,
+      done() {
+        answered = true;
+        sink.done();
+      },
+    };
+    const receiver = new Collection(kind, waited, this.#deps, this.#bookOf(kind.typeUrl));
     this.#open(source, kind, receiver, undefined, path);
+    if (source.initialFetchMs > 0)
+      clock.after(source.initialFetchMs, () => {
+        if (answered) return;
+        this.#deps.stats.counter(`${sink.statPrefix}init_fetch_timeout`).value += 1;
+        sink.timedOut();
+      });
   }
 
   /**
@@ -310,6 +327,11 @@ export class DiscoveryHub {
       this.#groups.delete(key);
       joined.channel?.stop();
     };
+  }
+
+  /** A receiver that does its own book-keeping (VHDS). */
+  receive(source: Source, kind: ResourceKind, receiver: Receiver, names: ReadonlySet<string>, path: string): Channel {
+    return this.#open(source, kind, receiver, names, path);
   }
 
   #open(

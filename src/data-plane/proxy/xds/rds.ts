@@ -1,15 +1,17 @@
 // Route tables by name from RDS, shared by all connection managers that ask for the same name of the same source.
+
+import { clone } from '@bufbuild/protobuf';
 import type { ConfigSource } from '#proto/envoy/config/core/v3/config_source_pb.js';
-import type { RouteConfiguration } from '#proto/envoy/config/route/v3/route_pb.js';
+import { type RouteConfiguration, RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { join } from '../config/fields.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
-import type { RouteProvider } from '../network-filter/registry.ts';
 import { type RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { Live } from '../transport-socket/secrets.ts';
 import type { DiscoveryHub } from './hub.ts';
 import { RDS } from './kinds.ts';
 import { readSource } from './source.ts';
+import { type FollowedHosts, HostDiscovery } from './vhds.ts';
 
 interface Entry {
   readonly name: string;
@@ -20,6 +22,16 @@ interface Entry {
   updated: number;
   readonly listeners: Set<() => void>;
   release: () => void;
+  /** Virtual hosts that come one by one, when the table says so. */
+  hosts: FollowedHosts | undefined;
+}
+
+/** A table as its user has it. */
+export interface RouteShare {
+  readonly live: Live<RouteTable>;
+  /** Asks for the virtual host of an authority; see FollowedHosts. */
+  fetchHost(authority: string, done: () => void): boolean;
+  release(): void;
 }
 
 export interface RouteView {
@@ -29,25 +41,22 @@ export interface RouteView {
   readonly updated: number;
 }
 
-export class RouteManager implements RouteProvider {
+export class RouteManager {
   readonly #clock: Clock;
   readonly #deps: RouteDeps;
   readonly #hub: DiscoveryHub;
+  readonly #hosts: HostDiscovery;
   readonly #entries = new Map<string, Entry>();
 
   constructor(clock: Clock, deps: RouteDeps, hub: DiscoveryHub) {
+    this.#hosts = new HostDiscovery(hub, deps.stats);
     this.#clock = clock;
     this.#deps = deps;
     this.#hub = hub;
   }
 
   /** `statPrefix`: of the connection manager that asks first, with its dot. Throws ConfigError. */
-  subscribe(
-    name: string,
-    config: ConfigSource | undefined,
-    path: string,
-    statPrefix: string,
-  ): { live: Live<RouteTable>; release(): void } {
+  subscribe(name: string, config: ConfigSource | undefined, path: string, statPrefix: string): RouteShare {
     const source = readSource(config, join(path, 'config_source'));
     const key = `${source.key} ${name}`;
     const known = this.#entries.get(key);
@@ -60,6 +69,7 @@ export class RouteManager implements RouteProvider {
       updated: 0,
       listeners: new Set(),
       release: () => {},
+      hosts: undefined,
     };
     if (!known) {
       shared.release = this.#hub.named(
@@ -68,7 +78,7 @@ export class RouteManager implements RouteProvider {
         name,
         {
           statPrefix: `${statPrefix}rds.${name}.`,
-          update: (message, version) => this.#apply(shared, message, version),
+          update: (message, version) => this.#apply(shared, message, version, statPrefix),
           // Envoy ignores the removal of a route table: it lives as long as a listener names it.
           removed() {},
           timedOut: () => settle(shared),
@@ -89,6 +99,7 @@ export class RouteManager implements RouteProvider {
           return () => shared.listeners.delete(changed);
         },
       },
+      fetchHost: (authority, done) => shared.hosts?.request(authority.toLowerCase(), done) ?? false,
       release: () => {
         if (released) return;
         released = true;
@@ -96,6 +107,7 @@ export class RouteManager implements RouteProvider {
         if (shared.shares > 0) return;
         this.#entries.delete(key);
         shared.release();
+        shared.hosts?.release();
       },
     };
   }
@@ -106,11 +118,37 @@ export class RouteManager implements RouteProvider {
     );
   }
 
-  #apply(entry: Entry, message: RouteConfiguration, version: string): void {
-    const context = { ...this.#deps, perFilter: buildPerFilter, validateClusters: false };
-    entry.table = new RouteTable(message, context, `route '${message.name}'`);
+  /** A table that stands where it is used. Throws ConfigError. */
+  compile(message: RouteConfiguration, path: string): RouteTable {
+    return new RouteTable(message, { ...this.#deps, perFilter: buildPerFilter, validateClusters: false }, path);
+  }
+
+  #apply(entry: Entry, message: RouteConfiguration, version: string, statPrefix: string): void {
+    const path = `route '${message.name}'`;
+    const table = this.compile(message, path);
+    // Hosts of the table before belong to it: a new one asks anew.
+    entry.hosts?.release();
+    entry.hosts = undefined;
+    entry.table = table;
     entry.version = version;
     entry.updated = this.#clock.now();
+    if (message.vhds) {
+      const at = `${path}.vhds.config_source`;
+      entry.hosts = this.#hosts.follow(
+        readSource(message.vhds.configSource, at),
+        message.name,
+        {
+          statPrefix: `${statPrefix}vhds.${message.name}.`,
+          update: (hosts) => {
+            const merged = clone(RouteConfigurationSchema, message);
+            merged.virtualHosts.push(...hosts);
+            entry.table = this.compile(merged, path);
+            entry.updated = this.#clock.now();
+          },
+        },
+        at,
+      );
+    }
     settle(entry);
   }
 }

@@ -1,0 +1,195 @@
+// Virtual hosts of a route table that come one by one (VHDS): pushed, or asked for when a request wants a host nobody knows.
+// One stream a source for all tables. Called by rds.ts.
+import { fromBinary } from '@bufbuild/protobuf';
+import type { Any } from '@bufbuild/protobuf/wkt';
+import { type VirtualHost, VirtualHostSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import { errorText } from '../../../base/runtime/log.ts';
+import { MAX_ON_DEMAND_HOSTS, MAX_ON_DEMAND_WAITING } from '../limits.ts';
+import type { StatsStore } from '../stats/stats.ts';
+import type { Channel, DiscoveryHub } from './hub.ts';
+import { readResource, VHDS } from './kinds.ts';
+import type { Source } from './source.ts';
+import type { ReceivedResource, Receiver, Rejection, ResourceUpdate } from './update.ts';
+
+export interface HostSink {
+  readonly statPrefix: string;
+  /** The hosts known now. Throws ConfigError: refused, the old ones stay. */
+  update(hosts: readonly VirtualHost[]): void;
+}
+
+/** The hosts of one table. */
+export interface FollowedHosts {
+  /** Asks for a host; `done` is called once there is an answer, whatever it is. False: it was asked, or may not be. */
+  request(host: string, done: () => void): boolean;
+  release(): void;
+}
+
+interface Table {
+  readonly sink: HostSink;
+  readonly hosts: Map<string, VirtualHost>;
+  /** Requests that wait, by host. */
+  readonly waiting: Map<string, (() => void)[]>;
+  /** Hosts that have an answer, among them that there is none. */
+  readonly answered: Set<string>;
+}
+
+export class HostDiscovery {
+  readonly #hub: DiscoveryHub;
+  readonly #stats: StatsStore;
+  readonly #streams = new Map<string, HostStream>();
+
+  constructor(hub: DiscoveryHub, stats: StatsStore) {
+    this.#hub = hub;
+    this.#stats = stats;
+  }
+
+  follow(source: Source, table: string, sink: HostSink, path: string): FollowedHosts {
+    let stream = this.#streams.get(source.key);
+    if (!stream) {
+      stream = new HostStream(this.#stats);
+      stream.channel = this.#hub.receive(source, VHDS, stream, new Set([table]), path);
+      this.#streams.set(source.key, stream);
+    }
+    const shared = stream;
+    const followed = shared.add(table, sink);
+    return {
+      request: (host, done) => followed.request(host, done),
+      release: () => {
+        if (!shared.remove(table)) return;
+        this.#streams.delete(source.key);
+        shared.channel?.stop();
+      },
+    };
+  }
+}
+
+class HostStream implements Receiver {
+  readonly typeUrl = VHDS.typeUrl;
+  readonly #stats: StatsStore;
+  readonly #tables = new Map<string, Table>();
+  channel: Channel | undefined;
+
+  constructor(stats: StatsStore) {
+    this.#stats = stats;
+  }
+
+  add(name: string, sink: HostSink): Pick<FollowedHosts, 'request'> {
+    const table: Table = { sink, hosts: new Map(), waiting: new Map(), answered: new Set() };
+    this.#tables.set(name, table);
+    this.#tell();
+    return { request: (host, done) => this.#request(table, host, done) };
+  }
+
+  /** True when nobody is left. */
+  remove(name: string): boolean {
+    const table = this.#tables.get(name);
+    this.#tables.delete(name);
+    if (table) for (const runs of table.waiting.values()) for (const run of runs) run();
+    this.#tell();
+    return this.#tables.size === 0;
+  }
+
+  #request(table: Table, host: string, done: () => void): boolean {
+    if (table.answered.has(host)) return false;
+    const runs = table.waiting.get(host);
+    if (runs) {
+      if (runs.length >= MAX_ON_DEMAND_WAITING) return false;
+      runs.push(done);
+      return true;
+    }
+    if (table.waiting.size >= MAX_ON_DEMAND_WAITING || table.answered.size >= MAX_ON_DEMAND_HOSTS) return false;
+    table.waiting.set(host, [done]);
+    this.#tell();
+    return true;
+  }
+
+  #tell(): void {
+    const names = new Set<string>();
+    for (const [name, table] of this.#tables) {
+      names.add(name);
+      for (const host of table.waiting.keys()) names.add(`${name}/${host}`);
+      for (const host of table.answered) names.add(`${name}/${host}`);
+    }
+    this.channel?.setNames(names);
+  }
+
+  nameOf(any: Any): string {
+    try {
+      return fromBinary(VirtualHostSchema, any.value).name;
+    } catch {
+      return '';
+    }
+  }
+
+  apply(update: ResourceUpdate): readonly Rejection[] {
+    const rejected: Rejection[] = [];
+    const touched = new Map<string, ReceivedResource[]>();
+    for (const resource of update.resources) {
+      const owner = this.#ownerOf(resource);
+      if (owner !== undefined) touched.set(owner, [...(touched.get(owner) ?? []), resource]);
+    }
+    for (const name of update.removed) {
+      const owner = this.#tableOf(name);
+      if (owner !== undefined && !touched.has(owner)) touched.set(owner, []);
+    }
+    for (const [name, resources] of touched) rejected.push(...this.#change(name, resources, update.removed));
+    return rejected;
+  }
+
+  /** Resource names are `TABLE/HOST`; a table's own name may hold slashes. */
+  #tableOf(name: string): string | undefined {
+    for (const table of this.#tables.keys()) if (name.startsWith(`${table}/`)) return table;
+    return undefined;
+  }
+
+  #ownerOf(resource: ReceivedResource): string | undefined {
+    for (const name of [resource.name, ...resource.aliases]) {
+      const owner = this.#tableOf(name);
+      if (owner !== undefined) return owner;
+    }
+    return undefined;
+  }
+
+  #change(name: string, resources: readonly ReceivedResource[], removed: readonly string[]): Rejection[] {
+    const table = this.#tables.get(name)!;
+    const before = new Map(table.hosts);
+    const prefix = `${name}/`;
+    const { stats } = { stats: this.#stats };
+    try {
+      for (const resource of resources)
+        if (resource.any) table.hosts.set(resource.name, readResource(VHDS, resource.any));
+      for (const gone of removed) table.hosts.delete(gone);
+      table.sink.update([...table.hosts.values()]);
+      stats.counter(`${table.sink.statPrefix}update_success`).value += 1;
+    } catch (error) {
+      table.hosts.clear();
+      for (const [key, host] of before) table.hosts.set(key, host);
+      stats.counter(`${table.sink.statPrefix}update_rejected`).value += 1;
+      return resources.map((resource) => ({ name: resource.name, reason: errorText(error) }));
+    } finally {
+      const names = resources.flatMap((resource) => [resource.name, ...resource.aliases]);
+      for (const each of [...names, ...removed])
+        if (each.startsWith(prefix)) this.#answer(table, each.slice(prefix.length));
+    }
+    return [];
+  }
+
+  #answer(table: Table, host: string): void {
+    const runs = table.waiting.get(host);
+    table.waiting.delete(host);
+    table.answered.add(host);
+    for (const run of runs ?? []) run();
+  }
+
+  refusal(rejected: readonly Rejection[]): string {
+    return rejected.map(({ reason }) => reason).join('\n');
+  }
+
+  attempted(): void {
+    for (const { sink } of this.#tables.values()) this.#stats.counter(`${sink.statPrefix}update_attempt`).value += 1;
+  }
+
+  failed(): void {
+    for (const { sink } of this.#tables.values()) this.#stats.counter(`${sink.statPrefix}update_failure`).value += 1;
+  }
+}
