@@ -6,7 +6,7 @@ import type { SpiffeId } from '../../base/spiffe/spiffe-id.ts';
 import type { ProxyNode } from '../model/proxy.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { ServeMetrics } from './metrics.ts';
-import { createGate, createStream, type PushScope, type Wire, type XdsStream } from './stream.ts';
+import { type Adapt, createGate, createStream, type PushScope, type Wire, type XdsStream } from './stream.ts';
 
 export interface DiscoveryOptions {
   readonly clock: Clock;
@@ -15,6 +15,7 @@ export interface DiscoveryOptions {
   readonly version: string;
   /** Streams pushed to at the same time. */
   readonly pushThrottle: number;
+  readonly adapt?: Adapt;
 }
 
 /** Answers a debug path (`syncz`, `config_dump?proxyID=…`) for a caller; rejects with a message when it may not see it. */
@@ -65,6 +66,7 @@ export function createDiscovery(options: DiscoveryOptions): Discovery {
         log,
         metrics,
         gate,
+        adapt: options.adapt,
         debug: (path) => debug(path, caller),
       });
       streams.set(id, stream);

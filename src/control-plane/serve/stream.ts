@@ -59,7 +59,15 @@ export interface StreamDeps {
   readonly debug: (path: string) => Promise<string>;
   /** Limits how many streams are pushed to at once. */
   readonly gate: Gate;
+  readonly adapt?: Adapt | undefined;
 }
+
+/** Changes what a proxy gets on its way out; only the offline control plane does. */
+export type Adapt = (
+  resources: readonly EncodedResource[],
+  proxy: ProxyNode,
+  typeUrl: string,
+) => readonly EncodedResource[];
 
 export interface Gate {
   enter(): Promise<void>;
@@ -120,7 +128,8 @@ export function createStream(
     const { typeUrl } = watch;
     const known = holdings(typeUrl);
     const wildcard = isWildcardType(typeUrl) && (watch.wildcard || identity.form === 'sotw');
-    const resources = generate(deps.snapshot(), proxy, typeUrl, options.names ?? watch.names).filter(
+    const generated = generate(deps.snapshot(), proxy, typeUrl, options.names ?? watch.names);
+    const resources = (deps.adapt?.(generated, proxy, typeUrl) ?? generated).filter(
       (r) => wildcard || isWildcardType(typeUrl) === false || watch.names.has(r.name),
     );
     const made = new Map(resources.map((r) => [r.name, r.version]));

@@ -3,7 +3,7 @@ import { parseDestinationRule } from '../../api/istio/destination-rule.ts';
 import { parseGateway } from '../../api/istio/gateway.ts';
 import { ISTIO_KINDS, notSupported } from '../../api/istio/kinds.ts';
 import { parsePeerAuthentication } from '../../api/istio/peer-authentication.ts';
-import { createReader, type Reader, report } from '../../api/istio/reader.ts';
+import { createReader, type RawObject, type Reader, report } from '../../api/istio/reader.ts';
 import { parseVirtualService } from '../../api/istio/virtual-service.ts';
 import type { AdmissionRequest, AdmissionResponse } from '../injection/types.ts';
 
@@ -27,14 +27,31 @@ export function validateAdmission(request: AdmissionRequest): AdmissionResponse 
   const object = request.object;
   if (typeof object !== 'object' || object === null || Array.isArray(object))
     return deny(uid, 'configuration is invalid: the object is not a JSON object');
-  const reader = createReader();
-  for (const key of Object.keys(object))
-    if (!TOP_LEVEL.has(key)) report(reader, key, 'unknown-field', `unknown field "${key}" on the initial object`);
-  const spec: unknown = 'spec' in object ? object.spec : undefined;
-  PARSERS[kind]?.(spec ?? {}, reader);
+  const reader = read(kind, object as RawObject);
   const warnings = reader.warnings.length > 0 ? { warnings: reader.warnings } : {};
   if (reader.diagnostics.length === 0) return { ...allow, ...warnings };
   return { ...deny(uid, `configuration is invalid: ${joined(reader.diagnostics.map((d) => d.message))}`), ...warnings };
+}
+
+function read(kind: string, object: RawObject): Reader {
+  const reader = createReader();
+  for (const key of Object.keys(object))
+    if (!TOP_LEVEL.has(key)) report(reader, key, 'unknown-field', `unknown field "${key}" on the initial object`);
+  PARSERS[kind]?.(object.spec ?? {}, reader);
+  return reader;
+}
+
+/** The same verdict on an object from a file, with the place of each problem; undefined for kinds that are no Istio kinds. */
+export function validateObject(
+  apiVersion: string,
+  object: RawObject & { readonly kind: string },
+): Pick<Reader, 'diagnostics' | 'warnings'> | undefined {
+  const group = apiVersion.slice(0, Math.max(0, apiVersion.indexOf('/')));
+  if (!group.endsWith('.istio.io')) return undefined;
+  const known = ISTIO_KINDS.find((k) => k.kind === object.kind && k.group === group);
+  if (!known?.supported)
+    return { diagnostics: [{ path: 'kind', code: 'not-supported', message: notSupported(object.kind) }], warnings: [] };
+  return read(object.kind, object);
 }
 
 function joined(messages: readonly string[]): string {

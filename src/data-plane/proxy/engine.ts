@@ -19,6 +19,7 @@ import { connectionLimit, nodeMetadata } from './config/bootstrap.ts';
 import { millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
 import { DEFAULT_STATS_FLUSH_MS, MAX_LOG_BACKLOG_BYTES } from './limits.ts';
+import type { Capture } from './listener/capture.ts';
 import { ListenerManager } from './listener/manager.ts';
 import type { LogControl } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
@@ -54,6 +55,8 @@ export interface EngineDeps {
   readonly resolve: Resolve;
   readonly runtimeFiles: RuntimeFiles;
   readonly watchedFiles: WatchedFiles;
+  /** Absent: the kernel captures. */
+  readonly capture?: Capture;
 }
 
 export interface EngineOptions {
@@ -166,10 +169,12 @@ export class Engine implements AdminTarget {
       reader,
       secrets: this.secrets,
       resolve: deps.resolve,
+      capture: deps.capture,
       runtime,
       endpoints: createEndpointSource(this.hub),
     });
     this.listeners = new ListenerManager({
+      capture: deps.capture,
       stats,
       clock,
       random,

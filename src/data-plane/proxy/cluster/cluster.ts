@@ -3,8 +3,10 @@ import { createHash } from 'node:crypto';
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
+import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
+import type { Capture } from '../listener/capture.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { UpstreamSocket } from '../transport-socket/dial.ts';
 import { upstreamSocket } from '../transport-socket/factory.ts';
@@ -27,6 +29,7 @@ export interface ClusterDeps extends TlsBuildContext {
   readonly clock: Clock;
   readonly random: () => number;
   readonly runtime: RuntimeView;
+  readonly capture?: Capture | undefined;
 }
 
 interface SocketMatch {
@@ -93,7 +96,9 @@ export class Cluster {
     if (type === 'static') this.assign(this.configured);
     if (type !== 'original-dst') return;
     const { originalDst } = this.settings;
-    this.#originalDst = new OriginalDst(originalDst, deps.clock, this.counters, (host) => this.#dropPools(host));
+    const { capture } = deps;
+    const reach = capture && ((address: SocketAddr) => capture.reach(address, message.name));
+    this.#originalDst = new OriginalDst(originalDst, deps.clock, this.counters, (host) => this.#dropPools(host), reach);
     this.initialized = true;
   }
 

@@ -15,11 +15,15 @@ export interface OriginalDstSettings {
   readonly cleanupMs: number;
 }
 
+/** Where an address is really dialled; see listener/capture.ts. */
+type Reach = (address: SocketAddr) => SocketAddr;
+
 export class OriginalDst {
   readonly #settings: OriginalDstSettings;
   readonly #clock: Clock;
   readonly #counters: { readonly originalDstHostInvalid: Counter; readonly membershipTotal: Gauge };
   readonly #forgotten: (host: Host) => void;
+  readonly #reach: Reach | undefined;
   readonly #hosts = new Map<string, { readonly host: Host; used: boolean }>();
   #cancel: (() => void) | undefined;
 
@@ -28,11 +32,13 @@ export class OriginalDst {
     clock: Clock,
     counters: { readonly originalDstHostInvalid: Counter; readonly membershipTotal: Gauge },
     forgotten: (host: Host) => void,
+    reach?: Reach,
   ) {
     this.#settings = settings;
     this.#clock = clock;
     this.#counters = counters;
     this.#forgotten = forgotten;
+    this.#reach = reach;
   }
 
   get hosts(): readonly Host[] {
@@ -43,7 +49,8 @@ export class OriginalDst {
     const target = this.#target(context);
     if (target?.kind !== 'ip') return undefined;
     const { portOverride } = this.#settings;
-    const address: SocketAddr = portOverride === undefined ? target : { ...target, port: portOverride };
+    const wanted: SocketAddr = portOverride === undefined ? target : { ...target, port: portOverride };
+    const address = this.#reach ? this.#reach(wanted) : wanted;
     const key = addressText(address);
     const known = this.#hosts.get(key);
     if (known) {

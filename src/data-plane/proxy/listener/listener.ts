@@ -15,6 +15,7 @@ import { resetSocket, SocketTransport } from '../transport-socket/socket-transpo
 import { acceptTls } from '../transport-socket/tls-accept.ts';
 import { TlsCounters } from '../transport-socket/tls-stats.ts';
 import type { Transport } from '../transport-socket/transport.ts';
+import type { Capture } from './capture.ts';
 import { type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
@@ -26,6 +27,7 @@ export interface ListenerDeps extends Omit<ChainContext, 'direction'> {
   readonly connections: { readonly max: number; used: number };
   /** ms that connections of removed chains may take to end. */
   readonly drainMs: number;
+  readonly capture?: Capture | undefined;
 }
 
 function counters(scope: StatsScope) {
@@ -149,11 +151,12 @@ export class Listener {
 
   accept(socket: Socket): void {
     const directLocal = endpoint(socket.localAddress, socket.localPort);
-    const remote = endpoint(socket.remoteAddress, socket.remotePort);
-    let local = directLocal;
+    const captured = this.#deps.capture?.arrival(socket);
+    const remote = captured?.remote ?? endpoint(socket.remoteAddress, socket.remotePort);
+    let local = captured?.local ?? directLocal;
     const filter = this.settings.filters.originalDst;
     const port = directLocal.kind === 'ip' ? directLocal.port : 0;
-    if (filter && !filter(port)) {
+    if (filter && !captured && !filter(port)) {
       const fd = handleOf(socket)?.fd ?? -1;
       local = originalDestination(fd, directLocal.kind === 'ip' && directLocal.ip.includes(':')) ?? directLocal;
     }

@@ -1,0 +1,46 @@
+// Names in a MeshTest that must mean something: workloads that send, answer or are counted. Called by read.ts.
+import { type Reader, report } from '../../api/istio/reader.ts';
+import { nearest } from './fields.ts';
+import type { MeshTest } from './format.ts';
+
+export function checkReferences(reader: Reader, test: MeshTest): void {
+  const workloads = test.workloads.map((w) => `${w.namespace}/${w.name}`);
+  const known = new Set(workloads);
+  const must = (name: string, path: string, also: readonly string[] = []): void => {
+    if (known.has(name) || also.includes(name)) return;
+    const near = nearest(name, [...workloads, ...also]);
+    const hint = near ? `did you mean ${near}?` : `known are ${[...workloads, ...also].join(', ') || 'none'}`;
+    report(reader, path, 'unknown-workload', `${path}: there is no workload "${name}": ${hint}`);
+  };
+  for (const name of workloads.filter((w, i) => workloads.indexOf(w) !== i))
+    report(reader, 'spec.workloads', 'duplicate', `spec.workloads names ${name} twice`);
+  for (const [host, workload] of Object.entries(test.dns)) must(workload, `spec.dns[${host}]`);
+  for (const [i, request] of test.requests.entries()) {
+    const path = `spec.requests[${i}]`;
+    const { expect } = request;
+    must(request.from, `${path}.from`, ['external']);
+    if (expect.responder !== undefined) must(expect.responder, `${path}.expect.responder`);
+    for (const name of Object.keys(expect.distribution ?? {})) must(name, `${path}.expect.distribution[${name}]`);
+    for (const name of Object.keys(expect.mirrored ?? {})) must(name, `${path}.expect.mirrored[${name}]`);
+    if (request.upstreamScript.length > 0 && !test.workloads.some((w) => w.image.kind === 'scripted'))
+      report(reader, `${path}.upstreamScript`, 'no-script', `${path}.upstreamScript needs a workload with image: scripted`);
+    if (expect.grpcStatus !== undefined && request.scheme !== 'grpc')
+      report(reader, `${path}.expect.grpcStatus`, 'scheme', `${path}.expect.grpcStatus needs to: grpc://…`);
+    const stream = request.scheme === 'tcp' || request.scheme === 'tls';
+    if (stream && (expect.status !== undefined || expect.statusAnyOf !== undefined))
+      report(reader, `${path}.expect.status`, 'scheme', `${path}.expect.status: ${request.scheme} has no status; use ok or code`);
+    if (request.clientCert !== undefined && !secretExists(test, request.clientCert))
+      report(
+        reader,
+        `${path}.clientCert`,
+        'no-secret',
+        `${path}.clientCert: there is no Secret "${request.clientCert}" among the resources (namespace/name)`,
+      );
+  }
+}
+
+function secretExists(test: MeshTest, name: string): boolean {
+  return test.resources.some(
+    ({ object }) => object.kind === 'Secret' && `${object.metadata.namespace}/${object.metadata.name}` === name,
+  );
+}
