@@ -1,5 +1,5 @@
 // Informers over a fixed list of objects, for a control plane without a Kubernetes: the store reads them as it reads live ones.
-import type { InformerFactory } from '../config/store.ts';
+
 import {
   type Change,
   type Informer,
@@ -8,6 +8,7 @@ import {
   type KubeObject,
   type ResourceType,
 } from '../../base/kube/types.ts';
+import type { InformerFactory } from '../config/store.ts';
 
 function isOf(object: KubeObject, type: ResourceType): boolean {
   const slash = object.apiVersion.indexOf('/');

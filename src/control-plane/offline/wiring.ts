@@ -22,8 +22,8 @@ import { createServeMetrics } from '../serve/metrics.ts';
 import type { Adapt } from '../serve/stream.ts';
 import { NO_CLUSTER, staticInformers } from './static-objects.ts';
 
-export { validateObject } from '../webhook/validate.ts';
 export { hostMatches, resolveHost } from '../model/hosts.ts';
+export { validateObject } from '../webhook/validate.ts';
 export type { Adapt, Snapshot };
 
 export interface OfflineControlPlaneOptions {

@@ -9,13 +9,16 @@
 import { create, type DescMessage, fromBinary, type MessageShape } from '@bufbuild/protobuf';
 import {
   type Cluster,
-  Cluster_DiscoveryType as Discovery,
   Cluster_OriginalDstLbConfigSchema,
   ClusterSchema,
+  Cluster_DiscoveryType as Discovery,
 } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import { AddressSchema, BindConfigSchema } from '#proto/envoy/config/core/v3/address_pb.js';
 import type { Endpoint } from '#proto/envoy/config/endpoint/v3/endpoint_components_pb.js';
-import { type ClusterLoadAssignment, ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
+import {
+  type ClusterLoadAssignment,
+  ClusterLoadAssignmentSchema,
+} from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { type ListenerFilter, ListenerFilterSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
 import { type Listener, ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { ProxyProtocolSchema } from '#proto/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js';

@@ -41,6 +41,7 @@ export interface AppState {
 /** The header by which the test knows who answered. */
 export const RESPONDER = 'x-meltemi-responder';
 const PREFACE = 'PRI * HTTP/2.0';
+const TLS_HANDSHAKE = 0x16;
 const REQUEST_LINE = /^[A-Z]{3,10} \S/;
 
 interface AppContext {
@@ -71,21 +72,19 @@ export function createApp(context: AppContext): App {
       return undefined;
     });
   const sniff = (socket: Socket, secure: boolean): void => {
-    const first = (chunk: Buffer): void => {
+    socket.once('data', (chunk: Buffer) => {
       socket.pause();
       const text = chunk.subarray(0, PREFACE.length).toString('latin1');
-      const server = text.startsWith(PREFACE.slice(0, text.length)) ? http2 : REQUEST_LINE.test(text) ? http1 : undefined;
-      if (!secure && chunk[0] === 0x16) {
+      if (!secure && chunk[0] === TLS_HANDSHAKE) {
         socket.unshift(chunk);
-        return void terminate(context, socket, secure1, secure2, (inner) => sniff(inner, true));
-      }
-      if (!server) return echoBytes(context, socket, chunk, secure);
-      socket.unshift(chunk);
-      const chosen = server === http2 ? (secure ? secure2 : http2) : secure ? secure1 : http1;
-      chosen.emit('connection', socket);
-      socket.resume();
-    };
-    socket.once('data', first);
+        void terminate(context, socket).then((inner) => sniff(inner, true));
+      } else if (PREFACE.startsWith(text) || REQUEST_LINE.test(text)) {
+        socket.unshift(chunk);
+        const server = PREFACE.startsWith(text) ? (secure ? secure2 : http2) : secure ? secure1 : http1;
+        server.emit('connection', socket);
+        socket.resume();
+      } else echoBytes(context, socket, chunk, secure);
+    });
   };
   return {
     accept(socket) {
@@ -109,13 +108,7 @@ export function greeting(context: AppContext): string {
 }
 
 /** TLS with a certificate for the name the client asked for. */
-async function terminate(
-  context: AppContext,
-  socket: Socket,
-  _http1: Server,
-  _http2: Http2Server,
-  next: (inner: Socket) => void,
-): Promise<void> {
+async function terminate(context: AppContext, socket: Socket): Promise<Socket> {
   const fallback = await context.state.certificate(`${context.pod.workload.name}.${context.pod.workload.namespace}`);
   const inner = new TLSSocket(socket, {
     isServer: true,
@@ -130,7 +123,7 @@ async function terminate(
     },
   });
   inner.on('error', () => socket.destroy());
-  next(inner);
+  return inner;
 }
 
 function echoBytes(context: AppContext, socket: Socket, first: Buffer, tls: boolean): void {
@@ -212,7 +205,10 @@ interface Answer {
   readonly body: string;
 }
 
-function answerTo(context: AppContext, arrived: Arrived): { readonly answer: Answer; readonly delayMs: number; readonly close?: 'reset' | 'fin' } {
+function answerTo(
+  context: AppContext,
+  arrived: Arrived,
+): { readonly answer: Answer; readonly delayMs: number; readonly close?: 'reset' | 'fin' } {
   const { image } = context.pod.workload;
   const base = { [RESPONDER]: arrived.workload };
   if (image.kind === 'scripted') {
@@ -226,7 +222,11 @@ function answerTo(context: AppContext, arrived: Arrived): { readonly answer: Ans
   }
   const status = image.kind === 'status' ? image.status : 200;
   return {
-    answer: { status, headers: { ...base, 'content-type': 'application/json' }, body: `${describe(context, arrived)}\n` },
+    answer: {
+      status,
+      headers: { ...base, 'content-type': 'application/json' },
+      body: `${describe(context, arrived)}\n`,
+    },
     delayMs: image.kind === 'slow' ? image.ms : 0,
   };
 }
@@ -305,7 +305,10 @@ function createHttp2Server(context: AppContext, tls: boolean): Http2Server {
       const send = (): void => {
         if (stream.destroyed) return;
         if (close) return void stream.close(close === 'reset' ? 2 : 8);
-        if (String(headers['content-type'] ?? '').startsWith('application/grpc')) return writeGrpc(stream, answer, body);
+        if (String(headers['content-type'] ?? '').startsWith('application/grpc')) {
+          writeGrpc(stream, answer, body);
+          return;
+        }
         stream.respond({ ...answer.headers, ':status': answer.status });
         stream.end(answer.body);
       };

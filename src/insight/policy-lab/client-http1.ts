@@ -46,12 +46,16 @@ export function readResponse(socket: Socket, method: string): Promise<Http1Respo
       while (!head) {
         const end = bytes.indexOf('\r\n\r\n');
         if (end < 0) {
-          if (ended) onError(closed(bytes.length === 0 ? 'closed before an answer' : 'closed within the head of the answer'));
+          if (ended)
+            onError(closed(bytes.length === 0 ? 'closed before an answer' : 'closed within the head of the answer'));
           return;
         }
         const parsed = parseHead(bytes.subarray(0, end).toString('latin1'));
         bytes = bytes.subarray(end + 4);
-        if (!parsed) return onError(closed('the answer is not HTTP/1.1'));
+        if (!parsed) {
+          onError(closed('the answer is not HTTP/1.1'));
+          return;
+        }
         if (parsed.status >= 200 || parsed.status === 101) head = parsed;
       }
       const body = bodyOf(head, method, bytes, ended);
@@ -63,8 +67,8 @@ export function readResponse(socket: Socket, method: string): Promise<Http1Respo
     };
     const onData = (chunk: Buffer): void => {
       bytes = Buffer.concat([bytes, chunk]);
-      if (bytes.length > MAX_RESPONSE_BYTES) return onError(closed('the answer is too large'));
-      advance(false);
+      if (bytes.length > MAX_RESPONSE_BYTES) onError(closed('the answer is too large'));
+      else advance(false);
     };
     const onEnd = (): void => advance(true);
     socket.on('data', onData);

@@ -24,7 +24,10 @@ export async function send(request: TestRequest, context: ClientContext): Promis
   let timer: NodeJS.Timeout | undefined;
   const ms = (): number => Math.round(context.now() - started);
   const timeout = new Promise<Outcome>((resolve) => {
-    timer = setTimeout(() => resolve(failed('timeout', `no answer within ${request.timeoutMs} ms`, ms())), request.timeoutMs);
+    timer = setTimeout(
+      () => resolve(failed('timeout', `no answer within ${request.timeoutMs} ms`, ms())),
+      request.timeoutMs,
+    );
   });
   const run = async (): Promise<Outcome> => {
     try {
@@ -33,7 +36,11 @@ export async function send(request: TestRequest, context: ClientContext): Promis
       return { code: 'ok', detail: '', ...answer, ms: ms() };
     } catch (error) {
       const problem = error as NodeJS.ErrnoException;
-      return failed(codeOf(problem), problem.code === undefined ? problem.message : `${problem.code}: ${problem.message}`, ms());
+      return failed(
+        codeOf(problem),
+        problem.code === undefined ? problem.message : `${problem.code}: ${problem.message}`,
+        ms(),
+      );
     }
   };
   try {
@@ -145,7 +152,8 @@ function readUntil(socket: Socket, done: (all: Buffer) => string | undefined): P
 async function bytes(request: TestRequest, socket: Socket): Promise<Answer> {
   const text = request.send ?? request.body;
   let got = '';
-  if (request.serverFirst) got = await readUntil(socket, (all) => (all.includes(10) ? all.toString('latin1') : undefined));
+  if (request.serverFirst)
+    got = await readUntil(socket, (all) => (all.includes(10) ? all.toString('latin1') : undefined));
   if (text === '') return { ...NO_ANSWER, body: got };
   const back = readUntil(socket, (all) => (all.length >= Buffer.byteLength(text) ? all.toString('latin1') : undefined));
   socket.write(text);
@@ -225,4 +233,3 @@ function grpcMessage(text: string): Buffer {
   head.writeUInt32BE(payload.length, 1);
   return Buffer.concat([head, payload]);
 }
-

@@ -36,12 +36,14 @@ export function compare(expect: Expectation, observed: Observed): readonly Diffe
   if (expect.upstream) compareUpstream(expect.upstream, observed, add);
   if (expect.responseFlag !== undefined) {
     const flags = observed.logs.map((l) => flagsOf(l.text));
-    if (!flags.some((f) => f.includes(expect.responseFlag!))) add('responseFlag', expect.responseFlag, [...new Set(flags.flat())]);
+    if (!flags.some((f) => f.includes(expect.responseFlag!)))
+      add('responseFlag', expect.responseFlag, [...new Set(flags.flat())]);
   }
   if (expect.log) {
     const { log } = expect;
     const texts = observed.logs.map((l) => l.text);
-    const holds = log.notContains === undefined ? texts.some((t) => matches(log, t)) : texts.every((t) => matches(log, t));
+    const holds =
+      log.notContains === undefined ? texts.some((t) => matches(log, t)) : texts.every((t) => matches(log, t));
     if (!holds) add('log', log, texts);
   }
   return out;
@@ -104,10 +106,10 @@ function compareDistribution(
     Object.entries(counts).map(([name, n]) => [name, Math.round((n / outcomes.length) * 1000) / 10]),
   );
   const total = Object.values(wanted).reduce((a, b) => a + b, 0) || 1;
-  for (const name of new Set([...Object.keys(wanted), ...Object.keys(shares)])) {
-    const share = ((wanted[name] ?? 0) / total) * 100;
-    if (Math.abs(share - (shares[name] ?? 0)) > tolerance) return add('distribution', wanted, shares);
-  }
+  const names = new Set([...Object.keys(wanted), ...Object.keys(shares)]);
+  const far = (name: string): boolean =>
+    Math.abs(((wanted[name] ?? 0) / total) * 100 - (shares[name] ?? 0)) > tolerance;
+  if ([...names].some(far)) add('distribution', wanted, shares);
 }
 
 /** Copies are what reached a workload beyond the answers it gave. */
@@ -123,8 +125,7 @@ export function mirroredCounts(observed: Observed): Readonly<Record<string, numb
 
 function compareMirrors(wanted: Readonly<Record<string, number>>, observed: Observed, add: Add): void {
   const counts = mirroredCounts(observed);
-  for (const [name, count] of Object.entries(wanted))
-    if ((counts[name] ?? 0) !== count) return add('mirrored', wanted, counts);
+  if (Object.entries(wanted).some(([name, count]) => (counts[name] ?? 0) !== count)) add('mirrored', wanted, counts);
 }
 
 /** The request that led to the answer: the last that reached the responder, else the last at all. */
@@ -139,12 +140,16 @@ function compareUpstream(wanted: UpstreamExpectation, observed: Observed, add: A
   const { requests: _, ...rest } = wanted;
   if (Object.keys(rest).length === 0) return;
   const got = upstreamRequest(observed);
-  if (!got) return add('upstream', rest, 'no request reached an application');
+  if (!got) {
+    add('upstream', rest, 'no request reached an application');
+    return;
+  }
   for (const key of ['path', 'method', 'host', 'protocol'] as const)
     if (wanted[key] !== undefined && got[key] !== wanted[key]) add(`upstream.${key}`, wanted[key], got[key]);
   const peer = peerOf(got);
   if (wanted.peer !== undefined && peer !== wanted.peer) add('upstream.peer', wanted.peer, peer ?? null);
-  if (wanted.mtls !== undefined && (peer !== undefined) !== wanted.mtls) add('upstream.mtls', wanted.mtls, peer !== undefined);
+  if (wanted.mtls !== undefined && (peer !== undefined) !== wanted.mtls)
+    add('upstream.mtls', wanted.mtls, peer !== undefined);
   if (wanted.body && !matches(wanted.body, got.body)) add('upstream.body', wanted.body, got.body);
   for (const [name, match] of Object.entries(wanted.headers ?? {})) {
     const value = headerOf(got.headers, name);
@@ -180,6 +185,27 @@ const LINE =
 export function parseLogLine(line: string): Hop | undefined {
   const found = LINE.exec(line);
   if (!found) return undefined;
-  const [, status = '', flags = '', details = '', termination = '', failure = '', upstream = '', cluster = '', sni = '', route = ''] = found;
-  return { status, flags: flags === '-' ? [] : flags.split(','), details, termination, failure, upstream, cluster, sni, route };
+  const [
+    ,
+    status = '',
+    flags = '',
+    details = '',
+    termination = '',
+    failure = '',
+    upstream = '',
+    cluster = '',
+    sni = '',
+    route = '',
+  ] = found;
+  return {
+    status,
+    flags: flags === '-' ? [] : flags.split(','),
+    details,
+    termination,
+    failure,
+    upstream,
+    cluster,
+    sni,
+    route,
+  };
 }

@@ -104,31 +104,41 @@ async function start(
   });
   closers.push(() => control.close());
   const authority = await options.authorities.mesh(test.trustDomain);
-  await Promise.all(
-    pods.filter((pod) => hasProxy(pod.workload)).map(async (pod, i) => {
-      const sdsPath = `${options.directory}/s${i}`;
-      const sds: SdsServer = await startOfflineSecrets({
-        socketPath: sdsPath,
-        root: options.directory,
-        secret: () =>
-          authority.issueWorkload(`spiffe://${test.trustDomain}/ns/${pod.workload.namespace}/sa/${pod.workload.serviceAccount}`),
-      });
-      closers.push(() => sds.close());
-      const said: string[] = [];
-      const proxy = options.startProxy({
-        pod,
-        fabric,
-        bootstrap: proxyBootstrap({ pod, xdsPort: control.port, sdsPath, metadata: options.engine === 'envoy' ? { ENGINE: 'envoy' } : {} }),
-        onLogLine(text) {
-          if (logs.length < MAX_LOG_LINES) logs.push({ proxy: pod.key, text });
-        },
-        onMessage: (line) => void said.push(line.trim()),
-        resolve: names.external,
-      });
-      proxies.set(pod.ip, proxy);
-      closers.push(() => proxy.stop());
-      await readyOf(proxy, pod, said);
-    }),
+  await all(
+    pods
+      .filter((pod) => hasProxy(pod.workload))
+      .map(async (pod, i) => {
+        const sdsPath = `${options.directory}/s${i}`;
+        const sds: SdsServer = await startOfflineSecrets({
+          socketPath: sdsPath,
+          root: options.directory,
+          secret: () =>
+            authority.issueWorkload(
+              `spiffe://${test.trustDomain}/ns/${pod.workload.namespace}/sa/${pod.workload.serviceAccount}`,
+            ),
+        });
+        closers.push(() => sds.close());
+        const said: string[] = [];
+        const proxy = options.startProxy({
+          pod,
+          fabric,
+          directory: options.directory,
+          bootstrap: proxyBootstrap({
+            pod,
+            xdsPort: control.port,
+            sdsPath,
+            metadata: options.engine === 'envoy' ? { ENGINE: 'envoy' } : {},
+          }),
+          onLogLine(text) {
+            if (logs.length < MAX_LOG_LINES) logs.push({ proxy: pod.key, text });
+          },
+          onMessage: (line) => void said.push(line.trim()),
+          resolve: names.external,
+        });
+        proxies.set(pod.ip, proxy);
+        closers.push(() => proxy.stop());
+        await readyOf(proxy, pod, said);
+      }),
   );
   for (const { at, server, pod } of fronts) if (!proxies.get(pod.ip)?.serves(at.port)) fabric.unfront(at, server);
   const dialling = createDialling(test, pods, names, fabric, proxies, addresses.clusterIps);
@@ -143,7 +153,16 @@ async function start(
   };
 }
 
-async function substituteInJson(json: string, authority: Parameters<typeof substituteCertificates>[1]): Promise<string> {
+/** Waits for all even when one fails: what they started must be known before it is stopped. */
+async function all(work: readonly Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((w) => w.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+async function substituteInJson(
+  json: string,
+  authority: Parameters<typeof substituteCertificates>[1],
+): Promise<string> {
   const escaped = (pem: string): string => JSON.stringify(pem).slice(1, -1);
   return substituteCertificates(json, {
     rootPem: escaped(authority.rootPem),
@@ -159,7 +178,9 @@ function readyOf(proxy: RunningProxy, pod: TestPod, said: readonly string[]): Pr
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
       const why = said.slice(-5).join('\n  ') || 'it said nothing';
-      reject(new Error(`the proxy of ${pod.workload.namespace}/${pod.name} (${proxy.engine}) did not get ready: ${why}`));
+      reject(
+        new Error(`the proxy of ${pod.workload.namespace}/${pod.name} (${proxy.engine}) did not get ready: ${why}`),
+      );
     }, READY_MS);
   });
   return Promise.race([proxy.ready, late]).finally(() => clearTimeout(timer));
@@ -233,7 +254,10 @@ function createDialling(
     const service = serviceAt.get(at.ip);
     const port = service?.ports.find((p) => p.port === at.port);
     if (!service || !port) return at;
-    const pod = rotate(addressKey(at), pods.filter((p) => selects(service, p)));
+    const pod = rotate(
+      addressKey(at),
+      pods.filter((p) => selects(service, p)),
+    );
     return pod ? { ip: pod.ip, port: port.targetPort } : at;
   };
   const gatewayAddress = (): readonly string[] => {
@@ -245,16 +269,24 @@ function createDialling(
   };
   return async (request) => {
     const external = request.from === 'external';
-    const known = request.resolveTo === undefined ? names.resolve(request.host, namespaceOf(request)) : names.target(request.resolveTo);
+    const known =
+      request.resolveTo === undefined
+        ? names.resolve(request.host, namespaceOf(request))
+        : names.target(request.resolveTo);
     const candidates = known.length === 0 && external ? gatewayAddress() : known;
     const ip = rotate(`${request.from} ${request.host}`, candidates);
     if (ip === undefined)
-      throw Object.assign(new Error(`the client cannot resolve the name ${request.resolveTo ?? request.host}`), { code: 'ENOTFOUND' });
+      throw Object.assign(new Error(`the client cannot resolve the name ${request.resolveTo ?? request.host}`), {
+        code: 'ENOTFOUND',
+      });
     const destination = { ip, port: request.port };
     const from = pods.find((p) => p.key === request.from);
     const proxy = from && proxies.get(from.ip);
     if (proxy && from.workload.image.kind !== 'gateway') return proxy.connect(destination);
-    const socket = await dial(fabric.reach(behind(destination)), fabric.sourceOf(external ? OUTSIDE_IP : (from?.ip ?? OUTSIDE_IP)));
+    const socket = await dial(
+      fabric.reach(behind(destination)),
+      fabric.sourceOf(external ? OUTSIDE_IP : (from?.ip ?? OUTSIDE_IP)),
+    );
     fabric.track(socket);
     return socket;
   };

@@ -43,7 +43,11 @@ export function createNames(test: MeshTest, addresses: Addresses): Names {
       if (/^\d+\.\d+\.\d+\.\d+$/.test(host)) return [host];
       const given = external(host);
       if (given.length > 0) return given;
-      const parts = host.toLowerCase().replace(/\.$/, '').replace(new RegExp(`\\.svc\\.${DOMAIN}$`), '.svc').split('.');
+      const parts = host
+        .toLowerCase()
+        .replace(/\.$/, '')
+        .replace(new RegExp(`\\.svc\\.${DOMAIN}$`), '.svc')
+        .split('.');
       const [name = '', ns = namespace, svc = 'svc', ...rest] = parts;
       const service = rest.length === 0 && svc === 'svc' ? services.get(`${ns}/${name}`) : undefined;
       return service ?? entries.get(host.toLowerCase()) ?? [];

@@ -16,21 +16,26 @@ export function portsOf(test: MeshTest, pod: TestPod, names: Names): readonly nu
   const add = (port: number | undefined): void => {
     if (typeof port === 'number' && port > 0) ports.add(port);
   };
-  for (const service of test.services) if (selects(service, pod)) for (const port of service.ports) add(port.targetPort);
+  for (const service of test.services)
+    if (selects(service, pod)) for (const port of service.ports) add(port.targetPort);
   for (const request of test.requests) {
-    const reached = request.resolveTo === undefined ? names.resolve(request.host, namespaceOf(request)) : names.target(request.resolveTo);
+    const reached =
+      request.resolveTo === undefined
+        ? names.resolve(request.host, namespaceOf(request))
+        : names.target(request.resolveTo);
     if (reached.includes(pod.ip)) add(request.port);
   }
   for (const { object } of test.resources) {
     const spec = (object as { spec?: EntrySpec }).spec;
     if (!spec) continue;
     if (object.kind === 'ServiceEntry' || object.kind === 'WorkloadEntry') {
-      for (const port of spec.ports instanceof Array ? spec.ports : []) {
+      for (const port of Array.isArray(spec.ports) ? spec.ports : []) {
         add(port.number);
         add(port.targetPort);
       }
       for (const endpoint of spec.endpoints ?? []) for (const port of Object.values(endpoint.ports ?? {})) add(port);
-      if (!Array.isArray(spec.ports)) for (const port of Object.values((spec.ports ?? {}) as Record<string, number>)) add(port);
+      if (!Array.isArray(spec.ports))
+        for (const port of Object.values((spec.ports ?? {}) as Record<string, number>)) add(port);
     }
     if (object.kind === 'Gateway' && pod.workload.image.kind === 'gateway')
       for (const server of spec.servers ?? []) add(server.port?.number);

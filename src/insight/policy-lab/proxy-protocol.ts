@@ -5,7 +5,11 @@ const SIGNATURE = Buffer.from([0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0
 const VERSION_2_PROXY = 0x21;
 const TCP_OVER_IPV4 = 0x11;
 
-export function proxyHeader(source: IpPort, destination: IpPort, tlv: { readonly type: number; readonly value: string }): Buffer {
+export function proxyHeader(
+  source: IpPort,
+  destination: IpPort,
+  tlv: { readonly type: number; readonly value: string },
+): Buffer {
   const value = Buffer.from(tlv.value);
   const out = Buffer.alloc(16 + 12 + 3 + value.length);
   SIGNATURE.copy(out);

@@ -1,5 +1,5 @@
 // A running proxy of a pod, whichever engine it is: how connections get into it. Made by engine-*.ts, used by mesh.ts and the client.
-import type { Server, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { EngineName } from './adapt.ts';
 import type { Fabric, IpPort } from './fabric.ts';
@@ -9,6 +9,8 @@ export interface ProxyOptions {
   readonly pod: TestPod;
   readonly fabric: Fabric;
   readonly bootstrap: JsonObject;
+  /** Of the mesh, for files of the proxy. */
+  readonly directory: string;
   readonly onLogLine: (line: string) => void;
   readonly resolve: (hostname: string) => readonly string[];
   /** Messages of the proxy itself, shown when it does not get ready. */
@@ -29,9 +31,3 @@ export interface RunningProxy {
 }
 
 export type StartProxy = (options: ProxyOptions) => RunningProxy;
-
-/** A front of a proxy, remembered so that it can be closed when nothing listens behind it. */
-export interface Front {
-  readonly at: IpPort;
-  readonly server: Server;
-}

@@ -78,7 +78,12 @@ export function readRequest(reader: Reader, value: unknown, path: string, index:
     return found === undefined ? {} : { [key]: found };
   };
   if (raw.expect === undefined)
-    report(reader, path, 'required', `${path}.expect is missing: say what should come, for instance expect: {status: 200}`);
+    report(
+      reader,
+      path,
+      'required',
+      `${path}.expect is missing: say what should come, for instance expect: {status: 200}`,
+    );
   return {
     name: text(reader, raw.name, `${path}.name`) ?? `request ${index + 1}`,
     line,

@@ -38,7 +38,8 @@ export function readResources(
     const fileOf = patternOf(entry);
     if (fileOf !== undefined) {
       const found = files.expand(fileOf, file);
-      if (found.length === 0) report(reader, path, 'no-file', `${path}: no file is named ${fileOf} (from the folder of ${file})`);
+      if (found.length === 0)
+        report(reader, path, 'no-file', `${path}: no file is named ${fileOf} (from the folder of ${file})`);
       for (const one of found) readObjects(one, files, addresses, resources, problems);
       continue;
     }
@@ -113,16 +114,15 @@ function readObjects(
 /** Kubernetes' own kinds that mean something here. */
 const CORE: Readonly<Record<string, string>> = { Secret: 'v1', Service: 'v1', ConfigMap: 'v1', Namespace: 'v1' };
 
-function check(
-  reader: Reader,
-  value: unknown,
-  path: string,
-  file: string,
-  line: number,
-): TestResource | undefined {
+function check(reader: Reader, value: unknown, path: string, file: string, line: number): TestResource | undefined {
   const join = (field: string): string => (path === '' ? field : `${path}.${field}`);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    report(reader, path, 'wrong-type', `${path || 'the document'} must be an object with apiVersion, kind and metadata`);
+    report(
+      reader,
+      path,
+      'wrong-type',
+      `${path || 'the document'} must be an object with apiVersion, kind and metadata`,
+    );
     return undefined;
   }
   const object = value as RawObject;
@@ -134,8 +134,7 @@ function check(
   }
   const verdict = validateObject(apiVersion, { ...object, kind });
   if (verdict) {
-    for (const d of verdict.diagnostics)
-      report(reader, join(d.path), d.code, `${kind} ${metadata.name}: ${d.message}`);
+    for (const d of verdict.diagnostics) report(reader, join(d.path), d.code, `${kind} ${metadata.name}: ${d.message}`);
   } else if (CORE[kind] !== apiVersion) {
     report(
       reader,
@@ -145,6 +144,7 @@ function check(
     );
     return undefined;
   }
-  const namespace = kind === 'Namespace' ? {} : { namespace: typeof metadata.namespace === 'string' ? metadata.namespace : 'default' };
+  const namespace =
+    kind === 'Namespace' ? {} : { namespace: typeof metadata.namespace === 'string' ? metadata.namespace : 'default' };
   return { object: { ...object, metadata: { ...metadata, ...namespace } } as unknown as KubeObject, file, line };
 }

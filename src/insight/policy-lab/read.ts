@@ -1,16 +1,7 @@
 // Reads MeshTest files: YAML → checked tests, or problems with file, line and column. Called by run.ts's users (cli/commands/test.ts).
 // Nothing is started for a file with a problem.
 import { LineCounter, parseAllDocuments } from 'yaml';
-import {
-  createReader,
-  flag,
-  integer,
-  list,
-  type Reader,
-  report,
-  text,
-  textMap,
-} from '../../api/istio/reader.ts';
+import { createReader, flag, integer, list, type Reader, report, text, textMap } from '../../api/istio/reader.ts';
 import { readMeshConfig } from '../../api/mesh/mesh-config.ts';
 import { parseTrustDomain } from '../../base/spiffe/spiffe-id.ts';
 import { type Addresses, addressesOf } from './addresses.ts';
@@ -28,9 +19,9 @@ import {
 } from './format.ts';
 import { MAX_FILE_BYTES, MAX_REPLICAS, MAX_REQUESTS, MAX_TESTS_PER_FILE, MAX_WORKLOADS } from './limits.ts';
 import { type Places, placesOf } from './places.ts';
-import { checkReferences } from './references.ts';
 import { readRequest } from './read-request.ts';
 import { type Files, readResources } from './read-resources.ts';
+import { checkReferences } from './references.ts';
 import { substituteAddresses } from './substitute.ts';
 
 export interface ReadFile {
@@ -61,7 +52,11 @@ export function readMeshTests(file: string, files: Files): ReadFile {
     if (value === null || value === undefined) continue;
     const places = placesOf(document, lines);
     const reader = createReader();
-    const test = readTest(file, value, reader, places, { ...files, read: (path) => (uses.push(path), files.read(path)) });
+    const read = (used: string): string | undefined => {
+      uses.push(used);
+      return files.read(used);
+    };
+    const test = readTest(file, value, reader, places, { ...files, read });
     problems.push(...reader.diagnostics.map((d) => ({ file, ...d, ...places(d.path) })));
     problems.push(...(test?.problems ?? []));
     if (test) tests.push(test.test);
@@ -168,12 +163,7 @@ function readNamespaces(reader: Reader, value: unknown): MeshTest['namespaces'] 
   });
 }
 
-function readRequests(
-  reader: Reader,
-  value: unknown,
-  places: Places,
-  addresses: Addresses,
-): readonly TestRequest[] {
+function readRequests(reader: Reader, value: unknown, places: Places, addresses: Addresses): readonly TestRequest[] {
   const requests = list(reader, value, 'spec.requests');
   if (requests.length === 0) report(reader, 'spec', 'required', 'spec.requests is missing: a test needs at least one');
   if (requests.length > MAX_REQUESTS)
@@ -189,13 +179,19 @@ function nameOf(reader: Reader, value: unknown, path: string, key: string): stri
   const found = text(reader, value, `${path}.${key}`) ?? '';
   if (found === '') report(reader, path, 'required', `${path}.${key} is missing`);
   else if (!/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(found) || found.length > 63)
-    report(reader, `${path}.${key}`, 'name', `${path}.${key}: "${found}" is not a name of lower-case letters, digits and -`);
+    report(
+      reader,
+      `${path}.${key}`,
+      'name',
+      `${path}.${key}: "${found}" is not a name of lower-case letters, digits and -`,
+    );
   return found;
 }
 
 function readService(reader: Reader, value: unknown, path: string): TestService {
   const raw =
-    fieldsOf(reader, value, path, ['name', 'namespace', 'labels', 'annotations', 'ports', 'selector', 'headless']) ?? {};
+    fieldsOf(reader, value, path, ['name', 'namespace', 'labels', 'annotations', 'ports', 'selector', 'headless']) ??
+    {};
   const ports = list(reader, raw.ports, `${path}.ports`);
   if (ports.length === 0) report(reader, path, 'required', `${path}.ports is missing`);
   const selector = textMap(reader, raw.selector, `${path}.selector`) ?? {};
@@ -273,4 +269,3 @@ function readImage(reader: Reader, value: unknown, path: string): Image {
   );
   return { kind: 'echo' };
 }
-

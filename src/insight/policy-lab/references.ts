@@ -23,12 +23,22 @@ export function checkReferences(reader: Reader, test: MeshTest): void {
     for (const name of Object.keys(expect.distribution ?? {})) must(name, `${path}.expect.distribution[${name}]`);
     for (const name of Object.keys(expect.mirrored ?? {})) must(name, `${path}.expect.mirrored[${name}]`);
     if (request.upstreamScript.length > 0 && !test.workloads.some((w) => w.image.kind === 'scripted'))
-      report(reader, `${path}.upstreamScript`, 'no-script', `${path}.upstreamScript needs a workload with image: scripted`);
+      report(
+        reader,
+        `${path}.upstreamScript`,
+        'no-script',
+        `${path}.upstreamScript needs a workload with image: scripted`,
+      );
     if (expect.grpcStatus !== undefined && request.scheme !== 'grpc')
       report(reader, `${path}.expect.grpcStatus`, 'scheme', `${path}.expect.grpcStatus needs to: grpc://…`);
     const stream = request.scheme === 'tcp' || request.scheme === 'tls';
     if (stream && (expect.status !== undefined || expect.statusAnyOf !== undefined))
-      report(reader, `${path}.expect.status`, 'scheme', `${path}.expect.status: ${request.scheme} has no status; use ok or code`);
+      report(
+        reader,
+        `${path}.expect.status`,
+        'scheme',
+        `${path}.expect.status: ${request.scheme} has no status; use ok or code`,
+      );
     if (request.clientCert !== undefined && !secretExists(test, request.clientCert))
       report(
         reader,

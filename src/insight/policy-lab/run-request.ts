@@ -1,7 +1,7 @@
 // Runs one request of a test, as often as it says, and compares. Called by run.ts.
 import { performance } from 'node:perf_hooks';
 import { send } from './client.ts';
-import { type Difference, compare, type Observed, responderOf, upstreamRequest } from './compare.ts';
+import { compare, type Difference, type Observed, responderOf, upstreamRequest } from './compare.ts';
 import { type Explanation, explain } from './explain.ts';
 import type { Expectation, MeshTest, TestRequest } from './format.ts';
 import { MAX_REDIRECTS } from './limits.ts';
@@ -27,7 +27,12 @@ export interface Actual {
   readonly grpcStatus?: string;
   readonly body?: string;
   readonly responder?: string;
-  readonly upstream?: { readonly workload: string; readonly method: string; readonly path: string; readonly protocol: string };
+  readonly upstream?: {
+    readonly workload: string;
+    readonly method: string;
+    readonly path: string;
+    readonly protocol: string;
+  };
   readonly ms: number;
 }
 
@@ -53,7 +58,11 @@ export async function runRequest(test: MeshTest, mesh: Mesh, index: number): Pro
     }
   };
   await Promise.all(Array.from({ length: Math.min(request.concurrency, request.times) }, worker));
-  const observe = (): Observed => ({ outcomes, arrived: state.arrived.slice(arrivedBefore), logs: logs.slice(logsBefore) });
+  const observe = (): Observed => ({
+    outcomes,
+    arrived: state.arrived.slice(arrivedBefore),
+    logs: logs.slice(logsBefore),
+  });
   let differences = compare(request.expect, observe());
   // What may still be on its way is waited for, but only when something misses it.
   const deadline = performance.now() + (waits(request.expect) ? SETTLE_MS : differences.length > 0 ? 50 : 0);
@@ -126,9 +135,15 @@ function actualOf(observed: Observed): Actual {
     ...(body === '' ? {} : { body }),
     ...(responder === undefined ? {} : { responder }),
     ...(upstream
-      ? { upstream: { workload: upstream.workload, method: upstream.method, path: upstream.path, protocol: upstream.protocol } }
+      ? {
+          upstream: {
+            workload: upstream.workload,
+            method: upstream.method,
+            path: upstream.path,
+            protocol: upstream.protocol,
+          },
+        }
       : {}),
     ms: last.ms,
   };
 }
-

@@ -8,7 +8,8 @@ const VARIABLE = /\$\(([^()]*)\)/g;
 
 /** A copy of `value` with every address filled in. */
 export function substituteAddresses(reader: Reader, value: unknown, path: string, addresses: Addresses): unknown {
-  if (typeof value === 'string') return value.replace(VARIABLE, (whole, inner: string) => one(reader, whole, inner, path, addresses));
+  if (typeof value === 'string')
+    return value.replace(VARIABLE, (whole, inner: string) => one(reader, whole, inner, path, addresses));
   if (Array.isArray(value)) return value.map((v, i) => substituteAddresses(reader, v, `${path}[${i}]`, addresses));
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
@@ -25,7 +26,12 @@ function one(reader: Reader, whole: string, inner: string, path: string, address
     if (chosen) return chosen;
     const names = [...addresses.pods.keys(), ...addresses.clusterIps.keys()];
     const near = nearest(ip[1] ?? '', names);
-    report(reader, path, 'variable', `${whole}: there is no workload or service ${ip[1]}${near ? `; did you mean ${near}?` : ''}`);
+    report(
+      reader,
+      path,
+      'variable',
+      `${whole}: there is no workload or service ${ip[1]}${near ? `; did you mean ${near}?` : ''}`,
+    );
     return whole;
   }
   // What a shell or Envoy would read stays as it is, except what looks like ours.
