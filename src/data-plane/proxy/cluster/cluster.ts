@@ -5,8 +5,8 @@ import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/c
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
-import type { RuntimeView } from '../runtime/runtime.ts';
 import type { Capture } from '../listener/capture.ts';
+import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { UpstreamSocket } from '../transport-socket/dial.ts';
 import { upstreamSocket } from '../transport-socket/factory.ts';
