@@ -79,6 +79,8 @@ export function buildBootstrap(
           name: 'global config',
           static_layer: {
             're2.max_program_size.error_level': '32768',
+            // Newer Envoys keep from the caller why a connection failed; in a mesh both ends are one's own, and need to know.
+            'envoy.reloadable_features.hide_transport_failure_reason_in_response_body': false,
             'envoy.deprecated_features:envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst': true,
           },
         },

@@ -56,10 +56,13 @@ export function checkCase(test: Case, seen: Observation, engine: EngineName): re
     for (const [j, expect] of list(step.expect).entries())
       checkReply(`step${i + 1}${j === 0 ? '' : `.${j + 1}`}`, expect, check, checkMap);
   for (const [name, expected] of Object.entries(test.upstream ?? {})) {
-    const count = typeof expected === 'number' ? expected : expected.length;
-    check(`upstream.${name}.count`, count);
-    if (typeof expected === 'number') continue;
-    for (const [i, one] of expected.entries()) checkUpstream(`upstream.${name}.${i + 1}`, one, check, checkMap);
+    if (!Array.isArray(expected)) {
+      check(`upstream.${name}.count`, expected as Matcher);
+      continue;
+    }
+    check(`upstream.${name}.count`, expected.length);
+    for (const [i, one] of (expected as readonly UpstreamExpectation[]).entries())
+      checkUpstream(`upstream.${name}.${i + 1}`, one, check, checkMap);
   }
   for (const [i, line] of (test.log ?? []).entries()) check(`log.${i + 1}`, line);
   if (test.log) check(`log.${test.log.length + 1}`, null);

@@ -185,7 +185,13 @@ export interface Case {
   readonly log_format?: Json;
   readonly upstreams?: { readonly [name: string]: UpstreamSpec };
   readonly steps?: readonly Step[];
-  readonly upstream?: { readonly [name: string]: readonly UpstreamExpectation[] | number };
+  /** What arrived: each request, or how many. */
+  readonly upstream?: {
+    readonly [name: string]:
+      | readonly UpstreamExpectation[]
+      | number
+      | { readonly meltemi: number; readonly envoy: number };
+  };
   readonly log?: readonly Matcher[];
   readonly log_lines?: number;
   readonly stats?: { readonly [name: string]: Matcher };
