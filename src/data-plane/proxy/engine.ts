@@ -171,6 +171,8 @@ export class Engine implements AdminTarget {
       resolve: deps.resolve,
       capture: deps.capture,
       runtime,
+      eventLog: (path) => this.logs.writer(path),
+      outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? '',
       endpoints: createEndpointSource(this.hub),
     });
     this.listeners = new ListenerManager({

@@ -123,6 +123,15 @@ export const MAX_YAML_NODES = 2_000_000;
 export const MAX_TEXT_PROTO_DEPTH = 100;
 /** Bytes of a bootstrap file or of --config-yaml. */
 export const MAX_BOOTSTRAP_BYTES = 64 * 1024 * 1024;
+/** Envoy's defaults of outlier detection, ms. */
+export const DEFAULT_OUTLIER_INTERVAL_MS = 10_000;
+export const DEFAULT_BASE_EJECTION_MS = 30_000;
+export const DEFAULT_MAX_EJECTION_MS = 300_000;
+/** Interval of health checks while a cluster has no traffic (Envoy's), ms. */
+export const DEFAULT_NO_TRAFFIC_MS = 60_000;
+/** Bytes of a health check's answer that are looked at: Envoy's default, and the most there may be. */
+export const DEFAULT_HEALTH_RESPONSE_BYTES = 1_024;
+export const MAX_HEALTH_RESPONSE_BYTES = 64 * 1024;
 /** Subsets one selector may make; hosts of further values are in none. */
 export const MAX_SUBSETS = 10_000;
 /** Load balancing policies inside others (subset, wrr_locality). */

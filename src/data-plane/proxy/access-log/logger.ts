@@ -107,6 +107,12 @@ export class AccessLogManager {
     };
   }
 
+  /** Writes lines of another kind to a file: event logs of health checks and outlier detection. */
+  writer(path: string): (line: string) => void {
+    const file = this.#file(path);
+    return (line) => file.write(line);
+  }
+
   /** At exit. */
   flush(): void {
     for (const file of this.#files.values()) file.flush();
@@ -125,13 +131,17 @@ export class AccessLogManager {
 
   toFile(path: string, line: (info: StreamInfo) => string): LogEntry {
     if (path === '/dev/null') return () => {};
+    const file = this.#file(path);
+    return (info) => file.write(line(info));
+  }
+
+  #file(path: string): LogFile {
     let file = this.#files.get(path);
     if (!file) {
       file = new LogFile(path, this.#deps);
       this.#files.set(path, file);
     }
-    const target = file;
-    return (info) => target.write(line(info));
+    return file;
   }
 }
 

@@ -1,6 +1,5 @@
 // One upstream cluster: its hosts, balancer, connection pools, limits and counters. Made by the cluster manager.
 import { createHash } from 'node:crypto';
-import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
@@ -9,7 +8,6 @@ import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { UpstreamSocket } from '../transport-socket/dial.ts';
-import { upstreamSocket } from '../transport-socket/factory.ts';
 import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
@@ -19,10 +17,15 @@ import { createBalancer } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
 import { type ClusterCounters, clusterCounters } from './counters.ts';
 import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
-import type { Host, Metadata } from './host.ts';
+import { HealthChecker } from './health/checker.ts';
+import { createProbe, type ProbeDeps } from './health/make-probe.ts';
+import { HEALTH, type Host, type Metadata } from './host.ts';
 import type { LbContext, Outcome } from './lb-context.ts';
 import { Membership } from './membership.ts';
 import { OriginalDst } from './original-dst.ts';
+import { OutlierDetector } from './outlier/detector.ts';
+import { outlierLog } from './outlier/event-log.ts';
+import { SocketMatches } from './socket-matches.ts';
 
 export interface ClusterDeps extends TlsBuildContext {
   readonly stats: StatsStore;
@@ -30,12 +33,10 @@ export interface ClusterDeps extends TlsBuildContext {
   readonly random: () => number;
   readonly runtime: RuntimeView;
   readonly capture?: Capture | undefined;
-}
-
-interface SocketMatch {
-  readonly name: string;
-  readonly match: JsonObject;
-  readonly socket: UpstreamSocket;
+  /** Opens a file for lines of events. */
+  readonly eventLog: (path: string) => (line: string) => void;
+  /** The bootstrap's file for events of outlier detection; empty = none. */
+  readonly outlierLogPath: string;
 }
 
 export class Cluster {
@@ -49,16 +50,19 @@ export class Cluster {
   readonly breakers: Breakers;
   /** Hosts of the message itself: static ones, or the names DNS asks for. */
   readonly configured: Assignment;
-  /** Set once hosts were given for the first time. */
-  initialized = false;
   readonly #deps: ClusterDeps;
-  readonly #plain: UpstreamSocket;
-  readonly #matches: readonly SocketMatch[];
-  readonly #pools = new Map<string, { readonly host: Host; readonly pool: UpstreamPool }>();
+  readonly #sockets: SocketMatches;
+  readonly #pools = new Map<
+    string,
+    { readonly host: Host; readonly socket: UpstreamSocket; readonly pool: UpstreamPool }
+  >();
   readonly #membership: Membership;
   readonly #balancer: Balancer;
   readonly #originalDst: OriginalDst | undefined;
-  readonly #outlier: { onOutcome(host: Host, outcome: Outcome): void } | undefined = undefined;
+  readonly #outlier: OutlierDetector | undefined;
+  readonly #checker: HealthChecker | undefined;
+  #assigned = false;
+  #onWarm: () => void = () => {};
 
   constructor(message: ClusterMessage, deps: ClusterDeps, path: string) {
     this.message = message;
@@ -68,17 +72,7 @@ export class Cluster {
     this.service = serviceOf(this.metadata.istio);
     this.#deps = deps;
     this.scope = new StatsScope(deps.stats, `cluster.${message.altStatName || message.name}.`);
-    const context = { ...deps, scope: this.scope };
-    this.#plain = upstreamSocket(message.transportSocket, context, join(path, 'transport_socket'));
-    this.#matches = message.transportSocketMatches.map((entry, i) => ({
-      name: entry.name,
-      match: entry.match ?? {},
-      socket: upstreamSocket(
-        entry.transportSocket,
-        context,
-        join(path, `transport_socket_matches[${i}].transport_socket`),
-      ),
-    }));
+    this.#sockets = new SocketMatches(message, deps, this.scope, path);
     const { type } = this.settings;
     if (message.loadAssignment && (type === 'eds' || type === 'original-dst'))
       throw new ConfigError(join(path, 'load_assignment'), `is not allowed for cluster type ${type}`);
@@ -93,13 +87,25 @@ export class Cluster {
     this.breakers = buildBreakers(message.circuitBreakers, this.scope, join(path, 'circuit_breakers'));
     this.#balancer = this.#makeBalancer();
     this.#membership = this.#makeMembership();
+    this.#outlier = this.#makeOutlier();
+    this.#checker = this.#makeChecker();
     if (type === 'static') this.assign(this.configured);
     if (type !== 'original-dst') return;
     const { originalDst } = this.settings;
     const { capture } = deps;
     const reach = capture && ((address: SocketAddr) => capture.reach(address, message.name));
     this.#originalDst = new OriginalDst(originalDst, deps.clock, this.counters, (host) => this.#dropPools(host), reach);
-    this.initialized = true;
+    this.#assigned = true;
+  }
+
+  /** Hosts were given, and each was checked once. */
+  get initialized(): boolean {
+    return this.#assigned && !this.#checker?.warming;
+  }
+
+  /** Calls back when the first health checks are over. */
+  onWarm(run: () => void): void {
+    this.#onWarm = run;
   }
 
   #makeBalancer(): Balancer {
@@ -119,28 +125,85 @@ export class Cluster {
   #makeMembership(): Membership {
     const { settings, counters } = this;
     return new Membership({
-      checked: false,
+      checked: settings.health !== undefined,
       warmHosts: settings.common.warmHosts,
       removeAtOnce: settings.removeAtOnce,
       mergeMs: settings.common.mergeMs,
       clock: this.#deps.clock,
       counters,
       onSets: (sets) => this.#balancer.update(sets),
-      onMembers: (_added, removed) => {
+      onMembers: (added, removed) => {
+        this.#outlier?.onRemoved(removed);
+        this.#checker?.onMembers(added, removed);
         if (settings.common.closeOnHostChange) for (const { pool } of this.#pools.values()) pool.drain();
         else for (const host of removed) this.#dropPools(host);
       },
     });
   }
 
+  #makeOutlier(): OutlierDetector | undefined {
+    const settings = this.settings.outlier;
+    if (!settings) return undefined;
+    const { clock, random, runtime, eventLog, outlierLogPath } = this.#deps;
+    return new OutlierDetector(settings, {
+      clock,
+      random,
+      runtime,
+      scope: this.scope,
+      log: outlierLogPath === '' ? undefined : outlierLog(this.name, clock, eventLog(outlierLogPath)),
+      hosts: () => this.#membership.hosts,
+      changed: (host) => this.#onHealth(host),
+    });
+  }
+
+  #makeChecker(): HealthChecker | undefined {
+    const settings = this.settings.health;
+    if (!settings) return undefined;
+    const { clock, random, eventLog } = this.#deps;
+    const { counters, scope } = this;
+    const verified = scope.counter('health_check.verify_cluster');
+    const probes: ProbeDeps = {
+      clusterName: this.name,
+      clock,
+      connectTimeoutMs: this.settings.connectTimeoutMs,
+      source: (host) => this.source(host),
+      socket: (host) =>
+        settings.socketCriteria ? this.#sockets.byCriteria(settings.socketCriteria) : this.#sockets.for(host),
+      onVerify: () => {
+        verified.value += 1;
+      },
+    };
+    return new HealthChecker(settings, {
+      clock,
+      random,
+      scope,
+      clusterName: this.name,
+      writer: eventLog,
+      hasTraffic: () => counters.cxTotal.value > 0,
+      makeProbe: (host) => createProbe(settings, host, probes),
+      changed: (host) => this.#onHealth(host),
+      passed: (host) => this.#outlier?.onHealthCheckPassed(host),
+      warm: () => this.#onWarm(),
+    });
+  }
+
+  /** A check or an ejection has changed what a host is good for. */
+  #onHealth(host: Host): void {
+    // Another connection may do better than those of a host that failed.
+    if (host.has(HEALTH.failedActiveHc | HEALTH.failedOutlier)) this.#dropPools(host);
+    this.#membership.refresh();
+  }
+
   /** Names of TLS secrets this cluster waits for. */
   awaitedSecrets(): string[] {
-    return this.#sockets().flatMap((socket) => (socket.kind === 'tls' ? socket.context.awaited() : []));
+    return this.#sockets.all().flatMap((socket) => (socket.kind === 'tls' ? socket.context.awaited() : []));
   }
 
   /** Calls back when a secret of this cluster changes. */
   listenSecrets(changed: () => void): () => void {
-    const stops = this.#sockets().flatMap((socket) => (socket.kind === 'tls' ? [socket.context.listen(changed)] : []));
+    const stops = this.#sockets
+      .all()
+      .flatMap((socket) => (socket.kind === 'tls' ? [socket.context.listen(changed)] : []));
     return () => {
       for (const stop of stops) stop();
     };
@@ -153,7 +216,7 @@ export class Cluster {
 
   /** Replaces the host set; hosts that stay keep their counters and connections. */
   assign(assignment: Assignment): void {
-    this.initialized = true;
+    this.#assigned = true;
     this.#membership.assign(assignment);
   }
 
@@ -171,12 +234,7 @@ export class Cluster {
 
   /** The transport socket for `host`: the first match by its metadata, else the cluster's own. */
   socketFor(host: Host): UpstreamSocket {
-    if (this.#matches.length === 0) return this.#plain;
-    const labels = host.spec.metadata['envoy.transport_socket_match'] ?? {};
-    const found = this.#matches.find((entry) =>
-      Object.entries(entry.match).every(([key, want]) => equal(labels[key], want)),
-    );
-    return found ? found.socket : this.#plain;
+    return this.#sockets.for(host);
   }
 
   source(host: Host): string | undefined {
@@ -196,7 +254,9 @@ export class Cluster {
     const name = tls && settings.autoSni && socket.sni === '' ? hostOf(authority) : '';
     const key = `${host.key}|${tls && alpn ? alpn.join(',') : ''}|${name}`;
     const known = this.#pools.get(key);
-    if (known?.host === host) return known.pool;
+    // Discovery may have chosen another transport socket for the host.
+    if (known?.host === host && known.socket === socket) return known.pool;
+    known?.pool.drain();
     this.#dropEmptyPools();
     const made = new H1Pool(
       host,
@@ -215,7 +275,7 @@ export class Cluster {
       this.counters,
       this.#deps.clock,
     );
-    this.#pools.set(key, { host, pool: made });
+    this.#pools.set(key, { host, socket, pool: made });
     return made;
   }
 
@@ -229,7 +289,7 @@ export class Cluster {
   drain(): void {
     this.#stop();
     for (const { pool } of this.#pools.values()) pool.drain();
-    for (const socket of this.#sockets()) if (socket.kind === 'tls') socket.context.dispose();
+    for (const socket of this.#sockets.all()) if (socket.kind === 'tls') socket.context.dispose();
   }
 
   destroy(): void {
@@ -241,15 +301,13 @@ export class Cluster {
   #stop(): void {
     this.#membership.stop();
     this.#originalDst?.stop();
+    this.#checker?.stop();
+    this.#outlier?.stop();
   }
 
   /** TLS material in use, for /certs. */
   tlsSockets(): readonly UpstreamSocket[] {
-    return this.#sockets().filter((socket) => socket.kind === 'tls');
-  }
-
-  #sockets(): UpstreamSocket[] {
-    return [this.#plain, ...this.#matches.map((entry) => entry.socket)];
+    return this.#sockets.all().filter((socket) => socket.kind === 'tls');
   }
 
   #dropPools(host: Host): void {
@@ -266,10 +324,6 @@ const MAX_IDLE_POOLS = 256;
 
 function hostOf(authority: string): string {
   return authority.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
-}
-
-function equal(a: JsonValue | undefined, b: JsonValue): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
 
 /** Identity of a configuration: equal messages need no update. */

@@ -34,8 +34,10 @@ import {
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { readSource, type Source } from '../xds/source.ts';
 import type { LbPolicy } from './balancer/balancer.ts';
+import { type HealthCheckSettings, readHealthCheck } from './health/settings.ts';
 import { readLbPolicy } from './lb-config.ts';
 import type { OriginalDstSettings } from './original-dst.ts';
+import { type OutlierSettings, readOutlier } from './outlier/settings.ts';
 
 export interface CommonLb {
   /** Percent. */
@@ -54,6 +56,8 @@ export interface ClusterSettings {
   readonly closeOnHealthFailure: boolean;
   /** A host that discovery removes goes, even if its health checks pass. */
   readonly removeAtOnce: boolean;
+  readonly health: HealthCheckSettings | undefined;
+  readonly outlier: OutlierSettings | undefined;
   readonly connectTimeoutMs: number;
   readonly idleMs: number;
   readonly maxRequestsPerConnection: number;
@@ -99,6 +103,8 @@ const SUPPORTED = [
   'maglev_lb_config',
   'lb_subset_config',
   'load_balancing_policy',
+  'health_checks',
+  'outlier_detection',
   'close_connections_on_host_health_failure',
   'ignore_health_on_host_removal',
   'original_dst_lb_config',
@@ -135,6 +141,8 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
     originalDst: originalDstOf(message, path),
     closeOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     removeAtOnce: message.ignoreHealthOnHostRemoval,
+    health: healthOf(message, type, path),
+    outlier: readOutlier(message.outlierDetection, join(path, 'outlier_detection')),
     connectTimeoutMs: millis(message.connectTimeout, DEFAULT_CONNECT_TIMEOUT_MS),
     idleMs: http.idleMs,
     maxRequestsPerConnection: http.maxRequests || (message.maxRequestsPerConnection ?? 0),
@@ -189,6 +197,23 @@ function familyOf(family: Family): ClusterSettings['dnsFamily'] {
     [Family.ALL]: 'all',
   } as const;
   return names[family];
+}
+
+function healthOf(
+  message: ClusterMessage,
+  type: ClusterSettings['type'],
+  path: string,
+): HealthCheckSettings | undefined {
+  const at = join(path, 'health_checks');
+  const settings = readHealthCheck(message.healthChecks, at);
+  if (settings && type === 'original-dst')
+    throw new ConfigError(at, 'health checks of an ORIGINAL_DST cluster are not supported by this proxy');
+  // Both need HTTP/2 towards the host.
+  if (settings?.check.kind === 'grpc')
+    throw new ConfigError(`${at}[0].grpc_health_check`, 'is not supported by this proxy');
+  if (settings?.check.kind === 'http' && settings.check.http2)
+    throw new ConfigError(`${at}[0].http_health_check.codec_client_type`, 'HTTP2 is not supported by this proxy');
+  return settings;
 }
 
 /** common_lb_config without what lb-config.ts reads. */

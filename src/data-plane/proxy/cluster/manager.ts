@@ -138,6 +138,7 @@ export class ClusterManager {
     const { stops } = entry;
     const again = (): void => this.#tryActivate(entry, cluster);
     stops.push(cluster.listenSecrets(again));
+    cluster.onWarm(again);
     if (settings.type === 'strict-dns' || settings.type === 'logical-dns')
       stops.push(followDns(cluster, this.#deps.resolve, this.#deps.clock, again));
     if (settings.edsSource)

@@ -8,6 +8,7 @@ import {
   Bootstrap_DynamicResourcesSchema,
   Bootstrap_StaticResourcesSchema,
   BootstrapSchema,
+  ClusterManager_OutlierDetectionSchema,
   ClusterManagerSchema,
 } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { ListenerManagerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
@@ -279,7 +280,17 @@ function checkBootstrap(bootstrap: Bootstrap): void {
       'histogram_bucket_settings',
     ]);
   if (bootstrap.clusterManager)
-    only(ClusterManagerSchema, bootstrap.clusterManager, 'cluster_manager', ['enable_deferred_cluster_creation']);
+    only(ClusterManagerSchema, bootstrap.clusterManager, 'cluster_manager', [
+      'enable_deferred_cluster_creation',
+      'outlier_detection',
+    ]);
+  if (bootstrap.clusterManager?.outlierDetection)
+    only(
+      ClusterManager_OutlierDetectionSchema,
+      bootstrap.clusterManager.outlierDetection,
+      'cluster_manager.outlier_detection',
+      ['event_log_path'],
+    );
   if (bootstrap.headerPrefix !== '' && bootstrap.headerPrefix !== 'x-envoy')
     throw new ConfigError('header_prefix', `only 'x-envoy' is supported by this proxy`);
   for (const key of ['typedDnsResolverConfig', 'defaultRegexEngine', 'listenerManager'] as const) {
