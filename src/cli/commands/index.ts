@@ -12,6 +12,7 @@ import { proxy } from './proxy.ts';
 import { proxyConfig } from './proxy-config.ts';
 import { proxyStatus } from './proxy-status.ts';
 import { status } from './status.ts';
+import { test } from './test.ts';
 import { up } from './up.ts';
 import { version } from './version.ts';
 
@@ -33,6 +34,7 @@ export const COMMANDS: readonly Command[] = [
   kubeInject,
   proxy,
   analyze,
+  test,
 ];
 
 /** Commands of two words (`profile list`) come before those of one. */

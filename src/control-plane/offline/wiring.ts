@@ -13,6 +13,7 @@ import { createCsr } from '../../base/x509/csr.ts';
 import { altName } from '../../base/x509/extensions.ts';
 import { generateKey, writePrivateKey } from '../../base/x509/keys.ts';
 import { readPem } from '../../base/x509/pem.ts';
+import { shortTypeName } from '../../base/xds/type-urls.ts';
 import { loadCertificateAuthority } from '../ca/load.ts';
 import { createConfigStore } from '../config/store.ts';
 import { buildSnapshot, type Snapshot } from '../model/snapshot.ts';
@@ -41,6 +42,8 @@ export interface OfflineControlPlane {
   readonly problems: readonly OfflineProblem[];
   /** Port of the aggregated discovery service on 127.0.0.1, without TLS. */
   readonly port: number;
+  /** What a proxy refused, in its own words. */
+  rejections(): readonly string[];
   close(): void;
 }
 
@@ -80,7 +83,15 @@ export async function startOfflineControlPlane(options: OfflineControlPlaneOptio
       error ? reject(error) : resolve(bound),
     ),
   );
-  return { snapshot, problems, port, close: () => server.forceShutdown() };
+  const rejections = (): readonly string[] =>
+    discovery
+      .streams()
+      .flatMap((stream) =>
+        [...stream.watches.values()]
+          .filter((watch) => watch.lastError !== '')
+          .map((watch) => `${stream.proxy.id} refused its ${shortTypeName(watch.typeUrl)}: ${watch.lastError}`),
+      );
+  return { snapshot, problems, port, rejections, close: () => server.forceShutdown() };
 }
 
 export interface OfflineSecret {

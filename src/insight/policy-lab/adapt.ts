@@ -112,7 +112,9 @@ function adaptCluster(message: Cluster, context: AdaptContext): void {
   }
   const inbound = message.name.startsWith('inbound|') || message.name === INBOUND_PASSTHROUGH_CLUSTER;
   if (!inbound && !message.upstreamBindConfig)
-    message.upstreamBindConfig = create(BindConfigSchema, { sourceAddress: { address: context.source } });
+    message.upstreamBindConfig = create(BindConfigSchema, {
+      sourceAddress: { address: context.source, portSpecifier: { case: 'portValue', value: 0 } },
+    });
 }
 
 function resolveNames(assignment: ClusterLoadAssignment, context: AdaptContext): void {

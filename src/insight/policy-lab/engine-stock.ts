@@ -1,7 +1,7 @@
 // A stock Envoy as the proxy of a pod: a child process on loopback. Connections reach it with a PROXY protocol header that says
 // where they were meant to go. Called by mesh.ts.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import path from 'node:path';
 import { VIRTUAL_INBOUND, VIRTUAL_OUTBOUND } from '../../base/xds/names.ts';
@@ -22,6 +22,7 @@ function startStock(binary: string, options: ProxyOptions): RunningProxy {
   const { pod, fabric } = options;
   const isGateway = pod.workload.image.kind === 'gateway';
   const ports = new Map<string, number>();
+  const closers: (() => Promise<void>)[] = [];
   const stop = new AbortController();
   let child: ChildProcess | undefined;
   let exited: string | undefined;
@@ -40,12 +41,14 @@ function startStock(binary: string, options: ProxyOptions): RunningProxy {
       '--concurrency',
       '1',
     ];
+    // A file: Envoy opens /dev/stdout by name, which a pipe of Node (a socket) does not allow.
+    const log = await open(`${base}.log`, 'a+');
+    closers.push(follow(log, options.onLogLine));
     child = spawn(binary, [...flags, '--file-flush-interval-msec', '1', '--drain-time-s', '1', '-l', 'warning'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', log.fd, 'pipe'],
     });
     child.on('error', (error) => (exited = `cannot start ${binary}: ${error.message}`));
     child.on('exit', (code, signal) => (exited ??= `envoy ended with ${signal ?? `exit code ${code}`}`));
-    lines(child.stdout, options.onLogLine);
     lines(child.stderr, options.onMessage);
     const address = await eventually(
       stop.signal,
@@ -91,6 +94,7 @@ function startStock(binary: string, options: ProxyOptions): RunningProxy {
     serves: (port) => ports.has(listenerFor(port)),
     async stop() {
       stop.abort(new Error('stopped'));
+      for (const close of closers) await close();
       if (!child || exited !== undefined) return;
       const gone = new Promise<void>((resolve) => child?.once('exit', () => resolve()));
       // Nothing of it is worth a graceful end.
@@ -149,6 +153,35 @@ function lines(stream: NodeJS.ReadableStream | null, each: (line: string) => voi
     rest = parts.pop() ?? '';
     for (const part of parts) if (part !== '') each(part);
   });
+}
+
+/** Hands on the lines that appear in a file, until closed. */
+function follow(file: FileHandle, each: (line: string) => void): () => Promise<void> {
+  let at = 0;
+  let rest = '';
+  let reading: Promise<void> | undefined;
+  const buffer = Buffer.alloc(64 * 1024);
+  const read = async (): Promise<void> => {
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+      if (bytesRead === 0) return;
+      at += bytesRead;
+      const parts = (rest + buffer.toString('utf8', 0, bytesRead)).split('\n');
+      rest = parts.pop() ?? '';
+      for (const part of parts) if (part !== '') each(part);
+    }
+  };
+  const timer = setInterval(() => {
+    reading ??= read().finally(() => {
+      reading = undefined;
+    });
+    reading.catch(() => {});
+  }, POLL_MS);
+  return async () => {
+    clearInterval(timer);
+    await reading?.catch(() => {});
+    await file.close();
+  };
 }
 
 /** Asks again and again; rejects when the process has ended or the test is stopped. */

@@ -140,6 +140,8 @@ async function start(
         await readyOf(proxy, pod, said);
       }),
   );
+  const [refused] = control.rejections();
+  if (refused !== undefined) throw new Error(refused);
   for (const { at, server, pod } of fronts) if (!proxies.get(pod.ip)?.serves(at.port)) fabric.unfront(at, server);
   const dialling = createDialling(test, pods, names, fabric, proxies, addresses.clusterIps);
   return {

@@ -1,0 +1,192 @@
+// What `meltemi test` does. Loaded by commands/test.ts only when it runs: it brings the control plane and the proxy with it.
+import { globSync, readFileSync, watch } from 'node:fs';
+import path from 'node:path';
+import { stockEngine } from '../../insight/policy-lab/engine-stock.ts';
+import { compareEngines, type EngineDifference } from '../../insight/policy-lab/engines-compare.ts';
+import type { FileProblem, MeshTest } from '../../insight/policy-lab/format.ts';
+import { readMeshTests } from '../../insight/policy-lab/read.ts';
+import type { Files } from '../../insight/policy-lab/read-resources.ts';
+import { jsonReport, junitReport, tapReport, totals } from '../../insight/policy-lab/report.ts';
+import { engineText, problemText, summaryText, testText } from '../../insight/policy-lab/report-text.ts';
+import { runTests, type TestResult } from '../../insight/policy-lab/run.ts';
+import { boolFlag, type Context, type Flags, stringFlag, UserError } from '../command.ts';
+import { envoyBinaries, requireEngine } from '../engines.ts';
+
+const EXIT_USAGE = 2;
+const FORMS = ['text', 'json', 'junit', 'tap'] as const;
+type Form = (typeof FORMS)[number];
+type Engine = 'meltemi' | 'envoy';
+/** Meshes that run at once; a stock Envoy is a process, an own engine is not. */
+const PARALLEL = { meltemi: 8, envoy: 2 } as const;
+const WATCH_QUIET_MS = 100;
+
+/** Resolves with the exit code. */
+export async function runMeshTests(context: Context, flags: Flags): Promise<number> {
+  const plan = planOf(context, flags);
+  if (!boolFlag(flags, 'watch')) return (await once(context, plan)).exit;
+  return watching(context, plan);
+}
+
+interface Plan {
+  readonly words: readonly string[];
+  readonly engines: readonly Engine[];
+  readonly envoy: string | undefined;
+  readonly filter: RegExp | undefined;
+  readonly form: Form;
+}
+
+function planOf(context: Context, flags: Flags): Plan {
+  if (flags.positionals.length === 0)
+    throw new UserError('Name at least one MeshTest file or folder: meltemi test FILE…', EXIT_USAGE);
+  const wanted = stringFlag(flags, 'engine') ?? 'meltemi';
+  if (wanted !== 'meltemi' && wanted !== 'envoy' && wanted !== 'both')
+    throw new UserError(`--engine ${wanted}: use meltemi, envoy or both.`, EXIT_USAGE);
+  const engines: readonly Engine[] = wanted === 'both' ? ['meltemi', 'envoy'] : [wanted];
+  const form = FORMS.find((f) => f === (stringFlag(flags, 'output') ?? 'text'));
+  if (!form) throw new UserError(`-o ${stringFlag(flags, 'output')}: use ${FORMS.join(', ')}.`, EXIT_USAGE);
+  let envoy: string | undefined;
+  if (engines.includes('envoy')) {
+    envoy = stringFlag(flags, 'envoy-path');
+    if (envoy === undefined) {
+      requireEngine(context.home, 'envoy');
+      envoy = envoyBinaries(context.home).at(-1)?.file;
+    } else envoy = path.resolve(context.cwd, envoy);
+  }
+  return { words: flags.positionals, engines, envoy, filter: filterOf(stringFlag(flags, 'filter')), form };
+}
+
+function filterOf(text: string | undefined): RegExp | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new UserError(`--filter: ${error instanceof Error ? error.message : error}`, EXIT_USAGE);
+  }
+}
+
+interface Ran {
+  readonly exit: number;
+  /** Files that were read. */
+  readonly files: readonly string[];
+}
+
+async function once(context: Context, plan: Plan): Promise<Ran> {
+  const { terminal } = context;
+  const files = filesOf(context, plan.words);
+  const tests: MeshTest[] = [];
+  const problems: FileProblem[] = [];
+  const used: string[] = [...files];
+  for (const file of files) {
+    const read = readMeshTests(file, diskFiles(context.cwd));
+    tests.push(...read.tests);
+    problems.push(...read.problems);
+    used.push(...read.uses);
+  }
+  if (problems.length > 0) {
+    for (const problem of problems) terminal.err(problemText(problem, terminal));
+    terminal.err(
+      `${terminal.red(`${problems.length} problem${problems.length === 1 ? '' : 's'}`)}: nothing was run. ` +
+        'docs/meshtest.md describes the format.\n',
+    );
+    return { exit: 2, files: used };
+  }
+  const started = context.clock.now();
+  const text = plan.form === 'text';
+  const results = await runTests(tests, {
+    engines: plan.engines,
+    ...(plan.envoy === undefined ? {} : { startStock: stockEngine(plan.envoy) }),
+    ...(plan.filter ? { filter: plan.filter } : {}),
+    parallel: plan.engines.includes('envoy') ? PARALLEL.envoy : PARALLEL.meltemi,
+    onResult: (result) => {
+      if (text) terminal.out(testText(result, terminal, plan.engines.length > 1));
+    },
+  });
+  if (results.length === 0)
+    throw new UserError(`--filter ${plan.filter?.source ?? ''} matches no request of these files.`, EXIT_USAGE);
+  const engines = plan.engines.length > 1 ? compareEngines(results) : [];
+  report(context, plan.form, results, engines, context.clock.now() - started);
+  return { exit: totals(results, engines).failed === 0 ? 0 : 1, files: used };
+}
+
+function report(
+  context: Context,
+  form: Form,
+  results: readonly TestResult[],
+  engines: readonly EngineDifference[],
+  ms: number,
+): void {
+  const { terminal } = context;
+  if (form === 'json') terminal.out(jsonReport(results, engines));
+  else if (form === 'junit') terminal.out(junitReport(results, engines));
+  else if (form === 'tap') terminal.out(tapReport(results, engines));
+  else {
+    for (const difference of engines) terminal.out(engineText(difference, terminal));
+    terminal.out(summaryText(results, engines, ms, terminal));
+  }
+}
+
+/** Files as the user named them, folders and patterns opened. */
+function filesOf(context: Context, words: readonly string[]): readonly string[] {
+  const out = new Set<string>();
+  for (const word of words) {
+    const found = globSync([word, `${word}/**/*.{yaml,yml}`], { cwd: context.cwd, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => path.relative(context.cwd, path.join(entry.parentPath, entry.name)))
+      .sort();
+    if (found.length === 0) {
+      const pattern = /[*?[{]/.test(word);
+      const why = pattern ? 'no file matches this pattern' : 'there is no such file, or no YAML in the folder';
+      throw new UserError(`${word}: ${why}`, EXIT_USAGE);
+    }
+    for (const file of found) out.add(file.startsWith('..') ? path.join(context.cwd, file) : file);
+  }
+  return [...out];
+}
+
+export function diskFiles(cwd: string): Files {
+  return {
+    read(file) {
+      try {
+        return readFileSync(path.resolve(cwd, file), 'utf8');
+      } catch {
+        return undefined;
+      }
+    },
+    expand: (pattern, from) =>
+      globSync(pattern, { cwd: path.resolve(cwd, path.dirname(from)) })
+        .sort()
+        .map((found) => path.join(path.dirname(from), found)),
+  };
+}
+
+/** Runs until interrupted; a wrong file is told and waited for. */
+async function watching(context: Context, plan: Plan): Promise<number> {
+  for (;;) {
+    let files: readonly string[] = [];
+    try {
+      files = (await once(context, plan)).files;
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      context.terminal.err(`${context.terminal.red('Error:')} ${error.message}\n`);
+    }
+    context.terminal.err(context.terminal.dim('Waiting for a change (Ctrl-C ends)\n'));
+    await changed(context, files.length > 0 ? files : ['.']);
+  }
+}
+
+function changed(context: Context, files: readonly string[]): Promise<void> {
+  const folders = new Set(files.map((file) => path.dirname(path.resolve(context.cwd, file))));
+  return new Promise((resolve) => {
+    let cancel: (() => void) | undefined;
+    const watchers = [...folders].map((folder) =>
+      watch(folder, () => {
+        cancel?.();
+        const timer = setTimeout(() => {
+          for (const watcher of watchers) watcher.close();
+          resolve();
+        }, WATCH_QUIET_MS);
+        cancel = () => clearTimeout(timer);
+      }),
+    );
+  });
+}
