@@ -15,12 +15,16 @@ import { NO_CONTEXT } from './cluster/lb-context.ts';
 import { ClusterManager } from './cluster/manager.ts';
 import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
-import { connectionLimit, nodeMetadata } from './config/bootstrap.ts';
+import { nodeMetadata } from './config/bootstrap.ts';
 import { millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
 import { DEFAULT_STATS_FLUSH_MS, MAX_LOG_BACKLOG_BYTES } from './limits.ts';
 import type { Capture } from './listener/capture.ts';
 import { ListenerManager } from './listener/manager.ts';
+import { readOverload } from './overload/config.ts';
+import { type MemoryReader, NO_MEMORY, OverloadManager } from './overload/manager.ts';
+import { noPressure, settle } from './overload/pressure.ts';
+import { readWatchdogs, type WatchdogSettings, watch } from './overload/watchdog.ts';
 import type { LogControl } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
 import { Runtime } from './runtime/runtime.ts';
@@ -54,6 +58,7 @@ export interface EngineDeps {
   readonly files: LogFiles;
   readonly resolve: Resolve;
   readonly runtimeFiles: RuntimeFiles;
+  readonly memory?: MemoryReader;
   readonly watchedFiles: WatchedFiles;
   /** Absent: the kernel captures. */
   readonly capture?: Capture;
@@ -98,11 +103,15 @@ export class Engine implements AdminTarget {
   readonly runtime: Runtime;
   readonly hub: DiscoveryHub;
   readonly node: Node;
+  readonly pressure = noPressure();
   /** Downstream connections of all listeners. */
   readonly connections: { readonly max: number; used: number };
   readonly startedAt: number;
   readonly #dynamic: DynamicStart;
   readonly #admin: AdminServer | undefined;
+  readonly #overload: OverloadManager;
+  readonly #watchdog: WatchdogSettings | undefined;
+  #stopWatchdog: (() => void) | undefined;
   #state: ServerState = 'PRE_INITIALIZING';
   #startedWorkers = false;
   #failingHealth = false;
@@ -130,7 +139,16 @@ export class Engine implements AdminTarget {
       serviceCluster: nodeMessage.cluster,
     });
     const { runtime } = this;
-    this.connections = { max: connectionLimit(bootstrap), used: 0 };
+    const overload = readOverload(bootstrap.overloadManager);
+    this.connections = { max: overload.maxConnections, used: 0 };
+    this.#overload = new OverloadManager(overload, {
+      clock,
+      stats,
+      memory: deps.memory ?? NO_MEMORY,
+      pressure: this.pressure,
+    });
+    const watchdogs = readWatchdogs(bootstrap.watchdogs);
+    this.#watchdog = watchdogs.main;
     this.logs = new AccessLogManager({
       files: deps.files,
       clock,
@@ -192,7 +210,8 @@ export class Engine implements AdminTarget {
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),
       istioStats: this.istioStats,
       runtime,
-      drainMs: options.drainMs,
+      drain: { drainMs: options.drainMs, strategy: options.drainStrategy },
+      pressure: this.pressure,
       connections: this.connections,
     });
     try {
@@ -229,6 +248,8 @@ export class Engine implements AdminTarget {
   async start(): Promise<void> {
     this.runtime.watch();
     this.#flushStats();
+    this.#overload.start();
+    if (this.#watchdog) this.#stopWatchdog = watch(this.#watchdog, 'main_thread', this.clock, this.stats);
     await this.#admin?.listen();
     this.#setState('INITIALIZING');
     const again = (): void => this.#advance();
@@ -273,7 +294,7 @@ export class Engine implements AdminTarget {
   }
 
   drainListeners(how: { readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }): void {
-    this.listeners.drain(how.inboundOnly, how.graceful || how.skipExit);
+    this.listeners.drain(how);
   }
 
   quit(): void {
@@ -288,8 +309,9 @@ export class Engine implements AdminTarget {
 
   setHealthFailing(failing: boolean): void {
     this.#failingHealth = failing;
+    this.pressure.failingHealth = failing;
+    settle(this.pressure);
     this.#gauges();
-    if (failing) this.listeners.drain(false, true);
   }
 
   /** Closes everything now. */
@@ -301,6 +323,8 @@ export class Engine implements AdminTarget {
 
   #dispose(): void {
     this.#stopFlush?.();
+    this.#overload.stop();
+    this.#stopWatchdog?.();
     this.runtime.stop();
     this.hub.stop();
     this.listeners.stop();

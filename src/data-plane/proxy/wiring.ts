@@ -17,6 +17,7 @@ import { type BootstrapSource, loadBootstrap } from './config/bootstrap.ts';
 import { ConfigError } from './config/fields.ts';
 import { Engine } from './engine.ts';
 import { MAX_BOOTSTRAP_BYTES } from './limits.ts';
+import type { MemoryReader } from './overload/manager.ts';
 import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLevels } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
@@ -129,6 +130,37 @@ const runtimeFiles: RuntimeFiles = {
   },
 };
 
+/** Of cgroup v2, then v1. */
+const CGROUP_FILES = [
+  ['/sys/fs/cgroup/memory.current', '/sys/fs/cgroup/memory.max'],
+  ['/sys/fs/cgroup/memory/memory.usage_in_bytes', '/sys/fs/cgroup/memory/memory.limit_in_bytes'],
+] as const;
+
+const memory: MemoryReader = {
+  heapBytes() {
+    const { heapUsed, external } = process.memoryUsage();
+    return heapUsed + external;
+  },
+  cgroup() {
+    for (const [usage, limit] of CGROUP_FILES)
+      try {
+        const used = Number(readFileSync(usage, 'utf8'));
+        const max = Number(readFileSync(limit, 'utf8'));
+        if (Number.isFinite(used)) return { used, limit: Number.isFinite(max) ? max : undefined };
+      } catch {
+        // The other kind, or none.
+      }
+    return undefined;
+  },
+  shrink: collectGarbage,
+};
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  const collect: unknown = runInNewContext('gc');
+  if (typeof collect === 'function') collect();
+}
+
 /** Builds an engine on the real world. Throws ConfigError. */
 export function createEngine(
   bootstrap: Bootstrap,
@@ -168,6 +200,7 @@ export function createEngine(
       reader: { file: (path) => readFileSync(path), variable: process_.variable },
       files: logFiles,
       runtimeFiles,
+      memory,
       watchedFiles,
       resolve: async (hostname, family) =>
         (await lookup(hostname, { all: true, family })).map((entry) => entry.address),
@@ -226,11 +259,7 @@ const SETTLE_MS = 2_000;
 
 /** What loading code and configuration left behind goes back to the system: 103 → 85 MB of RSS at rest, measured. */
 export function releaseStartupMemory(): void {
-  systemClock.after(SETTLE_MS, () => {
-    setFlagsFromString('--expose-gc');
-    const collect: unknown = runInNewContext('gc');
-    if (typeof collect === 'function') collect();
-  });
+  systemClock.after(SETTLE_MS, collectGarbage);
 }
 
 /** --base-id-path: there is one base only. */

@@ -13,7 +13,7 @@ import {
 } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { ListenerManagerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { StatsConfigSchema } from '#proto/envoy/config/metrics/v3/stats_pb.js';
-import { OverloadManagerSchema } from '#proto/envoy/config/overload/v3/overload_pb.js';
+import { ScaleTimersOverloadActionConfigSchema } from '#proto/envoy/config/overload/v3/overload_pb.js';
 import { FileAccessLogSchema } from '#proto/envoy/extensions/access_loggers/file/v3/file_pb.js';
 import {
   StderrAccessLogSchema,
@@ -31,7 +31,9 @@ import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_prox
 import { GetAddrInfoDnsResolverConfigSchema } from '#proto/envoy/extensions/network/dns_resolver/getaddrinfo/v3/getaddrinfo_dns_resolver_pb.js';
 import { GoogleRE2Schema } from '#proto/envoy/extensions/regex_engines/v3/google_re2_pb.js';
 import { UuidRequestIdConfigSchema } from '#proto/envoy/extensions/request_id/uuid/v3/uuid_pb.js';
+import { CgroupMemoryConfigSchema } from '#proto/envoy/extensions/resource_monitors/cgroup_memory/v3/cgroup_memory_pb.js';
 import { DownstreamConnectionsConfigSchema } from '#proto/envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections_pb.js';
+import { FixedHeapConfigSchema } from '#proto/envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap_pb.js';
 import { PreviousHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js';
 import { RawBufferSchema } from '#proto/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js';
 import {
@@ -46,7 +48,7 @@ import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import { TypedStructSchema as UdpaTypedStructSchema } from '#proto/udpa/type/v1/typed_struct_pb.js';
 import { TypedStructSchema } from '#proto/xds/type/v3/typed_struct_pb.js';
 import { errorText } from '../../../base/runtime/log.ts';
-import { openAny, typeNameOf } from './any.ts';
+import { typeNameOf } from './any.ts';
 import { explain, type Mistake } from './explain.ts';
 import { ConfigError, only } from './fields.ts';
 import { FILTER_TYPES } from './filter-types.ts';
@@ -80,6 +82,9 @@ export const extensionRegistry = createRegistry(
   GetAddrInfoDnsResolverConfigSchema,
   ListenerManagerSchema,
   DownstreamConnectionsConfigSchema,
+  FixedHeapConfigSchema,
+  CgroupMemoryConfigSchema,
+  ScaleTimersOverloadActionConfigSchema,
   AlpnSchema,
   MetadataExchangeSchema,
   PeerMetadataSchema,
@@ -311,22 +316,6 @@ function checkBootstrap(bootstrap: Bootstrap): void {
       `bootstrap_extensions[${i}]`,
       `Didn't find a registered implementation for '${extension.name}'`,
     );
-}
-
-/** Connections all listeners together may have; Infinity when the overload manager says nothing. */
-export function connectionLimit(bootstrap: Bootstrap): number {
-  const manager = bootstrap.overloadManager;
-  if (!manager) return Number.POSITIVE_INFINITY;
-  only(OverloadManagerSchema, manager, 'overload_manager', ['refresh_interval', 'resource_monitors']);
-  let limit = Number.POSITIVE_INFINITY;
-  for (const [i, monitor] of manager.resourceMonitors.entries()) {
-    const path = `overload_manager.resource_monitors[${i}]`;
-    const any = monitor.configType.value && openAny(monitor.configType.value, path);
-    if (any?.typeName !== DownstreamConnectionsConfigSchema.typeName)
-      throw new ConfigError(path, `resource monitor '${monitor.name}' is not supported by this proxy`);
-    limit = Number(any.open(DownstreamConnectionsConfigSchema).maxActiveDownstreamConnections);
-  }
-  return limit;
 }
 
 export function nodeMetadata(bootstrap: Bootstrap): JsonObject {

@@ -4,13 +4,15 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
+import { AT_ONCE, type Drain } from '../listener/drain.ts';
+import type { PressureView } from '../overload/pressure.ts';
 import type { RouteSource } from '../route/source.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import type { ResponseSender, ServerCallbacks, ServerConnection } from './codec.ts';
 import { H1ServerConnection } from './h1-server.ts';
-import type { HeaderMap } from './header-map.ts';
+import { type HeaderMap, headerName } from './header-map.ts';
 import { H } from './names.ts';
 import { normalizePath } from './path-normalize.ts';
 import { clientAddress, clientCertificate } from './request-headers.ts';
@@ -25,6 +27,8 @@ export interface ManagerDeps {
   readonly clusters: ClusterFinder;
   readonly stats: StatsStore;
   readonly runtime: RuntimeView;
+  /** What the whole process asks of connections. */
+  readonly load: PressureView;
 }
 
 export function managerCounters(scope: StatsScope) {
@@ -34,6 +38,8 @@ export function managerCounters(scope: StatsScope) {
     cxDestroy: scope.counter('downstream_cx_destroy'),
     cxIdleTimeout: scope.counter('downstream_cx_idle_timeout'),
     cxDrainClose: scope.counter('downstream_cx_drain_close'),
+    cxOverload: scope.counter('downstream_cx_overload_disable_keepalive'),
+    rqOverload: scope.counter('downstream_rq_overload_close'),
     cxProtocolError: scope.counter('downstream_cx_protocol_error'),
     rqTotal: scope.counter('downstream_rq_total'),
     rqActive: scope.gauge('downstream_rq_active'),
@@ -50,6 +56,8 @@ export function managerCounters(scope: StatsScope) {
   };
 }
 
+const OVERLOADED = headerName('x-envoy-local-overloaded');
+
 export class ConnectionManager {
   readonly settings: ManagerSettings;
   readonly deps: ManagerDeps;
@@ -59,7 +67,7 @@ export class ConnectionManager {
   readonly counters: ReturnType<typeof managerCounters>;
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
-  #draining = false;
+  #drain: Drain | undefined;
   #sweep: (() => void) | undefined;
 
   constructor(
@@ -87,10 +95,12 @@ export class ConnectionManager {
     counters.cxActive.value += 1;
     let requests = 0;
     const { maxRequestsPerConnection } = this.settings;
+    const { load } = this.deps;
     const callbacks: ServerCallbacks = {
       newStream: (sender: ResponseSender) => {
         requests += 1;
         if (maxRequestsPerConnection > 0 && requests >= maxRequestsPerConnection) connection.drain();
+        if (this.#drain !== undefined || load.pressure.any) this.#endSoon(connection);
         return new HttpStream(this, info, sender);
       },
       onBadRequest: (error, status) => this.#badRequest(info, error, status),
@@ -103,19 +113,29 @@ export class ConnectionManager {
     };
     const connection = new H1ServerConnection(transport, callbacks, this.settings, this.deps.clock);
     this.#connections.add(connection);
-    if (this.#draining) connection.drain();
     if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
     connection.start();
   }
 
-  /** From now on every response closes its connection. */
-  drain(): void {
-    if (this.#draining) return;
-    this.#draining = true;
-    for (const connection of this.#connections) {
-      this.counters.cxDrainClose.value += 1;
+  /** From now on responses close their connections as `drain` says. */
+  drain(drain: Drain = AT_ONCE): void {
+    this.#drain ??= drain;
+    // HTTP/2 tells its clients now; HTTP/1 with its next answer.
+    if (drain.closes()) for (const connection of this.#connections) this.#close(connection);
+  }
+
+  #endSoon(connection: ServerConnection): void {
+    const { pressure, drainsOnFailingHealth, bypass } = this.deps.load;
+    if (this.#drain?.closes() || (pressure.failingHealth && drainsOnFailingHealth)) this.#close(connection);
+    if (pressure.endKeepAlive && !bypass) {
+      this.counters.cxOverload.value += 1;
       connection.drain();
     }
+  }
+
+  #close(connection: ServerConnection): void {
+    this.counters.cxDrainClose.value += 1;
+    connection.drain();
   }
 
   /** The drain time is over. */
@@ -125,8 +145,25 @@ export class ConnectionManager {
     this.#sweep = undefined;
   }
 
+  /** The overload manager lets a share of requests go unserved. */
+  #overloaded(stream: HttpStream): boolean {
+    const { pressure, bypass } = this.deps.load;
+    const share = pressure.refuseRequests;
+    if (share <= 0 || bypass || (share < 1 && this.deps.random() >= share)) return false;
+    this.counters.rqOverload.value += 1;
+    stream.localReply({
+      status: 503,
+      body: 'envoy overloaded',
+      flags: FLAG.OM,
+      details: 'overload',
+      edit: (headers) => headers.set(OVERLOADED, 'true'),
+    });
+    return true;
+  }
+
   /** Prepares a request; false = it was answered here. */
   admit(stream: HttpStream): boolean {
+    if (this.deps.load.pressure.any && this.#overloaded(stream)) return false;
     const { headers } = stream;
     const problem = this.#target(stream) ?? this.#upgrade(stream);
     if (problem) {
@@ -281,7 +318,10 @@ export class ConnectionManager {
     const { idleMs } = this.settings;
     this.#sweep = this.deps.clock.after(Math.max(250, idleMs / 4), () => {
       this.#sweep = undefined;
-      const deadline = this.deps.clock.now() - idleMs;
+      const { pressure, bypass } = this.deps.load;
+      // reduce_timeouts: under load idle connections go sooner.
+      const wait = bypass ? idleMs : Math.max(pressure.minIdleMs, idleMs * pressure.idleScale);
+      const deadline = this.deps.clock.now() - Math.min(wait, idleMs);
       for (const connection of this.#connections)
         if (!connection.busy && connection.lastActive <= deadline) {
           this.counters.cxIdleTimeout.value += 1;

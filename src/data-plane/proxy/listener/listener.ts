@@ -9,6 +9,7 @@ import { type ChainContext, chainFingerprint, FilterChain } from '../filter-chai
 import { ChainTable, matchKey } from '../filter-chain/match.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
 import { originalDestination } from '../listener-filter/original-dst.ts';
+import type { Pressure, PressureView } from '../overload/pressure.ts';
 import { StatsScope } from '../stats/stats.ts';
 import { handleOf } from '../transport-socket/read-buffer.ts';
 import { resetSocket, SocketTransport } from '../transport-socket/socket-transport.ts';
@@ -16,17 +17,19 @@ import { acceptTls } from '../transport-socket/tls-accept.ts';
 import { TlsCounters } from '../transport-socket/tls-stats.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import type { Capture } from './capture.ts';
+import { type Drain, startDrain } from './drain.ts';
 import { type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
-export interface ListenerDeps extends Omit<ChainContext, 'direction'> {
+export interface ListenerDeps extends Omit<ChainContext, 'direction' | 'load'> {
   /** Where a connection to `destination` belongs when this listener hands off. */
   readonly handOff: (destination: SocketAddr, from: Listener) => Listener | undefined;
   readonly nextConnectionId: () => number;
   /** Connections of all listeners that count against the limit. */
   readonly connections: { readonly max: number; used: number };
-  /** ms that connections of removed chains may take to end. */
-  readonly drainMs: number;
+  /** How connections of removed chains end. */
+  readonly drain: { readonly drainMs: number; readonly strategy: 'gradual' | 'immediate' };
+  readonly pressure: Pressure;
   readonly capture?: Capture | undefined;
 }
 
@@ -39,6 +42,7 @@ function counters(scope: StatsScope) {
     preActive: scope.gauge('downstream_pre_cx_active'),
     noChain: scope.counter('no_filter_chain_match'),
     globalOverflow: scope.counter('downstream_global_cx_overflow'),
+    overloadReject: scope.counter('downstream_cx_overload_reject'),
     connectTimeout: scope.counter('downstream_cx_transport_socket_connect_timeout'),
   };
 }
@@ -79,7 +83,12 @@ export class Listener {
     this.name = message.name;
     this.scope = scope ?? new StatsScope(deps.stats, `listener.${statName(message, this.settings)}.`);
     this.#log = deps.logs.build(message.accessLog, path);
-    const built = buildChains(message, { ...deps, direction: this.settings.direction }, path, reuse);
+    const load: PressureView = {
+      pressure: deps.pressure,
+      drainsOnFailingHealth: !this.settings.modifyOnly,
+      bypass: this.settings.bypassOverload,
+    };
+    const built = buildChains(message, { ...deps, direction: this.settings.direction, load }, path, reuse);
     this.#chains = built.chains;
     this.#default = built.fallback;
     this.#table = new ChainTable(this.#chains.map((chain) => [chain.match, chain] as const));
@@ -125,9 +134,9 @@ export class Listener {
     this.#drainChains(this.chains());
   }
 
-  /** Responses close their connections, but new ones are still accepted (/drain_listeners?graceful). */
-  drainGracefully(): void {
-    for (const chain of this.chains()) chain.built.handler.drain();
+  /** Responses close their connections as `drain` says, but new ones are still accepted (/drain_listeners?graceful). */
+  drainGracefully(drain: Drain): void {
+    for (const chain of this.chains()) chain.built.handler.drain(drain);
   }
 
   /** Forgets chains made for a version that will not be used, except those in `kept`. */
@@ -136,14 +145,16 @@ export class Listener {
   }
 
   #drainChains(chains: readonly FilterChain[]): void {
+    const { clock, random, drain } = this.#deps;
+    const running = startDrain({ ...drain, clock, random });
     for (const chain of chains) {
-      chain.built.handler.drain();
+      chain.built.handler.drain(running);
       const end = (): void => {
         chain.built.handler.closeAll();
         chain.dispose();
       };
       if (chain.built.handler.active === 0) end();
-      else this.#deps.clock.after(this.#deps.drainMs, end);
+      else clock.after(drain.drainMs, end);
     }
   }
 
@@ -170,6 +181,12 @@ export class Listener {
     const { connections } = this.#deps;
     if (!settings.ignoreGlobalLimit && connections.used >= connections.max) {
       this.#counters.globalOverflow.value += 1;
+      resetSocket(arrival.socket);
+      return;
+    }
+    const { pressure } = this.#deps;
+    if (pressure.any && !settings.bypassOverload && this.#deps.random() < pressure.refuseConnections) {
+      this.#counters.overloadReject.value += 1;
       resetSocket(arrival.socket);
       return;
     }

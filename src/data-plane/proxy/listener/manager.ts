@@ -8,10 +8,14 @@ import { fingerprint } from '../cluster/cluster.ts';
 import { addressText, type SocketAddr } from '../config/address.ts';
 import { ConfigError } from '../config/fields.ts';
 import type { StatsScope } from '../stats/stats.ts';
+import { AT_ONCE, startDrain } from './drain.ts';
+import { listenOn } from './listen.ts';
 import { Listener, type ListenerDeps } from './listener.ts';
 
 export interface ManagerDeps extends Omit<ListenerDeps, 'handOff' | 'nextConnectionId'> {
   readonly log: Logger;
+  /** False: another process or worker may take connections of the same port. */
+  readonly exclusive?: boolean;
 }
 
 /** A listening socket; it outlives the listener when the next version has the same address. */
@@ -43,7 +47,7 @@ export interface ListenerView {
 }
 
 export class ListenerManager {
-  readonly #deps: ListenerDeps;
+  readonly #deps: ListenerDeps & { readonly exclusive?: boolean | undefined };
   readonly #log: Logger;
   readonly #entries = new Map<string, Entry>();
   #connections = 0;
@@ -139,16 +143,36 @@ export class ListenerManager {
     this.#deps.stats.gauge('listener_manager.workers_started').value = 1;
   }
 
-  /** /drain_listeners: no new connections (or, gracefully, only politely ended ones). */
-  drain(inboundOnly: boolean, graceful: boolean): void {
+  /**
+   * /drain_listeners. At once: sockets close. Gracefully: connections end over the drain time, then sockets close, unless
+   * `skipExit`, which leaves them open.
+   */
+  drain(how: { readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }): void {
+    const { clock, random, drain } = this.#deps;
+    const stop = (): void => this.#stopListening(how.inboundOnly);
+    if (!how.graceful && !how.skipExit) {
+      for (const entry of this.#drained(how.inboundOnly)) entry.active?.drainGracefully(AT_ONCE);
+      stop();
+      return;
+    }
+    const running = startDrain({ ...drain, clock, random });
+    for (const entry of this.#drained(how.inboundOnly)) entry.active?.drainGracefully(running);
+    if (!how.skipExit) clock.after(drain.drainMs, stop);
+  }
+
+  #drained(inboundOnly: boolean): Entry[] {
+    return [...this.#entries.values()].filter(
+      (entry) => !inboundOnly || entry.active?.settings.direction === 'inbound',
+    );
+  }
+
+  #stopListening(inboundOnly: boolean): void {
     this.#draining = inboundOnly && this.#draining !== 'all' ? 'inbound' : 'all';
-    for (const entry of this.#entries.values()) {
-      if (inboundOnly && entry.active?.settings.direction !== 'inbound') continue;
-      entry.active?.drainGracefully();
-      if (graceful) continue;
+    for (const entry of this.#drained(inboundOnly)) {
       for (const binding of entry.bindings) binding.server.close();
       entry.bindings = [];
     }
+    this.#gauges();
   }
 
   /** Ends everything at once. */
@@ -238,16 +262,13 @@ export class ListenerManager {
     entry.bindings.push(binding);
     server.on('connection', (socket) => binding.owner.accept(socket));
     return new Promise((resolve, reject) => {
-      server.once('error', (error: NodeJS.ErrnoException) => {
+      const failed = (reason: string): void => {
         entry.bindings = entry.bindings.filter((other) => other !== binding);
         this.#stat('listener_create_failure');
-        reject(new Error(`cannot bind '${addressText(address)}': ${error.code ?? error.message}`));
-      });
-      const where =
-        address.kind === 'pipe'
-          ? { path: address.path }
-          : { host: address.ip, port: address.port, ipv6Only: address.ip.includes(':') };
-      server.listen({ ...where, backlog: listener.settings.backlog }, () => {
+        reject(new Error(`cannot bind '${addressText(address)}': ${reason}`));
+      };
+      server.once('error', (error: NodeJS.ErrnoException) => failed(error.code ?? error.message));
+      const listening = (): void => {
         const bound = server.address();
         if (bound && typeof bound === 'object' && address.kind === 'ip')
           binding.bound = { ...address, port: bound.port };
@@ -257,7 +278,12 @@ export class ListenerManager {
         );
         this.#stat('listener_create_success');
         resolve();
-      });
+      };
+      try {
+        listenOn(server, listener.settings, address, this.#deps.exclusive, listening);
+      } catch (error) {
+        failed(errorText(error));
+      }
     });
   }
 

@@ -1,12 +1,18 @@
 // Reads a Listener message (all but its filter chains) into checked settings.
 import { create, toBinary } from '@bufbuild/protobuf';
 import { TrafficDirection } from '#proto/envoy/config/core/v3/base_pb.js';
-import { AdditionalAddressSchema, type Listener, ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
+import {
+  AdditionalAddressSchema,
+  type Listener,
+  Listener_DrainType,
+  ListenerSchema,
+} from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { fingerprint } from '../cluster/cluster.ts';
 import { addressOf, type SocketAddr } from '../config/address.ts';
 import { join, millis, only } from '../config/fields.ts';
 import { DEFAULT_LISTENER_FILTERS_TIMEOUT_MS } from '../limits.ts';
 import { type ListenerFilters, readListenerFilters } from '../listener-filter/settings.ts';
+import { readSocket, type SocketSettings } from './socket-settings.ts';
 
 export interface ListenerSettings {
   readonly name: string;
@@ -21,6 +27,10 @@ export interface ListenerSettings {
   readonly backlog: number;
   /** Not counted against the limit of all listeners. */
   readonly ignoreGlobalLimit: boolean;
+  readonly bypassOverload: boolean;
+  /** drain_type MODIFY_ONLY: /healthcheck/fail does not drain it. */
+  readonly modifyOnly: boolean;
+  readonly socket: SocketSettings;
   /** Everything but the chains: equal means that chains may be swapped in place. */
   readonly fingerprint: string;
 }
@@ -42,16 +52,18 @@ const FIELDS = [
   'tcp_backlog_size',
   'bind_to_port',
   'deprecated_v1',
-  // One worker accepts: ports are never shared, connections never need balancing.
   'enable_reuse_port',
   'connection_balance_config',
+  'freebind',
+  'transparent',
+  'socket_options',
+  'tcp_fast_open_queue_length',
+  // Connections are taken one after the other, each with its first work done.
   'max_connections_to_accept_per_socket_event',
   'ignore_global_conn_limit',
-  // The overload manager of this proxy only counts connections.
   'bypass_overload_manager',
   // Our buffers are smaller than any limit Istio sends.
   'per_connection_buffer_limit_bytes',
-  // Both kinds drain when a listener is changed or removed; only /healthcheck/fail makes the difference.
   'drain_type',
 ];
 
@@ -81,6 +93,9 @@ export function readListener(message: Listener, path: string): ListenerSettings 
     continueOnTimeout: message.continueOnListenerFiltersTimeout,
     backlog: message.tcpBacklogSize ?? DEFAULT_BACKLOG,
     ignoreGlobalLimit: message.ignoreGlobalConnLimit,
+    bypassOverload: message.bypassOverloadManager,
+    modifyOnly: message.drainType === Listener_DrainType.MODIFY_ONLY,
+    socket: readSocket(message, path),
     fingerprint: frameFingerprint(message),
   };
 }

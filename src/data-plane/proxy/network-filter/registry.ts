@@ -19,6 +19,7 @@ import type { LocalPeer } from '../http-filter/peer.ts';
 import { FilterPlan } from '../http-filter/plan.ts';
 import { buildHttpFilters, disposeFilters } from '../http-filter/registry.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
+import type { PressureView } from '../overload/pressure.ts';
 import type { RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
@@ -44,6 +45,7 @@ export interface NetworkContext {
   readonly local: LocalPeer;
   readonly istioStats: IstioStats;
   readonly runtime: RuntimeView;
+  readonly load: PressureView;
   readonly reader: DataReader;
   readonly routeDeps: RouteDeps;
 }

@@ -82,6 +82,7 @@ export async function startEngine(t: TestContext, config: JsonObject, live = tru
         },
       },
       resolve: async () => ['127.0.0.1'],
+      memory: { heapBytes: () => 0, cgroup: () => undefined, shrink() {} },
       runtimeFiles: { list: () => undefined, read: () => '', watch: () => () => {} },
       watchedFiles: testFiles,
     },

@@ -14,6 +14,7 @@ import type { ConnectionInfo } from '../http/stream-info.ts';
 import type { HttpFilter } from '../http-filter/filter.ts';
 import { FilterPlan } from '../http-filter/plan.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
+import { noPressure } from '../overload/pressure.ts';
 import { RouteTable } from '../route/route-table.ts';
 import { oneTable } from '../route/source.ts';
 import { EMPTY_RUNTIME, type RuntimeView } from '../runtime/runtime.ts';
@@ -164,7 +165,14 @@ export function filterBench(
     oneTable(constant('routes', table)),
     new FilterPlan([...make({ clock, stats, runtime, random }), terminal]),
     undefined,
-    { clock, random, stats, runtime, clusters: { find: () => undefined } },
+    {
+      clock,
+      random,
+      stats,
+      runtime,
+      clusters: { find: () => undefined },
+      load: { pressure: noPressure(), drainsOnFailingHealth: true, bypass: false },
+    },
   );
   return {
     clock,
