@@ -12,7 +12,7 @@ import { runSession } from './session.ts';
 import { startUpstream, type Upstream } from './upstreams.ts';
 
 /** Cases of one process that run at the same time: most of their time is waiting. */
-const AT_ONCE = 6;
+const AT_ONCE = 16;
 
 export interface CaseRun {
   readonly test: LoadedCase;
