@@ -1,5 +1,6 @@
 // Runs the steps of one case against a running engine and writes down what happened. Called by run-file.ts.
 import { existsSync, readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import type { Certificates } from './certificates.ts';
 import {
   type ClientContext,
@@ -20,6 +21,11 @@ const STEP_MS = 8_000;
 const SETTLE_MS = 25;
 const STAT_WAIT_MS = 3_000;
 const LOG_WAIT_MS = 1_500;
+
+/** This machine's own addresses: Envoy tells upstreams one of them for a client on loopback. */
+const MACHINE = Object.values(networkInterfaces())
+  .flat()
+  .flatMap((one) => (one && !one.internal ? [one.address] : []));
 
 export interface SessionInput {
   readonly test: LoadedCase;
@@ -85,6 +91,7 @@ class Session {
     for (const [name, port] of engine.ports)
       if (name.startsWith(prefix)) out = out.replaceAll(`:${port}`, `:{${name.slice(prefix.length)}}`);
     for (const [name, upstream] of upstreams) out = out.replaceAll(`:${upstream.port}`, `:{${name}}`);
+    for (const address of MACHINE) out = out.replaceAll(address, '{machine}');
     return out.replaceAll(/(127\.0\.0\.1):[3-6]\d{4}\b/g, '$1:{client}');
   };
 
