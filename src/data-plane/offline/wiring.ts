@@ -98,6 +98,7 @@ export function startOfflineProxy(options: OfflineProxyOptions): OfflineProxy {
           done(undefined);
         },
       },
+      hostname: 'offline',
       runtimeFiles: { list: () => undefined, read: noFiles, watch: () => () => {} },
       watchedFiles: { read: noFiles, watch: noFiles, parseYaml: noFiles },
       resolve: async (hostname) => [...options.resolve(hostname)],

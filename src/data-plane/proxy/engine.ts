@@ -59,6 +59,8 @@ export interface EngineDeps {
   readonly resolve: Resolve;
   readonly runtimeFiles: RuntimeFiles;
   readonly memory?: MemoryReader;
+  /** Of this machine, for access logs. */
+  readonly hostname: string;
   readonly watchedFiles: WatchedFiles;
   /** Absent: the kernel captures. */
   readonly capture?: Capture;
@@ -149,6 +151,7 @@ export class Engine implements AdminTarget {
     });
     const watchdogs = readWatchdogs(bootstrap.watchdogs);
     this.#watchdog = watchdogs.main;
+    const format = { hostname: deps.hostname, variable: reader.variable, random, now: clock.now };
     this.logs = new AccessLogManager({
       files: deps.files,
       clock,
@@ -156,6 +159,9 @@ export class Engine implements AdminTarget {
       flushMs: options.logFlushMs,
       flushBytes: Math.min(options.logFlushBytes, MAX_LOG_BACKLOG_BYTES),
       runtime,
+      random,
+      reader,
+      format,
     });
     this.hub = new DiscoveryHub({
       node: nodeMessage,
@@ -173,6 +179,7 @@ export class Engine implements AdminTarget {
     for (const [i, secret] of (bootstrap.staticResources?.secrets ?? []).entries())
       this.secrets.addStatic(secret, `static_resources.secrets[${i}]`);
     const routeDeps = {
+      format,
       runtime,
       reader,
       stats,
@@ -204,6 +211,7 @@ export class Engine implements AdminTarget {
       clusters: this.clusters,
       routes: this.routes,
       routeDeps,
+      format,
       scopes: this.scopes,
       extensions: new ExtensionManager(this.hub),
       logs: this.logs,

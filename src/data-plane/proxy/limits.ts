@@ -160,3 +160,6 @@ export const MAX_STEERED_HEADERS = 32;
 export const MAX_ALT_STAT_NAMES = 100;
 /** Body of a request kept for one mirror whose upstream is not ready for it; beyond that the mirror is given up. */
 export const MAX_MIRROR_BACKLOG_BYTES = 256 * 1024;
+/** Characters of one value that a log format with a length prints, and levels of a JSON format. */
+export const MAX_LOG_VALUE_CHARS = 65_536;
+export const MAX_LOG_DEPTH = 32;

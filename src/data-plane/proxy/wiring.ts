@@ -2,6 +2,7 @@
 
 import { lookup } from 'node:dns/promises';
 import { appendFile, createWriteStream, readdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -201,6 +202,7 @@ export function createEngine(
       files: logFiles,
       runtimeFiles,
       memory,
+      hostname: hostname(),
       watchedFiles,
       resolve: async (hostname, family) =>
         (await lookup(hostname, { all: true, family })).map((entry) => entry.address),

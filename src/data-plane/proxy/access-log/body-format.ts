@@ -7,26 +7,32 @@ import {
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { type DataReader, readSource } from '../transport-socket/secrets.ts';
-import { compileFormat } from './format.ts';
+import { compileFormat, type FormatDeps } from './format.ts';
 import { jsonFormat } from './json-format.ts';
+
+/** Where formats read files and what they know of the world. */
+export interface FormatWorld {
+  readonly reader: DataReader;
+  readonly format: FormatDeps;
+}
 
 export interface BodyFormat {
   readonly contentType: string;
   readonly print: (info: StreamInfo) => string;
 }
 
-export function compileBodyFormat(message: SubstitutionFormatString, reader: DataReader, path: string): BodyFormat {
+export function compileBodyFormat(message: SubstitutionFormatString, world: FormatWorld, path: string): BodyFormat {
   const json = message.format.case === 'jsonFormat';
   return {
     contentType: message.contentType || (json ? 'application/json' : 'text/plain'),
-    print: compileLine(message, reader, path),
+    print: compileLine(message, world, path),
   };
 }
 
 /** One line or body; the format says how missing values look. */
 export function compileLine(
   message: SubstitutionFormatString,
-  reader: DataReader,
+  world: FormatWorld,
   path: string,
 ): (info: StreamInfo) => string {
   only(SubstitutionFormatStringSchema, message, path, [
@@ -41,14 +47,14 @@ export function compileLine(
   const missing = omitEmptyValues ? '' : '-';
   switch (format.case) {
     case 'jsonFormat':
-      return jsonFormat(format.value, omitEmptyValues, message.jsonFormatOptions?.sortProperties ?? false, path);
+      return jsonFormat(format.value, omitEmptyValues, world.format, path);
     case 'textFormat':
-      return compileFormat(format.value, join(path, 'text_format'), missing);
+      return compileFormat(format.value, join(path, 'text_format'), missing, world.format);
     case 'textFormatSource': {
       const at = join(path, 'text_format_source');
-      const text = readSource(format.value, reader, at);
+      const text = readSource(format.value, world.reader, at);
       if (!text) throw new ConfigError(at, 'value is required');
-      return compileFormat(text.toString(), at, missing);
+      return compileFormat(text.toString(), at, missing, world.format);
     }
     case undefined:
       throw new ConfigError(join(path, 'format'), 'value is required');

@@ -22,6 +22,13 @@ const connection: ConnectionInfo = {
   metadata: new Map(),
 };
 
+const WORLD = {
+  hostname: 'h.test',
+  variable: (name: string) => (name === 'HOME' ? '/root' : undefined),
+  random: () => 0.3,
+  now: () => 0,
+};
+
 function sample(): StreamInfo {
   const info = new StreamInfo(connection, Date.UTC(2026, 0, 5, 3, 4, 5, 678));
   info.method = 'GET';
@@ -68,12 +75,66 @@ test('operators one by one', () => {
 });
 
 test('JSON values keep their type; missing ones have none', () => {
-  assert.equal(compileJsonValue('%RESPONSE_CODE%', '')(sample()), 200);
-  assert.equal(compileJsonValue('%RESP(A)%', '')(sample()), undefined);
-  assert.equal(compileJsonValue('%PROTOCOL%!', '')(sample()), 'HTTP/1.1!');
+  assert.equal(compileJsonValue('%RESPONSE_CODE%', '', '-')(sample()), 200);
+  assert.equal(compileJsonValue('%RESP(A)%', '', '-')(sample()), undefined);
+  assert.equal(compileJsonValue('%PROTOCOL%!', '', '-')(sample()), 'HTTP/1.1!');
+});
+
+test('operators with arguments', () => {
+  const info = sample();
+  info.path = '/new?a=b%20c&d';
+  info.requestHeaders!.add(headerName('x-envoy-original-path'), '/old?a=b%20c');
+  info.addMetadata('f', { k: { n: [1, 'x'] }, t: 'text' });
+  info.filterState = new Map([['s', 'va"l']]);
+  info.routeMetadata = { r: { a: 1 } };
+  const print = (text: string) => compileFormat(text, '', '-', WORLD)(info);
+  assert.equal(print('%PATH% %PATH(NQ)% %PATH(NQ:PATH)% %PATH(WQ:ORIG)%'), '/old?a=b%20c /old /new /old?a=b%20c');
+  assert.equal(print('%QUERY_PARAM(a)% %QUERY_PARAM(z)% %QUERY_PARAMS(ORIG):3%'), 'b c - a=b');
+  assert.equal(print('%DYNAMIC_METADATA(f:k:n)% %DYNAMIC_METADATA(f:t):2% %DYNAMIC_METADATA(g)%'), '[1,"x"] te -');
+  assert.equal(print('%METADATA(ROUTE:r:a)% %FILTER_STATE(s)% %FILTER_STATE(s:PLAIN):2%'), '1 "va\\"l" va');
+  assert.equal(print('%HOSTNAME% %ENVIRONMENT(HOME):3% %ENVIRONMENT(NONE)%'), 'h.test /ro -');
+  assert.equal(print('%COALESCE({"operators":[{"command":"REQ","param":"none"},"PROTOCOL"]})%'), 'HTTP/1.1');
+  assert.match(print('%UNIQUE_ID%'), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  info.upstreamTxBegin = info.startTime + 2;
+  info.upstreamRxBegin = info.startTime + 5;
+  assert.equal(print('%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)% %COMMON_DURATION(DS_RX_BEG:DS_RX_END:ms)%'), '3000 -');
+  assert.equal(print('%REQUESTED_SERVER_NAME(HOST_FIRST)%'), 'catalog.istioinaction');
+  assert.equal(
+    print('%START_TIME(%E*S %3f %1f %9f %j %a %b %p %I %y %e %R %D)%'),
+    '05.678 678 6 678000000 005 Mon Jan AM 03 26  5 03:04 01/05/26',
+  );
+});
+
+test('gRPC status by name and number, only of gRPC requests', () => {
+  const info = sample();
+  const print = (text: string) => compileFormat(text, '')(info);
+  assert.equal(print('%GRPC_STATUS%'), '-');
+  info.requestHeaders!.add(headerName('content-type'), 'application/grpc');
+  info.responseTrailers = new HeaderMap();
+  info.responseTrailers.add(headerName('grpc-status'), '4');
+  assert.equal(
+    print('%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%'),
+    'DeadlineExceeded DEADLINE_EXCEEDED 4 4',
+  );
+});
+
+test('what an operator does not take is refused', () => {
+  const refused: [string, RegExp][] = [
+    ['%REQ%', /REQ requires parameters/],
+    ['%PROTOCOL(a)%', /PROTOCOL does not take any parameters or length/],
+    ['%PROTOCOL:3%', /PROTOCOL does not take any parameters or length/],
+    ['%START_TIME(x):3%', /START_TIME does not allow length to be specified/],
+    ['%REQ(A?B?C)%', /More than 1 alternative header/],
+    ['%METADATA(X:y)%', /X is not supported type of metadata/],
+    ['%PATH(a)%', /only 'WQ'\/'NQ' are allowed/],
+    ['%TLS_JA4_FINGERPRINT%', /is not supported by this proxy/],
+    ['%constructor%', /Couldn't find valid command/],
+    ['%HOSTNAME%', /is not supported here by this proxy/],
+  ];
+  for (const [text, reason] of refused) assert.throws(() => compileFormat(text, 'p'), reason, text);
 });
 
 test('unknown operators are refused by name', () => {
   assert.throws(() => compileFormat('%NOPE%', 'p'), /p: Not supported field in StreamInfo: NOPE/);
-  assert.throws(() => compileFormat('50% of', 'p'), /is not a command operator/);
+  assert.throws(() => compileFormat('50% of', 'p'), /Couldn't find valid command at position 2/);
 });

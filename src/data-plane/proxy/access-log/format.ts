@@ -1,21 +1,18 @@
 // Envoy's command operators (%REQ(X)%, %START_TIME(...)% ...): a format is compiled once and printed per request.
-// Used by access logs and by header values of routes.
-
-import { createHash, X509Certificate } from 'node:crypto';
-import { addressText, type SocketAddr } from '../config/address.ts';
+// Used by access logs, local replies and header values of routes. The operators themselves: operators.ts.
 import { ConfigError } from '../config/fields.ts';
-import { type HeaderMap, headerName } from '../http/header-map.ts';
-import { flagsText, type StreamInfo } from '../http/stream-info.ts';
+import { MAX_LOG_VALUE_CHARS } from '../limits.ts';
+import { WITH_ARGUMENTS } from './argument-operators.ts';
+import { SIMPLE } from './operators.ts';
+import type { Format, FormatDeps, Operator } from './types.ts';
 
-/** undefined = no value (printed as `-`, JSON null). */
-export type Operator = (info: StreamInfo) => string | number | undefined;
-export type Format = (info: StreamInfo) => string;
+export type { Format, FormatDeps, Operator } from './types.ts';
 
-const OPERATOR = /%([A-Z0-9_]+)(?:\(([^)]*)\))?(?::(\d+))?%|%%/g;
+const COMMAND = /%([A-Z0-9_]+)(?:\((.*?)\))?(?::(\d+))?%/y;
 
 /** Compiles `text`; `missing` is printed where there is no value. */
-export function compileFormat(text: string, path: string, missing = '-'): Format {
-  const parts = parse(text, path);
+export function compileFormat(text: string, path: string, missing = '-', deps?: FormatDeps): Format {
+  const parts = parse(text, path, deps);
   if (parts.every((part) => typeof part === 'string')) {
     const fixed = parts.join('');
     return () => fixed;
@@ -23,177 +20,120 @@ export function compileFormat(text: string, path: string, missing = '-'): Format
   return (info) => {
     let out = '';
     for (const part of parts) {
-      if (typeof part === 'string') out += part;
-      else out += part(info) ?? missing;
+      if (typeof part === 'string') {
+        out += part;
+        continue;
+      }
+      const value = part(info);
+      if (value === undefined || value === null) out += missing;
+      else out += typeof value === 'object' ? JSON.stringify(value) : value;
     }
     return out;
   };
 }
 
 /** A JSON value of a format: one lone operator keeps its type. */
-export function compileJsonValue(text: string, path: string): Operator {
-  const parts = parse(text, path);
+export function compileJsonValue(text: string, path: string, missing: string, deps?: FormatDeps): Operator {
+  const parts = parse(text, path, deps);
   if (parts.length === 1 && typeof parts[0] !== 'string') return parts[0]!;
-  const format = compileFormat(text, path);
-  return (info) => format(info);
+  return compileFormat(text, path, missing, deps);
 }
 
-function parse(text: string, path: string): (string | Operator)[] {
+function parse(text: string, path: string, deps: FormatDeps | undefined): (string | Operator)[] {
   const out: (string | Operator)[] = [];
-  let at = 0;
-  const literal = (to: number) => {
-    if (to > at) out.push(text.slice(at, to));
-  };
-  for (const match of text.matchAll(OPERATOR)) {
-    literal(match.index);
-    at = match.index + match[0].length;
-    if (match[0] === '%%') out.push('%');
-    else out.push(operator(match[1]!, match[2], match[3], path));
+  let literal = '';
+  for (let at = 0; at < text.length; ) {
+    if (text[at] !== '%') {
+      literal += text[at];
+      at += 1;
+      continue;
+    }
+    if (text[at + 1] === '%') {
+      literal += '%';
+      at += 2;
+      continue;
+    }
+    COMMAND.lastIndex = at;
+    const match = COMMAND.exec(text);
+    if (!match)
+      throw new ConfigError(path, `Incorrect configuration: ${text}. Couldn't find valid command at position ${at}`);
+    if (literal !== '') out.push(literal);
+    literal = '';
+    out.push(operator(match[1]!, match[2], match[3] === undefined ? undefined : Number(match[3]), path, deps));
+    at += match[0].length;
   }
-  literal(text.length);
-  const rest = out.filter((part) => typeof part === 'string' && part !== '%' && part.includes('%'));
-  if (rest.length > 0) throw new ConfigError(path, `Incorrect configuration: '${rest[0]}' is not a command operator`);
+  if (literal !== '') out.push(literal);
   return out;
 }
 
-const MAX_LENGTH = 65_536;
+/** Known to Envoy, and to us only by name. */
+const UNSUPPORTED: ReadonlySet<string> = new Set([
+  'BYTES_RETRANSMITTED',
+  'PACKETS_RETRANSMITTED',
+  'DOWNSTREAM_HANDSHAKE_DURATION',
+  'DOWNSTREAM_HEADER_BYTES_RECEIVED',
+  'DOWNSTREAM_HEADER_BYTES_SENT',
+  'DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED',
+  'DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT',
+  'UPSTREAM_WIRE_BYTES_RECEIVED',
+  'UPSTREAM_WIRE_BYTES_SENT',
+  'UPSTREAM_HEADER_BYTES_RECEIVED',
+  'UPSTREAM_HEADER_BYTES_SENT',
+  'UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED',
+  'UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT',
+  'UPSTREAM_HOST_NAMES_ATTEMPTED',
+  'UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT',
+  'UPSTREAM_CONNECTION_IDS_ATTEMPTED',
+  'UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID',
+  'UPSTREAM_LOCAL_IP_SAN',
+  'UPSTREAM_FILTER_STATE',
+  'UPSTREAM_DETECTED_CLOSE_TYPE',
+  'UPSTREAM_LOCAL_CLOSE_REASON',
+  'DOWNSTREAM_DETECTED_CLOSE_TYPE',
+  'DOWNSTREAM_LOCAL_CLOSE_REASON',
+  'DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID',
+  'DOWNSTREAM_LOCAL_IP_SAN',
+  'DOWNSTREAM_LOCAL_EMAIL_SAN',
+  'DOWNSTREAM_LOCAL_OTHERNAME_SAN',
+  'DOWNSTREAM_PEER_OTHERNAME_SAN',
+  'DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1',
+  'DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256',
+  'DOWNSTREAM_PEER_CHAIN_SERIALS',
+  'TLS_JA3_FINGERPRINT',
+  'TLS_JA4_FINGERPRINT',
+]);
 
-function operator(name: string, argument: string | undefined, length: string | undefined, path: string): Operator {
-  const simple = SIMPLE[name];
-  let made: Operator | undefined = argument === undefined ? simple : undefined;
-  if (name === 'REQ') made = headerOperator(argument ?? '', (info) => info.requestHeaders, true);
-  if (name === 'RESP') made = headerOperator(argument ?? '', (info) => info.responseHeaders, false);
-  // Trailers are not forwarded, so there is never a value.
-  if (name === 'TRAILER') made = () => undefined;
-  if (name === 'START_TIME') made = startTime(argument);
-  if (name === 'UPSTREAM_CLUSTER_RAW') made = SIMPLE.UPSTREAM_CLUSTER;
-  if (name === 'ENVIRONMENT') throw new ConfigError(path, '%ENVIRONMENT()% is not supported by this proxy');
-  if (!made)
-    throw new ConfigError(
-      path,
-      `Not supported field in StreamInfo: ${name}${argument === undefined ? '' : `(${argument})`}`,
-    );
-  if (length === undefined) return made;
-  const max = Math.min(Number(length), MAX_LENGTH);
-  const whole = made;
+function operator(
+  name: string,
+  argument: string | undefined,
+  length: number | undefined,
+  path: string,
+  deps: FormatDeps | undefined,
+): Operator {
+  const withArguments = Object.hasOwn(WITH_ARGUMENTS, name) ? WITH_ARGUMENTS[name] : undefined;
+  if (withArguments) {
+    if (length !== undefined && !withArguments.length)
+      throw new ConfigError(path, `${name} does not allow length to be specified.`);
+    const compile = (other: string, param: string | undefined, max: number | undefined): Operator =>
+      operator(other, param, max, path, deps);
+    const made = withArguments.build({ name, argument, path, deps, compile });
+    return length === undefined ? made : shortened(made, length);
+  }
+  const simple = Object.hasOwn(SIMPLE, name) ? SIMPLE[name] : undefined;
+  if (simple) {
+    if (argument !== undefined || length !== undefined)
+      throw new ConfigError(path, `${name} does not take any parameters or length`);
+    return simple;
+  }
+  if (UNSUPPORTED.has(name)) throw new ConfigError(path, `%${name}% is not supported by this proxy`);
+  throw new ConfigError(path, `Not supported field in StreamInfo: ${name}`);
+}
+
+function shortened(whole: Operator, length: number): Operator {
+  const max = Math.min(length, MAX_LOG_VALUE_CHARS);
   return (info) => {
     const value = whole(info);
-    return typeof value === 'string' ? value.slice(0, max) : value;
+    if (typeof value === 'string') return value.slice(0, max);
+    return typeof value === 'object' && value !== null ? JSON.stringify(value).slice(0, max) : value;
   };
 }
-
-function headerOperator(
-  argument: string,
-  headers: (info: StreamInfo) => HeaderMap | undefined,
-  request: boolean,
-): Operator {
-  const choices = argument.split('?').map((choice) => {
-    const lower = choice.trim().toLowerCase();
-    if (request && lower === ':method') return (info: StreamInfo) => info.method || undefined;
-    if (request && lower === ':path') return (info: StreamInfo) => info.path || undefined;
-    if (request && (lower === ':authority' || lower === 'host'))
-      return (info: StreamInfo) => info.authority || undefined;
-    if (!request && lower === ':status')
-      return (info: StreamInfo) => (info.responseCode > 0 ? String(info.responseCode) : undefined);
-    const header = headerName(lower);
-    return (info: StreamInfo) => headers(info)?.get(header);
-  });
-  return (info) => {
-    for (const choice of choices) {
-      const value = choice(info);
-      if (value !== undefined) return value;
-    }
-    return undefined;
-  };
-}
-
-function startTime(argument: string | undefined): Operator {
-  if (argument === undefined || argument === '') return (info) => new Date(info.startTime).toISOString();
-  return (info) => {
-    const date = new Date(info.startTime);
-    const pad = (value: number, size = 2) => String(value).padStart(size, '0');
-    const table: Readonly<Record<string, string>> = {
-      Y: String(date.getUTCFullYear()),
-      m: pad(date.getUTCMonth() + 1),
-      d: pad(date.getUTCDate()),
-      H: pad(date.getUTCHours()),
-      M: pad(date.getUTCMinutes()),
-      S: pad(date.getUTCSeconds()),
-      s: String(Math.floor(info.startTime / 1000)),
-      F: date.toISOString().slice(0, 10),
-      T: date.toISOString().slice(11, 19),
-      '3f': pad(date.getUTCMilliseconds(), 3),
-      '6f': `${pad(date.getUTCMilliseconds(), 3)}000`,
-      f: pad(date.getUTCMilliseconds(), 3),
-      Z: 'UTC',
-      z: '+0000',
-    };
-    return argument.replaceAll(/%([1-9]f|[a-zA-Z])/g, (whole, key: string) => table[key] ?? whole);
-  };
-}
-
-function ip(address: SocketAddr | undefined): string | undefined {
-  return address?.kind === 'ip' ? address.ip : address?.path;
-}
-function port(address: SocketAddr | undefined): number | undefined {
-  return address?.kind === 'ip' ? address.port : undefined;
-}
-function address(value: SocketAddr | undefined): string | undefined {
-  return value ? addressText(value) : undefined;
-}
-const some = (text: string) => (text === '' ? undefined : text);
-
-const SIMPLE: Readonly<Record<string, Operator>> = {
-  PROTOCOL: (i) => some(i.protocol),
-  RESPONSE_CODE: (i) => i.responseCode,
-  RESPONSE_CODE_DETAILS: (i) => (i.responseDetails === '' ? undefined : i.responseDetails.replaceAll(' ', '_')),
-  RESPONSE_FLAGS: (i) => flagsText(i.flags),
-  RESPONSE_FLAGS_LONG: (i) => flagsText(i.flags, true),
-  CONNECTION_TERMINATION_DETAILS: (i) => some(i.connectionTermination),
-  UPSTREAM_TRANSPORT_FAILURE_REASON: (i) => some(i.upstreamFailure.replaceAll(' ', '_')),
-  BYTES_RECEIVED: (i) => i.bytesReceived,
-  BYTES_SENT: (i) => i.bytesSent,
-  DOWNSTREAM_WIRE_BYTES_RECEIVED: (i) => i.wireBytesReceived,
-  DOWNSTREAM_WIRE_BYTES_SENT: (i) => i.wireBytesSent,
-  DURATION: (i) => (i.duration < 0 ? undefined : Math.round(i.duration)),
-  RESPONSE_DURATION: (i) => (i.firstUpstreamByte < 0 ? undefined : Math.round(i.firstUpstreamByte)),
-  UPSTREAM_HOST: (i) => address(i.upstreamHost),
-  UPSTREAM_CLUSTER: (i) => some(i.upstreamCluster),
-  UPSTREAM_LOCAL_ADDRESS: (i) => address(i.upstreamLocal),
-  UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: (i) => ip(i.upstreamLocal),
-  UPSTREAM_REMOTE_ADDRESS: (i) => address(i.upstreamHost),
-  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: (i) => ip(i.upstreamHost),
-  UPSTREAM_REMOTE_PORT: (i) => port(i.upstreamHost),
-  UPSTREAM_REQUEST_ATTEMPT_COUNT: (i) => i.attempts,
-  UPSTREAM_PEER_URI_SAN: (i) => some(i.upstreamTls?.peerUris.join(',') ?? ''),
-  UPSTREAM_TLS_VERSION: (i) => i.upstreamTls?.version,
-  UPSTREAM_TLS_CIPHER: (i) => i.upstreamTls?.cipher,
-  DOWNSTREAM_LOCAL_ADDRESS: (i) => address(i.connection.local),
-  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: (i) => ip(i.connection.local),
-  DOWNSTREAM_LOCAL_PORT: (i) => port(i.connection.local),
-  DOWNSTREAM_DIRECT_LOCAL_ADDRESS: (i) => address(i.connection.directLocal),
-  DOWNSTREAM_REMOTE_ADDRESS: (i) => address(i.remote),
-  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: (i) => ip(i.remote),
-  DOWNSTREAM_REMOTE_PORT: (i) => port(i.remote),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: (i) => address(i.connection.directRemote),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: (i) => ip(i.connection.directRemote),
-  DOWNSTREAM_PEER_URI_SAN: (i) => some(i.connection.tls?.peerUris.join(',') ?? ''),
-  DOWNSTREAM_LOCAL_URI_SAN: (i) => some(i.connection.tls?.localUris.join(',') ?? ''),
-  DOWNSTREAM_PEER_DNS_SAN: (i) => some(i.connection.tls?.peerDns.join(',') ?? ''),
-  DOWNSTREAM_PEER_SUBJECT: (i) => some(i.connection.tls?.peerSubject ?? ''),
-  DOWNSTREAM_PEER_FINGERPRINT_256: (i) => {
-    const der = i.connection.tls?.peerCertificate;
-    return der && createHash('sha256').update(der).digest('hex');
-  },
-  DOWNSTREAM_PEER_SERIAL: (i) => {
-    const der = i.connection.tls?.peerCertificate;
-    return der && new X509Certificate(der).serialNumber.toLowerCase();
-  },
-  DOWNSTREAM_TLS_VERSION: (i) => i.connection.tls?.version,
-  DOWNSTREAM_TLS_CIPHER: (i) => i.connection.tls?.cipher,
-  REQUESTED_SERVER_NAME: (i) => some(i.connection.requestedServerName),
-  ROUTE_NAME: (i) => some(i.routeName),
-  VIRTUAL_CLUSTER_NAME: () => undefined,
-  FILTER_CHAIN_NAME: (i) => some(i.connection.chainName),
-  CONNECTION_ID: (i) => i.connection.id,
-};

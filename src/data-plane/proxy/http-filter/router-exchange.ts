@@ -223,10 +223,20 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       this.#tried ??= new Set();
       this.#tried.add(host);
     }
-    stream.info.upstreamHost = host.spec.address;
+    this.#noteHost(host);
     if (this.#completeAt >= 0) this.#startTryTimers();
     const leave = cluster.pool(host, stream.upstreamAlpn, stream.authority).request(this);
     if (!this.#exchange && !this.#done) this.#leaveQueue = leave;
+  }
+
+  #noteHost(host: Host): void {
+    const { info, manager } = this.#stream;
+    const before = info.upstreamHost;
+    info.setHost(host.spec);
+    info.upstreamAsked = manager.deps.clock.now();
+    if (this.#attempt < 2) return;
+    info.upstreamTried ??= before ? [before] : [];
+    info.upstreamTried.push(host.spec.address);
   }
 
   onReady(exchange: UpstreamExchange, reused: boolean): void {
@@ -235,8 +245,10 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#leaveQueue = undefined;
     this.#exchange = exchange;
     this.#reused = reused;
-    info.upstreamLocal = exchange.transport.local;
-    info.upstreamTls = exchange.transport.tls;
+    info.setUpstream(exchange.transport);
+    info.upstreamProtocol = exchange.protocol;
+    info.upstreamTxBegin = stream.manager.deps.clock.now();
+    if (stream.body === 'none') info.upstreamTxEnd = info.upstreamTxBegin;
     this.#report('connected');
     exchange.begin(stream, this);
     const kept = this.#kept;
@@ -329,6 +341,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (this.#completeAt >= 0) return;
     const stream = this.#stream;
     this.#completeAt = stream.manager.deps.clock.now();
+    if (this.#exchange && this.#ended) stream.info.upstreamTxEnd = this.#completeAt;
     const { global } = this.#timeouts;
     if (global > 0) stream.after(global, () => this.#onTimeout());
     if (this.#host) this.#startTryTimers();
@@ -378,7 +391,8 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     const { info } = stream;
     info.responseDetails = 'via_upstream';
     const now = stream.manager.deps.clock.now();
-    info.firstUpstreamByte = now - info.startTime;
+    info.upstreamRxBegin = now;
+    if (endStream) info.upstreamRxEnd = now;
     if (this.#completeAt >= 0 && !this.#options.suppressEnvoyHeaders)
       headers.set(H.serviceTime, String(Math.max(0, Math.round(now - this.#completeAt))));
     if (this.#ownDecorator !== '') headers.set(H.decorator, this.#ownDecorator);
@@ -403,6 +417,8 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
 
   onResponseEnd(trailers?: HeaderMap): void {
     this.#exchange = undefined;
+    const { info, manager } = this.#stream;
+    info.upstreamRxEnd = manager.deps.clock.now();
     this.#finish();
     this.#stream.sendEnd(trailers);
   }

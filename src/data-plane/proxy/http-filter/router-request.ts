@@ -166,6 +166,7 @@ export function finalizeRequest(
   if (rewritten === undefined) return;
   if (!options.suppressEnvoyHeaders) headers.set(H.originalPath, stream.path);
   stream.path = rewritten;
+  info.path = rewritten;
 }
 
 function rewriteHost(stream: HttpStream, action: ForwardSettings, choice: ClusterChoice): void {
@@ -200,5 +201,6 @@ export function setAuthority(stream: HttpStream, action: ForwardSettings, author
     headers.set(H.forwardedHost, before ? `${before}, ${stream.authority}` : stream.authority);
   }
   stream.authority = authority;
+  stream.info.authority = authority;
   headers.set(H.host, authority);
 }

@@ -7,6 +7,7 @@ import {
 } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import { type BodyFormat, compileBodyFormat } from '../access-log/body-format.ts';
 import { compileFilter, type Keep } from '../access-log/filters.ts';
+import type { FormatDeps } from '../access-log/format.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { MAX_DIRECT_RESPONSE_BYTES } from '../limits.ts';
 import { applyEdits, compileEdits, type HeaderEdits } from '../route/header-edits.ts';
@@ -18,6 +19,7 @@ import type { StreamInfo } from './stream-info.ts';
 
 export interface LocalReplyContext {
   readonly reader: DataReader;
+  readonly format: FormatDeps;
   readonly runtime: RuntimeView;
   readonly random: () => number;
 }
@@ -46,7 +48,7 @@ export function compileLocalReplies(
   if (!message) return undefined;
   only(LocalReplyConfigSchema, message, path, ['mappers', 'body_format']);
   const mappers = message.mappers.map((mapper, i) => compileMapper(mapper, context, join(path, `mappers[${i}]`)));
-  const format = message.bodyFormat && compileBodyFormat(message.bodyFormat, context.reader, join(path, 'body_format'));
+  const format = message.bodyFormat && compileBodyFormat(message.bodyFormat, context, join(path, 'body_format'));
   return {
     rewrite(info, reply, headers) {
       info.responseCode = reply.status;
@@ -83,8 +85,7 @@ function compileMapper(message: ResponseMapper, context: LocalReplyContext, path
     applies: compileFilter(message.filter, context, join(path, 'filter')),
     status: statusCode,
     body: body?.toString(),
-    format:
-      bodyFormatOverride && compileBodyFormat(bodyFormatOverride, context.reader, join(path, 'body_format_override')),
-    edits: compileEdits(message.headersToAdd, [], path),
+    format: bodyFormatOverride && compileBodyFormat(bodyFormatOverride, context, join(path, 'body_format_override')),
+    edits: compileEdits(message.headersToAdd, [], path, context.format),
   };
 }

@@ -1,8 +1,8 @@
 // What is known about one request or TCP connection: filled along its way, read by logs, metrics and header formats.
 import type { JsonObject } from '@bufbuild/protobuf';
-import type { Metadata } from '../cluster/host.ts';
+import type { HostSpec, Metadata } from '../cluster/host.ts';
 import type { SocketAddr } from '../config/address.ts';
-import type { TlsDetails } from '../transport-socket/transport.ts';
+import type { TlsDetails, Transport } from '../transport-socket/transport.ts';
 import type { HeaderMap } from './header-map.ts';
 
 /** Response flags as bits, in the order they are printed. */
@@ -102,6 +102,13 @@ export interface ConnectionInfo {
   readonly metadata: Map<string, JsonObject>;
 }
 
+/** What logs want to know of a cluster. */
+export interface ClusterFacts {
+  readonly name: string;
+  readonly metadata: Metadata;
+  readonly message: { readonly altStatName: string };
+}
+
 export class StreamInfo {
   readonly connection: ConnectionInfo;
   /** ms since the epoch. */
@@ -127,9 +134,31 @@ export class StreamInfo {
   wireBytesSent = 0;
   /** ms; -1 until the end. */
   duration = -1;
-  /** ms from the start to the first byte sent upstream / received from upstream / sent downstream; -1 = not. */
-  firstUpstreamByte = -1;
+  // Moments, ms since the epoch; -1 = it did not come to that.
+  /** The last byte of the request was here. */
+  requestEnd = -1;
+  /** A connection was asked for, for the last try. */
+  upstreamAsked = -1;
+  upstreamTxBegin = -1;
+  upstreamTxEnd = -1;
+  upstreamRxBegin = -1;
+  upstreamRxEnd = -1;
+  /** The head of the response left. */
+  responseBegin = -1;
   upstreamCluster = '';
+  /** alt_stat_name of the cluster; empty = its name. */
+  upstreamClusterAlias = '';
+  upstreamClusterMetadata: Metadata | undefined;
+  upstreamHostName = '';
+  upstreamMetadata: Metadata | undefined;
+  /** Hosts of all tries, when there was more than one. */
+  upstreamTried: SocketAddr[] | undefined;
+  upstreamProtocol = '';
+  upstreamTransport: Transport | undefined;
+  downstreamFailure = '';
+  virtualHostMetadata: Metadata | undefined;
+  traceId = '';
+  spanId = '';
   upstreamHost: SocketAddr | undefined;
   upstreamLocal: SocketAddr | undefined;
   upstreamTls: TlsDetails | undefined;
@@ -156,6 +185,25 @@ export class StreamInfo {
     this.connection = connection;
     this.startTime = startTime;
     this.remote = connection.remote;
+  }
+
+  /** The cluster the request or connection goes to; undefined = there is none of that name. */
+  setCluster(cluster: ClusterFacts | undefined): void {
+    this.upstreamCluster = cluster?.name ?? '';
+    this.upstreamClusterAlias = cluster?.message.altStatName ?? '';
+    this.upstreamClusterMetadata = cluster?.metadata;
+  }
+
+  setHost(spec: HostSpec): void {
+    this.upstreamHost = spec.address;
+    this.upstreamHostName = spec.hostname;
+    this.upstreamMetadata = spec.metadata;
+  }
+
+  setUpstream(transport: Transport): void {
+    this.upstreamTransport = transport;
+    this.upstreamLocal = transport.local;
+    this.upstreamTls = transport.tls;
   }
 
   /** Adds to a filter's dynamic metadata; top-level keys are replaced. */

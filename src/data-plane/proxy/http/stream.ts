@@ -32,6 +32,9 @@ const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
   protocol: FLAG.DPE,
 };
 
+/** AccessLogType of the line at the end of a request. */
+const LOG_DOWNSTREAM_END = 6;
+
 export class HttpStream implements RequestReceiver, RequestView {
   readonly manager: ConnectionManager;
   /** The filters this request began with. */
@@ -111,11 +114,12 @@ export class HttpStream implements RequestReceiver, RequestView {
     const { settings, deps } = this.manager;
     this.info.routeName = route?.name ?? '';
     this.info.routeMetadata = route?.metadata;
+    this.info.virtualHostMetadata = route?.virtualHost.metadata;
     const forward = route?.action.kind === 'forward' ? route.action : undefined;
     this.choice = forward?.choose(this, deps.random);
     // A cluster that does not exist is no upstream.
     const name = this.choice?.name ?? '';
-    this.info.upstreamCluster = name !== '' && deps.clusters.find(name) ? name : '';
+    this.info.setCluster(name === '' ? undefined : deps.clusters.find(name));
     this.#idleMs = forward && forward.idleTimeoutMs >= 0 ? forward.idleTimeoutMs : settings.streamIdleMs;
     this.#cancelDuration?.();
     this.#cancelDuration = undefined;
@@ -145,6 +149,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.path = path;
     this.method = method;
     this.info.method = method;
+    this.info.path = path;
+    this.info.authority = authority;
     this.headers.set(H.host, authority);
     this.clearRoute();
   }
@@ -197,11 +203,14 @@ export class HttpStream implements RequestReceiver, RequestView {
     stream.path = info.target;
     stream.protocol = info.protocol;
     stream.requestHeaders = headers;
+    if (endStream) stream.requestEnd = stream.startTime;
     this.manager.counters.rqActive.value += 1;
     this.manager.counters.rqTotal.value += 1;
     if (!this.manager.admit(this)) return;
     stream.authority = this.authority;
     stream.path = this.path;
+    stream.scheme = this.scheme;
+    stream.logType = LOG_DOWNSTREAM_END;
     this.grpc = headers.get(H.contentType)?.startsWith('application/grpc') ?? false;
     // Filters that change the request do not change its route, unless they ask for that.
     void this.route;
@@ -221,6 +230,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   onRequestEnd(trailers?: HeaderMap): void {
     this.requestEnded = true;
     this.requestTrailers = trailers;
+    this.info.requestEnd = this.manager.deps.clock.now();
     if (!this.finished) this.#passRequestEnd(-1);
   }
 
@@ -370,7 +380,9 @@ export class HttpStream implements RequestReceiver, RequestView {
     for (let i = Math.min(this.#filter, filters.length) - 1; i >= 0; i--)
       if (!this.#off?.[i]) filters[i]!.onResponse?.(this, headers, i, endStream);
     manager.finishResponseHeaders(this, headers);
-    headers.setIfAbsent(H.date, httpDate(manager.deps.clock.now()));
+    const now = manager.deps.clock.now();
+    info.responseBegin = now;
+    headers.setIfAbsent(H.date, httpDate(now));
     this.sender.sendHead(status, headers, endStream);
     if (endStream) this.#complete();
   }

@@ -9,6 +9,7 @@ import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_prox
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
+import type { FormatDeps } from '../access-log/format.ts';
 import type { AccessLogManager } from '../access-log/logger.ts';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
@@ -47,6 +48,7 @@ export interface NetworkContext {
   readonly runtime: RuntimeView;
   readonly load: PressureView;
   readonly reader: DataReader;
+  readonly format: FormatDeps;
   readonly routeDeps: RouteDeps;
 }
 

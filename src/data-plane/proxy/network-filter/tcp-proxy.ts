@@ -202,7 +202,7 @@ class TcpSession implements LbContext {
     host.cxActive += 1;
     cluster.counters.cxTotal.value += 1;
     cluster.counters.cxActive.value += 1;
-    info.upstreamHost = host.spec.address;
+    info.setHost(host.spec);
     this.#giveUp = dial(
       {
         target: host.spec.address,
@@ -233,8 +233,7 @@ class TcpSession implements LbContext {
     this.#up = up;
     if (this.#cluster && this.#host) this.#cluster.onOutcome(this.#host, 'success');
     const info = this.#info;
-    info.upstreamLocal = up.local;
-    info.upstreamTls = up.tls;
+    info.setUpstream(up);
     up.start(this.#upSink);
     for (const chunk of this.#early) up.write(chunk, 0, chunk.length);
     this.#early = [];

@@ -13,6 +13,7 @@ import {
   RouteAction_UpgradeConfigSchema,
   RouteActionSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import type { FormatDeps } from '../access-log/format.ts';
 import type { RoutingPriority } from '../cluster/lb-context.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { DEFAULT_ROUTE_TIMEOUT_MS } from '../limits.ts';
@@ -71,6 +72,7 @@ export type RouteActionSettings = ForwardSettings | RedirectSettings | DirectSet
 export interface ActionContext extends ChoiceContext {
   readonly runtime: RuntimeView;
   readonly reader: DataReader;
+  readonly format: FormatDeps;
   readonly match: PathMatch;
   /** Of the virtual host, for routes without their own. */
   readonly hostRetry: RetryPolicy | undefined;
@@ -86,7 +88,7 @@ export function compileAction(message: Route, context: ActionContext, path: stri
     case 'redirect':
       return redirect(action.value, context.match, join(path, 'redirect'));
     case 'directResponse':
-      return direct(action.value, context.reader, context.maxDirectBytes, join(path, 'direct_response'));
+      return direct(action.value, context, context.maxDirectBytes, join(path, 'direct_response'));
     case 'nonForwardingAction':
       return { kind: 'non-forwarding' };
     case 'filterAction':
@@ -140,8 +142,8 @@ function forward(message: RouteAction, context: ActionContext, path: string): Fo
     choose,
     clusters,
     notFoundStatus: NOT_FOUND[message.clusterNotFoundResponseCode],
-    rewritePath: pathRewrite(message, context.match, path),
-    hostRewrite: hostRewrite(message, path),
+    rewritePath: pathRewrite(message, context.match, context.format, path),
+    hostRewrite: hostRewrite(message, context.format, path),
     appendForwardedHost: message.appendXForwardedHost,
     timeoutMs: message.timeout ? millis(message.timeout, 0) : DEFAULT_ROUTE_TIMEOUT_MS,
     maxGrpcTimeoutMs: message.maxGrpcTimeout && millis(message.maxGrpcTimeout, 0),
@@ -149,7 +151,7 @@ function forward(message: RouteAction, context: ActionContext, path: string): Fo
     idleTimeoutMs: millis(message.idleTimeout, -1),
     duration: durationOf(message, join(path, 'max_stream_duration')),
     retry: compileRetry(message.retryPolicy ?? context.hostRetry, join(path, 'retry_policy')),
-    mirrors: compileMirrors(mirrors, context.runtime, path),
+    mirrors: compileMirrors(mirrors, context.runtime, context.format, path),
     hash: compileHashPolicy(message.hashPolicy, path),
     priority: message.priority === Priority.HIGH ? 'high' : 'default',
     internalRedirect: compileInternalRedirect(message.internalRedirectPolicy, join(path, 'internal_redirect_policy')),

@@ -6,6 +6,7 @@ import {
   WeightedCluster_ClusterWeightSchema,
   WeightedClusterSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import type { FormatDeps } from '../access-log/format.ts';
 import { metadataOf } from '../cluster/endpoints.ts';
 import { type MetadataMatch, metadataMatch } from '../cluster/lb-context.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
@@ -30,6 +31,7 @@ export type Chooser = (request: RequestView, random: () => number) => ClusterCho
 
 export interface ChoiceContext {
   readonly runtime: RuntimeView;
+  readonly format: FormatDeps;
   perFilter(source: WeightedCluster_ClusterWeight['typedPerFilterConfig'], path: string): PerFilter | undefined;
 }
 
@@ -155,11 +157,17 @@ function weightOf(
     header: clusterHeader === '' ? undefined : headerName(clusterHeader),
     choice: {
       name,
-      requestEdits: compileEdits(message.requestHeadersToAdd, message.requestHeadersToRemove, join(path, 'request')),
+      requestEdits: compileEdits(
+        message.requestHeadersToAdd,
+        message.requestHeadersToRemove,
+        join(path, 'request'),
+        context.format,
+      ),
       responseEdits: compileEdits(
         message.responseHeadersToAdd,
         message.responseHeadersToRemove,
         join(path, 'response'),
+        context.format,
       ),
       hostRewrite: message.hostRewriteSpecifier.value ?? '',
       metadataMatch: metadataMatch(message.metadataMatch && metadataOf(message.metadataMatch), criteria),

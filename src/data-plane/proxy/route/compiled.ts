@@ -1,5 +1,6 @@
 // What a RouteConfiguration becomes: read by the router, the filters and the admin interface.
 import type { Any } from '@bufbuild/protobuf/wkt';
+import type { FormatDeps } from '../access-log/format.ts';
 import type { Metadata } from '../cluster/host.ts';
 import type { StringTest } from '../config/matchers.ts';
 import type { PerFilter, PerFilterEntry } from '../http-filter/per-filter.ts';
@@ -26,6 +27,7 @@ export interface RouteDeps {
   readonly runtime: RuntimeView;
   readonly reader: DataReader;
   readonly stats: StatsStore;
+  readonly format: FormatDeps;
   /** For validate_clusters. */
   readonly knownCluster: (name: string) => boolean;
 }

@@ -9,7 +9,7 @@ import {
   HeaderValueOptionSchema,
   HeaderValueSchema,
 } from '#proto/envoy/config/core/v3/base_pb.js';
-import { compileFormat, type Format } from '../access-log/format.ts';
+import { compileFormat, type Format, type FormatDeps } from '../access-log/format.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { type HeaderMap, type HeaderName, headerName } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
@@ -28,17 +28,22 @@ export interface HeaderEdits {
 
 export const NO_EDITS: HeaderEdits = { remove: [], add: [] };
 
-export function compileEdits(add: readonly HeaderValueOption[], remove: readonly string[], path: string): HeaderEdits {
+export function compileEdits(
+  add: readonly HeaderValueOption[],
+  remove: readonly string[],
+  path: string,
+  deps?: FormatDeps,
+): HeaderEdits {
   if (add.length === 0 && remove.length === 0) return NO_EDITS;
   if (add.length > MAX_EDITS)
     throw new ConfigError(join(path, 'headers_to_add'), `value must contain no more than ${MAX_EDITS} item(s)`);
-  const edits = add.map((option, i) => compileEdit(option, join(path, `headers_to_add[${i}]`)));
+  const edits = add.map((option, i) => compileEdit(option, join(path, `headers_to_add[${i}]`), deps));
   for (const [i, name] of remove.entries()) removable(name, join(path, `headers_to_remove[${i}]`));
   return { add: edits, remove: remove.map(headerName) };
 }
 
 /** The list form of newer messages: removals count before additions, as everywhere in routes. */
-export function compileMutations(mutations: readonly HeaderMutation[], path: string): HeaderEdits {
+export function compileMutations(mutations: readonly HeaderMutation[], path: string, deps?: FormatDeps): HeaderEdits {
   const add: Edit[] = [];
   const remove: HeaderName[] = [];
   for (const [i, mutation] of mutations.entries()) {
@@ -48,7 +53,7 @@ export function compileMutations(mutations: readonly HeaderMutation[], path: str
     if (action.case === 'remove') {
       removable(action.value, join(at, 'remove'));
       remove.push(headerName(action.value));
-    } else if (action.case === 'append') add.push(compileEdit(action.value, join(at, 'append')));
+    } else if (action.case === 'append') add.push(compileEdit(action.value, join(at, 'append'), deps));
     else throw new ConfigError(join(at, 'action'), 'value is required');
   }
   return add.length === 0 && remove.length === 0 ? NO_EDITS : { add, remove };
@@ -62,7 +67,7 @@ function removable(name: string, path: string): void {
     throw new ConfigError(path, ':-prefixed or host headers may not be removed');
 }
 
-function compileEdit(option: HeaderValueOption, path: string): Edit {
+function compileEdit(option: HeaderValueOption, path: string, deps: FormatDeps | undefined): Edit {
   only(HeaderValueOptionSchema, option, path, ['header', 'append', 'append_action', 'keep_empty_value']);
   if (!option.header || option.header.key === '') throw new ConfigError(join(path, 'header.key'), 'value is required');
   only(HeaderValueSchema, option.header, join(path, 'header'), ['key', 'value', 'raw_value']);
@@ -74,7 +79,7 @@ function compileEdit(option: HeaderValueOption, path: string): Edit {
   const text = option.header.value || Buffer.from(option.header.rawValue).toString('latin1');
   return {
     name: headerName(key),
-    format: compileFormat(text, join(path, 'header.value'), ''),
+    format: compileFormat(text, join(path, 'header.value'), '', deps),
     action: actionOf(option),
     keepEmpty: option.keepEmptyValue,
   };

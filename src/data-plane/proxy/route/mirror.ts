@@ -3,6 +3,7 @@ import {
   type RouteAction_RequestMirrorPolicy,
   RouteAction_RequestMirrorPolicySchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import type { FormatDeps } from '../access-log/format.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { type HeaderName, headerName } from '../http/header-map.ts';
 import { type RuntimeView, runtimeShare, type Share } from '../runtime/runtime.ts';
@@ -22,6 +23,7 @@ export interface MirrorPolicy {
 export function compileMirrors(
   messages: readonly RouteAction_RequestMirrorPolicy[],
   runtime: RuntimeView,
+  format: FormatDeps,
   path: string,
 ): readonly MirrorPolicy[] {
   return messages.map((message, i) => {
@@ -45,7 +47,7 @@ export function compileMirrors(
       share: runtimeShare(runtime, message.runtimeFraction, 1),
       appendSuffix: !message.disableShadowHostSuffixAppend,
       hostRewrite: message.hostRewriteLiteral,
-      edits: compileMutations(message.requestHeadersMutations, join(at, 'request_headers_mutations')),
+      edits: compileMutations(message.requestHeadersMutations, join(at, 'request_headers_mutations'), format),
     };
   });
 }

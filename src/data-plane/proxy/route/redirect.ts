@@ -6,10 +6,10 @@ import {
   RedirectActionSchema,
   RedirectAction_RedirectResponseCode as RedirectCode,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
-import { type BodyFormat, compileBodyFormat } from '../access-log/body-format.ts';
+import { type BodyFormat, compileBodyFormat, type FormatWorld } from '../access-log/body-format.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { MAX_DIRECT_RESPONSE_BYTES } from '../limits.ts';
-import { type DataReader, readSource } from '../transport-socket/secrets.ts';
+import { readSource } from '../transport-socket/secrets.ts';
 import type { RequestView } from './matchers.ts';
 import { type PathMatch, pathOf } from './path.ts';
 import { prefixPath, regexPath, type TargetRewrite } from './rewrite.ts';
@@ -104,7 +104,7 @@ export function ownUri(request: RequestView): string {
 
 export function direct(
   message: DirectResponseAction,
-  reader: DataReader,
+  world: FormatWorld,
   maxBytes: number | undefined,
   path: string,
 ): DirectSettings {
@@ -112,14 +112,14 @@ export function direct(
   if (message.status < 200 || message.status >= 600)
     throw new ConfigError(join(path, 'status'), 'value must be inside range [200, 600)');
   const at = join(path, 'body');
-  const body = readSource(message.body, reader, at) ?? Buffer.alloc(0);
+  const body = readSource(message.body, world.reader, at) ?? Buffer.alloc(0);
   const max = Math.min(maxBytes ?? DEFAULT_DIRECT_BYTES, MAX_DIRECT_RESPONSE_BYTES);
   if (body.length > max) throw new ConfigError(at, `response body size is ${body.length} bytes; maximum is ${max}`);
   return {
     kind: 'direct',
     status: message.status,
     body,
-    format: message.bodyFormat && compileBodyFormat(message.bodyFormat, reader, join(path, 'body_format')),
+    format: message.bodyFormat && compileBodyFormat(message.bodyFormat, world, join(path, 'body_format')),
   };
 }
 

@@ -3,7 +3,7 @@
 import type { RouteAction } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { UriTemplateRewriteConfigSchema } from '#proto/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js';
 import type { RegexMatchAndSubstitute } from '#proto/envoy/type/matcher/v3/regex_pb.js';
-import { compileFormat } from '../access-log/format.ts';
+import { compileFormat, type FormatDeps } from '../access-log/format.ts';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join } from '../config/fields.ts';
 import { compileRegex } from '../config/matchers.ts';
@@ -49,7 +49,12 @@ export function prefixPath(prefix: string, match: PathMatch): TargetRewrite {
   return (target) => prefix + target.slice(length);
 }
 
-export function pathRewrite(message: RouteAction, match: PathMatch, path: string): TargetRewrite | undefined {
+export function pathRewrite(
+  message: RouteAction,
+  match: PathMatch,
+  deps: FormatDeps,
+  path: string,
+): TargetRewrite | undefined {
   const given = [
     message.prefixRewrite !== '',
     message.regexRewrite !== undefined,
@@ -64,7 +69,7 @@ export function pathRewrite(message: RouteAction, match: PathMatch, path: string
   if (message.regexRewrite) return regexPath(message.regexRewrite, join(path, 'regex_rewrite'));
   if (message.pathRewritePolicy) return templatePath(message, match, join(path, 'path_rewrite_policy'));
   if (message.pathRewrite !== '') {
-    const format = compileFormat(message.pathRewrite, join(path, 'path_rewrite'), '');
+    const format = compileFormat(message.pathRewrite, join(path, 'path_rewrite'), '', deps);
     return (target, info) => {
       const made = format(info);
       return made === '' ? undefined : made + target.slice(pathOf(target).length);
@@ -101,7 +106,7 @@ export type HostRewrite =
   | { readonly kind: 'path'; readonly replace: (path: string) => string }
   | { readonly kind: 'format'; readonly format: (info: StreamInfo) => string };
 
-export function hostRewrite(message: RouteAction, path: string): HostRewrite | undefined {
+export function hostRewrite(message: RouteAction, deps: FormatDeps, path: string): HostRewrite | undefined {
   const spec = message.hostRewriteSpecifier;
   switch (spec.case) {
     case 'hostRewriteLiteral':
@@ -113,7 +118,7 @@ export function hostRewrite(message: RouteAction, path: string): HostRewrite | u
     case 'hostRewritePathRegex':
       return { kind: 'path', replace: regexReplace(spec.value, join(path, 'host_rewrite_path_regex')) };
     case 'hostRewrite':
-      return { kind: 'format', format: compileFormat(spec.value, join(path, 'host_rewrite'), '') };
+      return { kind: 'format', format: compileFormat(spec.value, join(path, 'host_rewrite'), '', deps) };
     case undefined:
       return undefined;
   }

@@ -10,6 +10,7 @@ import {
   VirtualHostSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import type { RouteConfiguration } from '#proto/envoy/config/route/v3/route_pb.js';
+import type { FormatDeps } from '../access-log/format.ts';
 import { metadataOf } from '../cluster/endpoints.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { PerFilter, PerFilterEntry } from '../http-filter/per-filter.ts';
@@ -88,10 +89,10 @@ interface EditFields {
   readonly responseHeadersToRemove: string[];
 }
 
-function editsOf(message: EditFields, path: string): Edits {
+function editsOf(message: EditFields, path: string, deps: FormatDeps): Edits {
   return {
-    request: compileEdits(message.requestHeadersToAdd, message.requestHeadersToRemove, join(path, 'request')),
-    response: compileEdits(message.responseHeadersToAdd, message.responseHeadersToRemove, join(path, 'response')),
+    request: compileEdits(message.requestHeadersToAdd, message.requestHeadersToRemove, join(path, 'request'), deps),
+    response: compileEdits(message.responseHeadersToAdd, message.responseHeadersToRemove, join(path, 'response'), deps),
   };
 }
 
@@ -127,8 +128,8 @@ export function compileVirtualHost(
       ],
       context,
     ),
-    hostEdits: editsOf(message, path),
-    tableEdits: editsOf(table, ''),
+    hostEdits: editsOf(message, path, context.format),
+    tableEdits: editsOf(table, '', context.format),
     context,
   };
   const routes = message.routes.map((route, i) => compileRoute(route, i, shared, join(path, `routes[${i}]`)));
@@ -161,6 +162,7 @@ function compileRoute(message: Route, order: number, shared: HostContext, path: 
   const actionContext: ActionContext = {
     runtime: context.runtime,
     reader: context.reader,
+    format: context.format,
     match: match.path,
     hostRetry: shared.message.retryPolicy,
     hostMirrors:
@@ -173,7 +175,7 @@ function compileRoute(message: Route, order: number, shared: HostContext, path: 
   const action = compileAction(message, actionContext, path);
   const validate = table.validateClusters ?? context.validateClusters;
   if (validate && action.kind === 'forward') checkClusters(action.clusters, action.mirrors, context, path);
-  const edits = editsOf(message, path);
+  const edits = editsOf(message, path, context.format);
   const specificLast = table.mostSpecificHeaderMutationsWins;
   const order3 = (a: HeaderEdits, b: HeaderEdits, c: HeaderEdits) =>
     (specificLast ? [c, b, a] : [a, b, c]).filter((one) => one.add.length + one.remove.length > 0);

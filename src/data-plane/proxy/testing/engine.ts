@@ -83,6 +83,7 @@ export async function startEngine(t: TestContext, config: JsonObject, live = tru
       },
       resolve: async () => ['127.0.0.1'],
       memory: { heapBytes: () => 0, cgroup: () => undefined, shrink() {} },
+      hostname: 'host.test',
       runtimeFiles: { list: () => undefined, read: () => '', watch: () => () => {} },
       watchedFiles: testFiles,
     },

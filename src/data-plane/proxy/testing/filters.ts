@@ -103,6 +103,8 @@ const NO_READER = {
   variable: () => undefined,
 };
 
+const FORMAT = { hostname: 'host.test', variable: () => undefined, random: () => 0.5, now: () => 0 };
+
 /** `make` gets what filters are built with; the terminal filter is the bench's own. */
 export function filterBench(
   make: (context: {
@@ -119,7 +121,7 @@ export function filterBench(
   const random = options.random ?? (() => 0.5);
   const settings = readManager(
     fromJson(HttpConnectionManagerSchema, { stat_prefix: 'test', stream_idle_timeout: '0s', ...options.hcm }),
-    { reader: NO_READER, runtime, random },
+    { reader: NO_READER, format: FORMAT, runtime, random },
     'hcm',
   );
   const table = new RouteTable(
@@ -135,6 +137,7 @@ export function filterBench(
       perFilter: buildPerFilter,
       runtime,
       reader: NO_READER,
+      format: FORMAT,
       stats,
       knownCluster: () => true,
       validateClusters: false,

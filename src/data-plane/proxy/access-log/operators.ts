@@ -1,0 +1,163 @@
+// Command operators without arguments, by name: what they print of a finished request or connection. Used by format.ts.
+import { addressText, type SocketAddr } from '../config/address.ts';
+import type { HeaderMap } from '../http/header-map.ts';
+import { H } from '../http/names.ts';
+import { flagsText, type StreamInfo } from '../http/stream-info.ts';
+import { GRPC_NAMES, givenGrpcStatus, grpcStatusNumber } from './grpc-status.ts';
+import { TLS_OPERATORS } from './tls-operators.ts';
+import type { Operator } from './types.ts';
+
+export function ip(address: SocketAddr | undefined): string | undefined {
+  return address?.kind === 'ip' ? address.ip : address?.path;
+}
+function port(address: SocketAddr | undefined): number | undefined {
+  return address?.kind === 'ip' ? address.port : undefined;
+}
+function text(value: SocketAddr | undefined): string | undefined {
+  return value ? addressText(value) : undefined;
+}
+export const some = (value: string): string | undefined => (value === '' ? undefined : value);
+const spaceless = (value: string): string | undefined => some(value.replaceAll(/\s/g, '_'));
+
+/** ms from `from` to `to`; undefined when one of them never came. */
+const span = (from: number, to: number): number | undefined =>
+  from < 0 || to < 0 ? undefined : Math.max(0, Math.round(to - from));
+
+/** Bytes of names and values, with the pseudo headers HTTP/1 has in its first line. */
+function headerBytes(headers: HeaderMap | undefined, pseudo: readonly string[]): number {
+  let bytes = 0;
+  for (let i = 0; i < pseudo.length; i += 2)
+    if (pseudo[i + 1] !== '') bytes += pseudo[i]!.length + pseudo[i + 1]!.length;
+  headers?.forEach((name, value) => {
+    // Counted as :authority.
+    if (name !== 'host') bytes += name.length + value.length;
+  });
+  return bytes;
+}
+
+const LOG_TYPES: readonly string[] = [
+  'NotSet',
+  'TcpUpstreamConnected',
+  'TcpPeriodic',
+  'TcpConnectionEnd',
+  'DownstreamStart',
+  'DownstreamPeriodic',
+  'DownstreamEnd',
+  'UpstreamPoolReady',
+  'UpstreamPeriodic',
+  'UpstreamEnd',
+  'DownstreamTunnelSuccessfullyEstablished',
+  'UdpTunnelUpstreamConnected',
+  'UdpPeriodic',
+  'UdpSessionEnd',
+];
+
+/** Ids of upstream connections, given when one is first asked for. */
+const upstreamIds = new WeakMap<object, number>();
+let lastUpstreamId = 0;
+function upstreamId(info: StreamInfo): number | undefined {
+  const connection = info.upstreamTransport;
+  if (!connection) return undefined;
+  let id = upstreamIds.get(connection);
+  if (id === undefined) {
+    lastUpstreamId += 1;
+    id = lastUpstreamId;
+    upstreamIds.set(connection, id);
+  }
+  return id;
+}
+
+function hostName(info: StreamInfo): string | undefined {
+  if (!info.upstreamHost) return undefined;
+  return info.upstreamHostName || text(info.upstreamHost);
+}
+
+export function grpcName(info: StreamInfo): string | undefined {
+  if (!isGrpc(info)) return undefined;
+  const status = givenGrpcStatus(info) ?? grpcStatusNumber(info);
+  return GRPC_NAMES[status] ?? String(status);
+}
+
+export function isGrpc(info: StreamInfo): boolean {
+  return info.requestHeaders?.get(H.contentType)?.startsWith('application/grpc') ?? false;
+}
+
+/** Whose value is a number in JSON. */
+export const SIMPLE: Readonly<Record<string, Operator>> = {
+  ...TLS_OPERATORS,
+  ACCESS_LOG_TYPE: (i) => LOG_TYPES[i.logType] ?? 'NotSet',
+  PROTOCOL: (i) => some(i.protocol),
+  UPSTREAM_PROTOCOL: (i) => some(i.upstreamProtocol),
+  RESPONSE_CODE: (i) => i.responseCode,
+  RESPONSE_FLAGS: (i) => flagsText(i.flags),
+  RESPONSE_FLAGS_LONG: (i) => flagsText(i.flags, true),
+  CUSTOM_FLAGS: () => '',
+  CONNECTION_TERMINATION_DETAILS: (i) => some(i.connectionTermination),
+  UPSTREAM_TRANSPORT_FAILURE_REASON: (i) => spaceless(i.upstreamFailure),
+  DOWNSTREAM_TRANSPORT_FAILURE_REASON: (i) => spaceless(i.downstreamFailure),
+  LOCAL_REPLY_BODY: (i) => i.localReplyBody,
+  GRPC_STATUS_NUMBER: (i) => (isGrpc(i) ? grpcStatusNumber(i) : undefined),
+
+  BYTES_RECEIVED: (i) => i.bytesReceived,
+  BYTES_SENT: (i) => i.bytesSent,
+  DOWNSTREAM_WIRE_BYTES_RECEIVED: (i) => i.wireBytesReceived,
+  DOWNSTREAM_WIRE_BYTES_SENT: (i) => i.wireBytesSent,
+  REQUEST_HEADERS_BYTES: (i) =>
+    i.requestHeaders
+      ? headerBytes(i.requestHeaders, [
+          ':method',
+          i.method,
+          ':path',
+          i.path,
+          ':authority',
+          i.authority,
+          ':scheme',
+          i.scheme,
+        ])
+      : 0,
+  RESPONSE_HEADERS_BYTES: (i) =>
+    i.responseHeaders ? headerBytes(i.responseHeaders, [':status', String(i.responseCode)]) : 0,
+  RESPONSE_TRAILERS_BYTES: (i) => headerBytes(i.responseTrailers, []),
+
+  DURATION: (i) => (i.duration < 0 ? undefined : Math.round(i.duration)),
+  REQUEST_DURATION: (i) => span(i.startTime, i.requestEnd),
+  REQUEST_TX_DURATION: (i) => span(i.startTime, i.upstreamTxEnd),
+  RESPONSE_DURATION: (i) => span(i.startTime, i.upstreamRxBegin),
+  RESPONSE_TX_DURATION: (i) =>
+    i.upstreamRxBegin < 0 || i.duration < 0 ? undefined : span(i.upstreamRxBegin, i.startTime + i.duration),
+  UPSTREAM_CONNECTION_POOL_READY_DURATION: (i) => span(i.upstreamAsked, i.upstreamTxBegin),
+  // Only QUIC measures it.
+  ROUNDTRIP_DURATION: () => undefined,
+
+  UPSTREAM_HOST: (i) => text(i.upstreamHost),
+  UPSTREAM_HOST_NAME: hostName,
+  UPSTREAM_HOST_NAME_WITHOUT_PORT: (i) => (i.upstreamHost ? i.upstreamHostName || ip(i.upstreamHost) : undefined),
+  UPSTREAM_HOSTS_ATTEMPTED: (i) => i.upstreamTried?.map((one) => text(one)).join(',') ?? text(i.upstreamHost),
+  UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT: (i) => i.upstreamTried?.map((one) => ip(one)).join(',') ?? ip(i.upstreamHost),
+  UPSTREAM_CLUSTER: (i) => some(i.upstreamClusterAlias || i.upstreamCluster),
+  UPSTREAM_CLUSTER_RAW: (i) => some(i.upstreamCluster),
+  UPSTREAM_CONNECTION_ID: upstreamId,
+  UPSTREAM_LOCAL_ADDRESS: (i) => text(i.upstreamLocal),
+  UPSTREAM_LOCAL_PORT: (i) => port(i.upstreamLocal),
+  UPSTREAM_REMOTE_ADDRESS: (i) => text(i.upstreamHost),
+  UPSTREAM_REMOTE_PORT: (i) => port(i.upstreamHost),
+  UPSTREAM_REQUEST_ATTEMPT_COUNT: (i) => i.attempts,
+
+  DOWNSTREAM_LOCAL_ADDRESS: (i) => text(i.connection.local),
+  DOWNSTREAM_LOCAL_PORT: (i) => port(i.connection.local),
+  DOWNSTREAM_DIRECT_LOCAL_ADDRESS: (i) => text(i.connection.directLocal),
+  DOWNSTREAM_DIRECT_LOCAL_PORT: (i) => port(i.connection.directLocal),
+  DOWNSTREAM_REMOTE_ADDRESS: (i) => text(i.remote),
+  DOWNSTREAM_REMOTE_PORT: (i) => port(i.remote),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: (i) => text(i.connection.directRemote),
+  DOWNSTREAM_DIRECT_REMOTE_PORT: (i) => port(i.connection.directRemote),
+  CONNECTION_ID: (i) => i.connection.id,
+
+  ROUTE_NAME: (i) => some(i.routeName),
+  VIRTUAL_CLUSTER_NAME: (i) => some(i.virtualCluster),
+  FILTER_CHAIN_NAME: (i) => some(i.connection.chainName),
+  LISTENER_NAME: (i) => some(i.connection.listenerName),
+  TRACE_ID: (i) => some(i.traceId),
+  SPAN_ID: (i) => some(i.spanId),
+  STREAM_ID: (i) => i.requestHeaders?.get(H.requestId),
+};

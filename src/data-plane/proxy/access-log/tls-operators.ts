@@ -1,0 +1,47 @@
+// Command operators about TLS and certificates of both sides. Used by operators.ts and argument-operators.ts.
+import type { StreamInfo } from '../http/stream-info.ts';
+import type { PeerCertificate } from '../transport-socket/peer-certificate.ts';
+import type { TlsDetails } from '../transport-socket/transport.ts';
+import type { Operator } from './types.ts';
+
+const join = (list: readonly string[] | undefined): string | undefined =>
+  list === undefined || list.length === 0 ? undefined : list.join(',');
+const some = (text: string | undefined): string | undefined => (text === '' ? undefined : text);
+
+type Side = (info: StreamInfo) => TlsDetails | undefined;
+export const downstreamTls: Side = (info) => info.connection.tls;
+export const upstreamTls: Side = (info) => info.upstreamTls;
+
+/** What both sides can tell, under the side's prefix. */
+function common(prefix: string, tls: Side): Record<string, Operator> {
+  const peer = (info: StreamInfo): PeerCertificate | undefined => tls(info)?.peer;
+  return {
+    [`${prefix}_TLS_VERSION`]: (i) => tls(i)?.version,
+    [`${prefix}_TLS_CIPHER`]: (i) => some(tls(i)?.cipher),
+    [`${prefix}_TLS_GROUP`]: (i) => some(tls(i)?.group),
+    [`${prefix}_TLS_SESSION_ID`]: (i) => some(tls(i)?.sessionId),
+    [`${prefix}_PEER_URI_SAN`]: (i) => join(tls(i)?.peerUris),
+    [`${prefix}_PEER_DNS_SAN`]: (i) => join(tls(i)?.peerDns),
+    [`${prefix}_PEER_IP_SAN`]: (i) => join(peer(i)?.ips),
+    [`${prefix}_PEER_SUBJECT`]: (i) => some(tls(i)?.peerSubject),
+    [`${prefix}_PEER_ISSUER`]: (i) => some(peer(i)?.issuer),
+    [`${prefix}_PEER_CERT`]: (i) => {
+      const pem = peer(i)?.pem;
+      return pem && encodeURIComponent(pem);
+    },
+    [`${prefix}_LOCAL_URI_SAN`]: (i) => join(tls(i)?.localUris),
+    [`${prefix}_LOCAL_DNS_SAN`]: (i) => join(tls(i)?.localDns),
+  };
+}
+
+const peer = (info: StreamInfo): PeerCertificate | undefined => info.connection.tls?.peer;
+
+export const TLS_OPERATORS: Readonly<Record<string, Operator>> = {
+  ...common('DOWNSTREAM', downstreamTls),
+  ...common('UPSTREAM', upstreamTls),
+  DOWNSTREAM_PEER_EMAIL_SAN: (i) => join(peer(i)?.emails),
+  DOWNSTREAM_LOCAL_SUBJECT: (i) => some(i.connection.tls?.localSubject),
+  DOWNSTREAM_PEER_SERIAL: (i) => some(peer(i)?.serial),
+  DOWNSTREAM_PEER_FINGERPRINT_256: (i) => peer(i)?.fingerprint256,
+  DOWNSTREAM_PEER_FINGERPRINT_1: (i) => peer(i)?.fingerprint1,
+};

@@ -1,0 +1,16 @@
+// Shapes that the parts of access log formats share.
+import type { JsonValue } from '@bufbuild/protobuf';
+import type { StreamInfo } from '../http/stream-info.ts';
+
+/** undefined = no value (printed as `-`, JSON null). Structures are printed as JSON in text. */
+export type Operator = (info: StreamInfo) => JsonValue | undefined;
+export type Format = (info: StreamInfo) => string;
+
+/** What formats may know of the world beside the request. */
+export interface FormatDeps {
+  readonly hostname: string;
+  readonly variable: (name: string) => string | undefined;
+  readonly random: () => number;
+  /** ms since the epoch. */
+  readonly now: () => number;
+}
