@@ -74,6 +74,21 @@ message SourcedMetadata { type.matcher.v3.MetadataMatcher metadata_matcher = 1; 
     ],
   },
   {
+    file: 'envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto',
+    fields: [
+      [
+        ['message Mutations {'],
+        `repeated config.common.mutation_rules.v3.HeaderMutation response_trailers_mutations = 4;
+repeated config.common.mutation_rules.v3.HeaderMutation request_trailers_mutations = 5;`,
+      ],
+    ],
+  },
+  {
+    file: 'envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto',
+    imports: ['envoy/config/route/v3/route_components.proto'],
+    fields: [[['message LocalRateLimit {'], 'repeated config.route.v3.RateLimit rate_limits = 17;']],
+  },
+  {
     file: 'envoy/type/matcher/v3/filter_state.proto',
     imports: ['xds/core/v3/cidr.proto'],
     fields: [

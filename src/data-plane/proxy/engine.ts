@@ -201,6 +201,8 @@ export class Engine implements AdminTarget {
       endpoints: createEndpointSource(this.hub),
     });
     this.listeners = new ListenerManager({
+      healthFailed: () => this.#failingHealth,
+      serviceCluster: nodeMessage.cluster,
       capture: deps.capture,
       stats,
       clock,

@@ -31,6 +31,10 @@ export const MAX_FILTER_BODY_BYTES = 16 * 1024 * 1024;
 export const MAX_POLICY_COUNTERS = 10_000;
 /** Request body kept for another try; a larger body makes the request not retriable. */
 export const MAX_RETRY_BODY_BYTES = 1024 * 1024;
+/** Response bytes that fault injection keeps to send later; then the upstream is not read. */
+export const MAX_THROTTLED_BYTES = 256 * 1024;
+/** Methods that one grpc_stats filter counts by name; names come from clients. */
+export const MAX_GRPC_METHODS = 1_000;
 /** A ClientHello larger than this is not TLS we speak (Envoy: 16 KiB). */
 export const MAX_CLIENT_HELLO_BYTES = 16 * 1024;
 /** Bytes the HTTP inspector looks at before it gives up (Envoy: 64 KiB). */

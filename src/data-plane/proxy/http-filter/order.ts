@@ -26,7 +26,6 @@ export const FILTER_ORDER: readonly FilterPlace[] = [
   ),
   place(`${HTTP}.jwt_authn.v3.JwtAuthentication`, 'claims must be there before policies ask for them', false),
   place(`${HTTP}.set_metadata.v3.Config`, 'what policies and rate limits may ask for'),
-  place(`${HTTP}.set_filter_state.v3.Config`, 'likewise'),
   place(`${HTTP}.rbac.v3.RBAC`, 'AUDIT, DENY, ALLOW: nothing that costs more runs for a request that is refused'),
   place(
     `${HTTP}.local_ratelimit.v3.LocalRateLimit`,

@@ -6,6 +6,8 @@ export interface PerFilterEntry {
   readonly disabled: boolean;
   /** What the filter made of its message; undefined when only `disabled` was said. */
   readonly settings: unknown;
+  /** What the next less specific level says, for filters that put levels together. */
+  readonly outer?: PerFilterEntry;
 }
 
 export type PerFilter = ReadonlyMap<string, PerFilterEntry>;

@@ -1,12 +1,22 @@
 // Every HTTP filter this proxy knows, by the type of its configuration. A new filter is one file and one line here.
+
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { FilterConfigSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import { BufferPerRouteSchema, BufferSchema } from '#proto/envoy/extensions/filters/http/buffer/v3/buffer_pb.js';
 import { CorsPolicySchema, CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
 import { FilterConfigSchema as GrpcStatsSchema } from '#proto/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js';
+import { GrpcWebSchema } from '#proto/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.js';
+import {
+  HeaderMutationPerRouteSchema,
+  HeaderMutationSchema,
+} from '#proto/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.js';
+import { HealthCheckSchema } from '#proto/envoy/extensions/filters/http/health_check/v3/health_check_pb.js';
+import { LocalRateLimitSchema } from '#proto/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.js';
 import { OnDemandSchema } from '#proto/envoy/extensions/filters/http/on_demand/v3/on_demand_pb.js';
 import { RBACPerRouteSchema, RBACSchema } from '#proto/envoy/extensions/filters/http/rbac/v3/rbac_pb.js';
 import { RouterSchema } from '#proto/envoy/extensions/filters/http/router/v3/router_pb.js';
+import { ConfigSchema as SetMetadataSchema } from '#proto/envoy/extensions/filters/http/set_metadata/v3/set_metadata_pb.js';
 import {
   type HttpFilter as HttpFilterMessage,
   HttpFilterSchema,
@@ -21,17 +31,25 @@ import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import { createAlpnFilter } from './alpn.ts';
+import { createBufferFilter, readBuffer, readBufferPerRoute } from './buffer.ts';
 import { createCorsFilter, readCorsPolicy } from './cors.ts';
 import { discoveredFilter, type ExtensionProvider, type FilterPlace } from './discovered.ts';
-import { createFaultFilter, readFault } from './fault.ts';
+import { createFaultFilter } from './fault.ts';
+import { readFault } from './fault-settings.ts';
 import type { HttpFilter } from './filter.ts';
+import { createGrpcStatsFilter } from './grpc-stats.ts';
+import { createGrpcWebFilter } from './grpc-web.ts';
+import { createHeaderMutationFilter, readHeaderMutation, readHeaderMutationPerRoute } from './header-mutation.ts';
+import { createHealthCheckFilter } from './health-check.ts';
 import { createIstioStatsFilter } from './istio-stats.ts';
+import { createLocalRateLimitFilter, readLocalRateLimit } from './local-rate-limit.ts';
 import { createOnDemandFilter } from './on-demand.ts';
 import type { LocalPeer } from './peer.ts';
 import { createPeerMetadataFilter } from './peer-metadata.ts';
 import type { PerFilterEntry } from './per-filter.ts';
 import { createRbacFilter, readRbac, readRbacPerRoute } from './rbac.ts';
 import { type ClusterFinder, createRouter, readRouter } from './router.ts';
+import { createSetMetadataFilter } from './set-metadata.ts';
 
 export interface HttpFilterContext {
   readonly name: string;
@@ -46,27 +64,38 @@ export interface HttpFilterContext {
   readonly stats: StatsStore;
   /** `http.NAME.` of the connection manager. */
   readonly statPrefix: string;
+  /** True after /healthcheck/fail. */
+  readonly healthFailed: () => boolean;
+  /** --service-cluster. */
+  readonly serviceCluster: string;
 }
 
 const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
   extension(RouterSchema, (message, context, path) => {
     return createRouter(context.clusters, readRouter(message, path));
   }),
-  extension(HTTPFaultSchema, (message, context, path) =>
-    createFaultFilter(readFault(message, context.runtime, path), context),
+  extension(HealthCheckSchema, (message, context, path) => createHealthCheckFilter(message, context, path)),
+  extension(GrpcWebSchema, (_message, context) => createGrpcWebFilter(context)),
+  extension(SetMetadataSchema, (message, context, path) => createSetMetadataFilter(message, context, path)),
+  extension(LocalRateLimitSchema, (message, context, path) =>
+    createLocalRateLimitFilter(readLocalRateLimit(message, context.runtime, path), context),
+  ),
+  extension(HTTPFaultSchema, (message, context, path) => createFaultFilter(readFault(message, path), context)),
+  extension(BufferSchema, (message, context, path) => createBufferFilter(readBuffer(message, path), context)),
+  extension(HeaderMutationSchema, (message, context, path) =>
+    createHeaderMutationFilter(readHeaderMutation(message, path), context),
   ),
   extension(RBACSchema, (message, context, path) => createRbacFilter(readRbac(message, path), context)),
-  extension(CorsSchema, (_message, context) => createCorsFilter(context.name)),
-  // gRPC message counts are not kept yet; calls are counted by istio.stats like every request.
-  extension(GrpcStatsSchema, (message, context, path) => {
-    only(GrpcStatsSchema, message, path, ['emit_filter_state', 'stats_for_all_methods']);
-    return { name: context.name };
-  }),
+  extension(CorsSchema, (_message, context) => createCorsFilter(context)),
+  extension(GrpcStatsSchema, (message, context, path) => createGrpcStatsFilter(message, context, path)),
   extension(OnDemandSchema, (message, context, path) => createOnDemandFilter(message, context.name, path)),
   extension(AlpnSchema, (message, context, path) => createAlpnFilter(message, context, path)),
   extension(PeerMetadataSchema, (message, context, path) => createPeerMetadataFilter(message, context, path)),
   extension(PluginConfigSchema, (message, context, path) => createIstioStatsFilter(message, context, path)),
 ];
+
+/** Types of the filters above, for the test of order.ts. */
+export const KNOWN_HTTP_FILTERS: readonly string[] = FILTERS.map((known) => known.typeName);
 
 /** Builds the filters in order; the last must be terminal. What was built is let go again when one is refused. */
 export function buildHttpFilters(
@@ -123,9 +152,12 @@ interface PerFilterContext {
 }
 
 const PER_FILTER: readonly Extension<PerFilterContext, unknown>[] = [
-  extension(HTTPFaultSchema, (message, context, path) => readFault(message, context.runtime, path)),
+  extension(HTTPFaultSchema, (message, _context, path) => readFault(message, path)),
+  extension(LocalRateLimitSchema, (message, context, path) => readLocalRateLimit(message, context.runtime, path)),
+  extension(BufferPerRouteSchema, (message, _context, path) => readBufferPerRoute(message, path)),
+  extension(HeaderMutationPerRouteSchema, (message, _context, path) => readHeaderMutationPerRoute(message, path)),
   extension(RBACPerRouteSchema, (message, _context, path) => readRbacPerRoute(message, path)),
-  extension(CorsPolicySchema, (message, _context, path) => readCorsPolicy(message, path)),
+  extension(CorsPolicySchema, (message, context, path) => readCorsPolicy(message, context.runtime, path)),
 ];
 
 /** Settings of a filter on a route, bare or in a FilterConfig. A type nobody knows is refused unless it is optional. */

@@ -285,7 +285,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#responseStarted = true;
     const bodyless = this.#headOnly || status === 204 || status === 304;
     const switching = status === 101;
-    if (!switching && endStream && !this.#requestEnded) this.#closing = true;
+    // What is left of the request is not waited for: the connection cannot be used again.
+    if (!switching && !this.#requestEnded) this.#closing = true;
     let at = transport.reserve(headers.writtenSize() + HEAD_SLACK);
     const from = at;
     const out = arena.buffer;

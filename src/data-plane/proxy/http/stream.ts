@@ -271,6 +271,14 @@ export class HttpStream implements RequestReceiver, RequestView {
     return this.perFilter?.get(name)?.settings;
   }
 
+  /** Settings of all levels, the most specific first. */
+  levelsOf(name: string): unknown[] {
+    const out: unknown[] = [];
+    for (let entry = this.perFilter?.get(name); entry; entry = entry.outer)
+      if (entry.settings !== undefined) out.push(entry.settings);
+    return out;
+  }
+
   get perFilter(): PerFilter | undefined {
     return this.choice?.perFilter ?? this.route?.perFilter;
   }

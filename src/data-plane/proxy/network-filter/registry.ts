@@ -47,6 +47,10 @@ export interface NetworkContext {
   readonly istioStats: IstioStats;
   readonly runtime: RuntimeView;
   readonly load: PressureView;
+  /** True after /healthcheck/fail. */
+  readonly healthFailed: () => boolean;
+  /** --service-cluster. */
+  readonly serviceCluster: string;
   readonly reader: DataReader;
   readonly format: FormatDeps;
   readonly routeDeps: RouteDeps;

@@ -101,6 +101,8 @@ export function compileAction(message: Route, context: ActionContext, path: stri
 }
 
 const ROUTE_FIELDS = [
+  'rate_limits',
+  'include_vh_rate_limits',
   'cluster',
   'cluster_header',
   'weighted_clusters',

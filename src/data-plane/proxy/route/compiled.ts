@@ -4,6 +4,7 @@ import type { FormatDeps } from '../access-log/format.ts';
 import type { Metadata } from '../cluster/host.ts';
 import type { StringTest } from '../config/matchers.ts';
 import type { PerFilter, PerFilterEntry } from '../http-filter/per-filter.ts';
+import type { RateLimitActions } from '../http-filter/rate-limit-actions.ts';
 import type { RuntimeView, Share } from '../runtime/runtime.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import type { RouteTracing } from '../tracing/settings.ts';
@@ -58,6 +59,7 @@ export interface CompiledRoute {
   /** The more specific settings of a weighted cluster are applied last, not first. */
   readonly specificLast: boolean;
   readonly perFilter: PerFilter;
+  readonly rateLimits: readonly RateLimitActions[];
   /** Bytes of a request's body kept for another try or a mirror. */
   readonly bufferLimit: number;
   readonly stats: RouteStats | undefined;

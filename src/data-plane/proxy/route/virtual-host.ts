@@ -14,6 +14,7 @@ import type { FormatDeps } from '../access-log/format.ts';
 import { metadataOf } from '../cluster/endpoints.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { PerFilter, PerFilterEntry } from '../http-filter/per-filter.ts';
+import { compileRateLimits, type RateLimitActions } from '../http-filter/rate-limit-actions.ts';
 import { MAX_RETRY_BODY_BYTES } from '../limits.ts';
 import { compileRouteTracing } from '../tracing/settings.ts';
 import { type ActionContext, compileAction } from './action.ts';
@@ -25,6 +26,7 @@ import { RouteList } from './route-list.ts';
 import { RouteStats } from './route-stats.ts';
 
 const HOST_FIELDS = [
+  'rate_limits',
   'name',
   'domains',
   'routes',
@@ -143,14 +145,16 @@ function filtersOf(
   context: RouteContext,
   base?: PerFilter,
 ): PerFilter {
-  const filters = new Map<string, PerFilterEntry>();
-  for (const [at, source] of sources)
-    for (const [name, any] of Object.entries(source))
-      if (!filters.has(name)) filters.set(name, context.perFilter(name, any, join(at, name), context));
-  if (base) {
-    if (filters.size === 0) return base;
-    for (const [name, value] of base) if (!filters.has(name)) filters.set(name, value);
-  }
+  const filters = new Map<string, PerFilterEntry>(base);
+  // From the least specific level on: each remembers the one it covers.
+  for (const [at, source] of sources.toReversed())
+    for (const [name, any] of Object.entries(source)) {
+      const made = context.perFilter(name, any, join(at, name), context);
+      const outer = filters.get(name);
+      filters.set(name, outer ? { ...made, outer } : made);
+    }
+  if (base && filters.size === base.size && sources.every(([, source]) => Object.keys(source).length === 0))
+    return base;
   return filters;
 }
 
@@ -159,6 +163,11 @@ function compileRoute(message: Route, order: number, shared: HostContext, path: 
   if (!message.match) throw new ConfigError(join(path, 'match'), 'value is required');
   const { context, host, table } = shared;
   const match = compileMatch(message.match, context.runtime, join(path, 'match'));
+  const perFilter = filtersOf(
+    [[join(path, 'typed_per_filter_config'), message.typedPerFilterConfig]],
+    context,
+    shared.hostFilters,
+  );
   const actionContext: ActionContext = {
     runtime: context.runtime,
     reader: context.reader,
@@ -170,7 +179,8 @@ function compileRoute(message: Route, order: number, shared: HostContext, path: 
         ? shared.message.requestMirrorPolicies
         : table.requestMirrorPolicies,
     maxDirectBytes: table.maxDirectResponseBodySizeBytes,
-    perFilter: (source, at) => (Object.keys(source).length === 0 ? undefined : filtersOf([[at, source]], context)),
+    perFilter: (source, at) =>
+      Object.keys(source).length === 0 ? undefined : filtersOf([[at, source]], context, perFilter),
   };
   const action = compileAction(message, actionContext, path);
   const validate = table.validateClusters ?? context.validateClusters;
@@ -194,11 +204,8 @@ function compileRoute(message: Route, order: number, shared: HostContext, path: 
     requestEdits: order3(edits.request, shared.hostEdits.request, shared.tableEdits.request),
     responseEdits: order3(edits.response, shared.hostEdits.response, shared.tableEdits.response),
     specificLast,
-    perFilter: filtersOf(
-      [[join(path, 'typed_per_filter_config'), message.typedPerFilterConfig]],
-      context,
-      shared.hostFilters,
-    ),
+    perFilter,
+    rateLimits: rateLimitsOf(message, shared.message, path),
     bufferLimit: bufferLimit(message, shared.message),
     stats:
       message.statPrefix === ''
@@ -210,6 +217,14 @@ function compileRoute(message: Route, order: number, shared: HostContext, path: 
           ),
     tracing: compileRouteTracing(message.tracing, join(path, 'tracing')),
   };
+}
+
+/** A virtual host's limits count where the route has none, or asks for them too. */
+function rateLimitsOf(route: Route, host: VirtualHost, path: string): readonly RateLimitActions[] {
+  const action = route.action.case === 'route' ? route.action.value : undefined;
+  const own = compileRateLimits(action?.rateLimits ?? [], join(path, 'route.rate_limits'));
+  if (own.length > 0 && !action?.includeVhRateLimits) return own;
+  return [...own, ...compileRateLimits(host.rateLimits, join(path, 'virtual_host.rate_limits'))];
 }
 
 /** Envoy's own text: a table with a route to nowhere is refused when clusters are to be checked. */
@@ -278,6 +293,7 @@ function tlsRedirect(host: CompiledVirtualHost): CompiledRoute {
     responseEdits: [],
     specificLast: false,
     perFilter: new Map(),
+    rateLimits: [],
     bufferLimit: 0,
     stats: undefined,
     tracing: undefined,
