@@ -11,6 +11,38 @@ export const HARD_MAX_HEADERS = 1_000;
 export const HEADER_TABLE_BYTES = 4096;
 /** A header value longer than this is never put into the table of our HPACK encoder. */
 export const MAX_INDEXED_VALUE_BYTES = 512;
+/** The most a configuration may ask for (hpack_table_size). */
+export const MAX_HEADER_TABLE_BYTES = 64 * 1024;
+/** Bytes of one header block as it stands on the wire, CONTINUATION frames included, for each byte the fields may have. */
+export const HEADER_BLOCK_FACTOR = 2;
+/** HTTP/2 settings when the configuration says nothing. Envoy: 1024 streams, windows of 16 MiB and 24 MiB; ours bound what stands in memory. */
+export const DEFAULT_H2_STREAMS = 1024;
+export const DEFAULT_H2_STREAM_WINDOW = 256 * 1024;
+export const DEFAULT_H2_CONNECTION_WINDOW = 16 * 1024 * 1024;
+/** Streams we open on an upstream connection before its SETTINGS came. */
+export const H2_STREAMS_BEFORE_SETTINGS = 100;
+/** Response or request bytes of one HTTP/2 stream that wait for the peer's window before the other side is held back. */
+export const H2_STREAM_HIGH_BYTES = 64 * 1024;
+/** Frames of HTTP/2 that are collected before they are given to the socket, and such buffers kept for the next turn. */
+export const H2_OUTPUT_BYTES = 64 * 1024;
+export const MAX_SPARE_OUTPUTS = 16;
+/** Flood protection of HTTP/2: Envoy's defaults, by its field names. */
+export const DEFAULT_MAX_OUTBOUND_FRAMES = 10_000;
+export const DEFAULT_MAX_OUTBOUND_CONTROL_FRAMES = 1_000;
+export const DEFAULT_MAX_EMPTY_FRAMES = 1;
+export const DEFAULT_MAX_PRIORITY_PER_STREAM = 100;
+export const DEFAULT_MAX_WINDOW_UPDATES_PER_DATA = 10;
+/** PING, SETTINGS, PRIORITY and unknown frames one peer may send within a second. */
+export const MAX_CONTROL_FRAMES_PER_SECOND = 10_000;
+/** Streams that a client resets within their first second: beyond half of all (of this many at least) its connection is closed. */
+export const PREMATURE_RESET_STREAMS = 500;
+export const PREMATURE_RESET_LIFETIME_MS = 1_000;
+/** Streams closed lately whose late frames are told from nonsense. */
+export const CLOSED_STREAMS_REMEMBERED = 128;
+/** Header maps kept for the next messages. */
+export const MAX_SPARE_HEADER_MAPS = 1_024;
+/** Between the GOAWAY that announces the end and the one that means it, ms (Envoy's drain_timeout). */
+export const DEFAULT_DRAIN_TIMEOUT_MS = 5_000;
 /** Bytes of all trailers of a chunked body. */
 export const MAX_TRAILER_BYTES = 8 * 1024;
 /** Bytes of one chunk-size line, extensions included. */

@@ -23,6 +23,7 @@ const CODEC = {
   acceptHttp10: true,
   enableTrailers: false,
   serverName: 'envoy',
+  delayedCloseMs: 1_000,
 };
 
 export interface AdminOptions {

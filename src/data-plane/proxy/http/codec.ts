@@ -1,6 +1,7 @@
 // What a downstream codec and the connection manager say to each other, whatever the HTTP version.
 import type { Transport } from '../transport-socket/transport.ts';
 import type { HeadError } from './h1-head.ts';
+import type { H2Options } from './h2-options.ts';
 import type { HeaderMap } from './header-map.ts';
 
 export type Protocol = 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2';
@@ -68,6 +69,14 @@ export interface ServerCallbacks {
   onConnectionClosed(): void;
 }
 
+/** What HTTP/2 has to tell beside that. */
+export interface H2ServerCallbacks extends ServerCallbacks {
+  /** The connection ends because of what the client sent. */
+  onProtocolError(details: string): void;
+  /** The client resets too many streams before they have an answer. */
+  onPrematureResets(): void;
+}
+
 export interface ServerCodecOptions {
   readonly maxHeadBytes: number;
   readonly maxHeaders: number;
@@ -75,6 +84,16 @@ export interface ServerCodecOptions {
   /** Trailers of chunked bodies are passed on (HTTP/1 only; HTTP/2 always does). */
   readonly enableTrailers: boolean;
   readonly serverName: string;
+  /** How long the last answer of a connection may take to leave, ms; 0 = the connection is closed at once. */
+  readonly delayedCloseMs: number;
+}
+
+export interface H2ServerOptions extends ServerCodecOptions {
+  /** Between announcing the end of a connection and ending it, ms. */
+  readonly drainTimeoutMs: number;
+  /** How long a complete answer may wait for the window of its stream, ms; 0 = for ever. */
+  readonly flushTimeoutMs: number;
+  readonly h2: H2Options;
 }
 
 /** A downstream connection of any HTTP version. */
@@ -83,7 +102,7 @@ export interface ServerConnection {
   /** True while a request is in progress. */
   readonly busy: boolean;
   /** Time of the last activity, ms. */
-  lastActive: number;
+  readonly lastActive: number;
   start(): void;
   /** Answers say `connection: close`; an idle connection stays until its next request or the deadline. */
   drain(): void;

@@ -10,8 +10,11 @@ import type { RouteSource } from '../route/source.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { Transport } from '../transport-socket/transport.ts';
-import type { ResponseSender, ServerCallbacks, ServerConnection } from './codec.ts';
+import { AutoServerConnection, type ServerCodec } from './auto-server.ts';
+import type { H2ServerCallbacks, ResponseSender, ServerConnection } from './codec.ts';
 import { H1ServerConnection } from './h1-server.ts';
+import { h2Counters } from './h2-options.ts';
+import { H2ServerConnection } from './h2-server.ts';
 import { type HeaderMap, headerName } from './header-map.ts';
 import { H } from './names.ts';
 import { normalizePath } from './path-normalize.ts';
@@ -31,10 +34,21 @@ export interface ManagerDeps {
   readonly load: PressureView;
 }
 
+function httpCounters(scope: StatsScope, version: 'http1' | 'http2') {
+  return {
+    cxTotal: scope.counter(`downstream_cx_${version}_total`),
+    cxActive: scope.gauge(`downstream_cx_${version}_active`),
+    rqTotal: scope.counter(`downstream_rq_${version}_total`),
+  };
+}
+
 export function managerCounters(scope: StatsScope) {
   return {
     cxTotal: scope.counter('downstream_cx_total'),
     cxActive: scope.gauge('downstream_cx_active'),
+    http1: httpCounters(scope, 'http1'),
+    http2: httpCounters(scope, 'http2'),
+    rqTooManyResets: scope.counter('downstream_rq_too_many_premature_resets'),
     cxDestroy: scope.counter('downstream_cx_destroy'),
     cxIdleTimeout: scope.counter('downstream_cx_idle_timeout'),
     cxDrainClose: scope.counter('downstream_cx_drain_close'),
@@ -65,6 +79,7 @@ export class ConnectionManager {
   /** The filters for requests that begin now. */
   plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
+  readonly #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3];
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
   #drain: Drain | undefined;
@@ -82,6 +97,7 @@ export class ConnectionManager {
     this.plan = plan;
     this.deps = deps;
     this.#log = log;
+    this.#h2Deps = { clock: deps.clock, random: deps.random, counters: h2Counters(deps.stats) };
     this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
   }
 
@@ -96,25 +112,51 @@ export class ConnectionManager {
     let requests = 0;
     const { maxRequestsPerConnection } = this.settings;
     const { load } = this.deps;
-    const callbacks: ServerCallbacks = {
+    let version: ReturnType<typeof httpCounters> | undefined;
+    const callbacks: H2ServerCallbacks = {
       newStream: (sender: ResponseSender) => {
         requests += 1;
+        version!.rqTotal.value += 1;
         if (maxRequestsPerConnection > 0 && requests >= maxRequestsPerConnection) connection.drain();
         if (this.#drain !== undefined || load.pressure.any) this.#endSoon(connection);
         return new HttpStream(this, info, sender);
       },
       onBadRequest: (error, status) => this.#badRequest(info, error, status),
+      onProtocolError: () => {
+        counters.cxProtocolError.value += 1;
+      },
+      onPrematureResets: () => {
+        counters.rqTooManyResets.value += 1;
+      },
       onConnectionClosed: () => {
         if (!this.#connections.delete(connection)) return;
+        if (version) version.cxActive.value -= 1;
         counters.cxActive.value -= 1;
         counters.cxDestroy.value += 1;
         closed();
       },
     };
-    const connection = new H1ServerConnection(transport, callbacks, this.settings, this.deps.clock);
+    const make = (http2: boolean): ServerCodec => {
+      version = http2 ? counters.http2 : counters.http1;
+      version.cxTotal.value += 1;
+      version.cxActive.value += 1;
+      return http2
+        ? new H2ServerConnection(transport, callbacks, this.settings, this.#h2Deps)
+        : new H1ServerConnection(transport, callbacks, this.settings, this.deps.clock);
+    };
+    const connection = this.#codecFor(transport, make, callbacks.onConnectionClosed);
     this.#connections.add(connection);
     if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
     connection.start();
+  }
+
+  /** By configuration, by ALPN, or by what the client sends first. */
+  #codecFor(transport: Transport, make: (http2: boolean) => ServerCodec, closed: () => void): ServerConnection {
+    const { codec } = this.settings;
+    if (codec !== 'auto') return make(codec === 'http2');
+    const alpn = transport.tls?.alpn ?? '';
+    if (alpn === 'h2' || alpn.startsWith('http/1')) return make(alpn === 'h2');
+    return new AutoServerConnection(transport, make, this.deps.clock, closed);
   }
 
   /** From now on responses close their connections as `drain` says. */

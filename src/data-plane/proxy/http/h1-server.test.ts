@@ -52,7 +52,14 @@ function setup() {
       onBadRequest: (error) => void refused.push(error),
       onConnectionClosed() {},
     },
-    { maxHeadBytes: 1000, maxHeaders: 10, acceptHttp10: false, enableTrailers: false, serverName: '' },
+    {
+      maxHeadBytes: 1000,
+      maxHeaders: 10,
+      acceptHttp10: false,
+      enableTrailers: false,
+      serverName: '',
+      delayedCloseMs: 1000,
+    },
     clock,
   );
   const feed = (text: string) => {

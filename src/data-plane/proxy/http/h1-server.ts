@@ -1,6 +1,6 @@
 // HTTP/1 on an accepted connection: one exchange at a time, pipelined requests wait. Made by the connection manager.
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { DELAYED_CLOSE_MS, MAX_PIPELINED_BYTES, REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
+import { MAX_PIPELINED_BYTES, REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type {
@@ -13,6 +13,7 @@ import type {
   ServerCodecOptions,
   ServerConnection,
 } from './codec.ts';
+import { drainAndClose } from './draining.ts';
 import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from './h1-body.ts';
 import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead } from './h1-head.ts';
 import { HeaderMap } from './header-map.ts';
@@ -354,29 +355,9 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#closing = true;
     this.#pending = undefined;
     this.#headSettled();
-    const { transport } = this;
-    transport.end();
-    transport.redirect(new Draining(transport, () => this.#callbacks.onConnectionClosed()));
-    transport.resume();
-    this.#clock.after(DELAYED_CLOSE_MS, () => transport.destroy());
-  }
-}
-
-/** After the last answer: what still comes is thrown away, so that the kernel does not turn it into an RST. */
-class Draining implements TransportSink {
-  readonly #transport: Transport;
-  readonly #closed: () => void;
-  constructor(transport: Transport, closed: () => void) {
-    this.#transport = transport;
-    this.#closed = closed;
-  }
-  onData(): void {}
-  onEnd(): void {
-    this.#transport.destroy();
-  }
-  onBacklog(): void {}
-  onClose(): void {
-    this.#closed();
+    drainAndClose(this.transport, this.#clock, this.#options.delayedCloseMs, () =>
+      this.#callbacks.onConnectionClosed(),
+    );
   }
 }
 

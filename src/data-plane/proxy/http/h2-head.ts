@@ -21,6 +21,8 @@ export class H2Head implements RequestHead {
   /** `:protocol` of an extended CONNECT. */
   protocolText = '';
   contentLength = -1;
+  /** Bytes of the block with its frame. */
+  wireBytes = 0;
   /** There was an `:authority`. */
   authority = false;
   /** Pseudo-headers seen, a bit each, and whether a regular field came. */

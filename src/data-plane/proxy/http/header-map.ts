@@ -43,6 +43,8 @@ export class HeaderMap {
   /** Headers added to those of the head, in order. */
   readonly addedNames: HeaderName[] = [];
   readonly addedValues: string[] = [];
+  /** It goes back to the pool when its message is complete (header-pool.ts). */
+  pooled = false;
 
   constructor(capacity = 512) {
     this.bytes = Buffer.allocUnsafeSlow(capacity);

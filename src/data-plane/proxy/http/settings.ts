@@ -15,17 +15,20 @@ import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import {
   DEFAULT_DOWNSTREAM_IDLE_MS,
+  DEFAULT_DRAIN_TIMEOUT_MS,
   DEFAULT_MAX_HEAD_BYTES,
   DEFAULT_MAX_HEADERS,
   DEFAULT_STREAM_IDLE_MS,
+  DELAYED_CLOSE_MS,
   HARD_MAX_HEAD_BYTES,
 } from '../limits.ts';
-import type { ServerCodecOptions } from './codec.ts';
+import type { H2ServerOptions } from './codec.ts';
+import { readH2Options } from './h2-options.ts';
 import { compileLocalReplies, type LocalReplies, type LocalReplyContext } from './local-reply-config.ts';
 import type { PathSettings } from './path-normalize.ts';
 import type { ClientAddressSettings, XfccMode, XfccSettings } from './request-headers.ts';
 
-export interface ManagerSettings extends ServerCodecOptions {
+export interface ManagerSettings extends H2ServerOptions {
   readonly statPrefix: string;
   readonly serverHeader: 'overwrite' | 'if-absent' | 'pass-through';
   readonly client: ClientAddressSettings;
@@ -117,6 +120,14 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
     acceptHttp10: http1?.acceptHttp10 ?? false,
     enableTrailers: http1?.enableTrailers ?? false,
+    drainTimeoutMs: millis(message.drainTimeout, DEFAULT_DRAIN_TIMEOUT_MS),
+    delayedCloseMs: millis(message.delayedCloseTimeout, DELAYED_CLOSE_MS),
+    flushTimeoutMs: millis(message.streamIdleTimeout, DEFAULT_STREAM_IDLE_MS),
+    h2: readH2Options(
+      message.http2ProtocolOptions,
+      join(path, 'http2_protocol_options'),
+      message.streamErrorOnInvalidHttpMessage ?? false,
+    ),
     client: {
       useRemoteAddress: message.useRemoteAddress ?? false,
       trustedHops: message.xffNumTrustedHops,

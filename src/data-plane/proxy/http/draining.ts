@@ -1,0 +1,34 @@
+// The polite end of a downstream connection: lets the last answer leave, throws away what still comes so that the kernel
+// does not turn it into an RST, and cuts off a client that does not go. Used by both server codecs.
+import type { Clock } from '../../../base/runtime/clock.ts';
+import type { Transport, TransportSink } from '../transport-socket/transport.ts';
+
+/** `delayMs` 0: closes as soon as everything was sent. */
+export function drainAndClose(transport: Transport, clock: Clock, delayMs: number, closed: () => void): void {
+  if (delayMs <= 0) {
+    transport.redirect(new Draining(transport, closed));
+    transport.closeSoon();
+    return;
+  }
+  transport.end();
+  transport.redirect(new Draining(transport, closed));
+  transport.resume();
+  clock.after(delayMs, () => transport.destroy());
+}
+
+class Draining implements TransportSink {
+  readonly #transport: Transport;
+  readonly #closed: () => void;
+  constructor(transport: Transport, closed: () => void) {
+    this.#transport = transport;
+    this.#closed = closed;
+  }
+  onData(): void {}
+  onEnd(): void {
+    this.#transport.destroy();
+  }
+  onBacklog(): void {}
+  onClose(): void {
+    this.#closed();
+  }
+}
