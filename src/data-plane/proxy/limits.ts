@@ -111,6 +111,9 @@ export const DEFAULT_MAX_CONNECTIONS = 1024;
 export const DEFAULT_MAX_PENDING = 1024;
 export const DEFAULT_MAX_REQUESTS = 1024;
 export const DEFAULT_MAX_RETRIES = 3;
+/** Envoy's defaults of a retry budget. */
+export const DEFAULT_RETRY_BUDGET_PERCENT = 20;
+export const DEFAULT_MIN_RETRY_CONCURRENCY = 3;
 /** Hosts an ORIGINAL_DST cluster remembers; the oldest idle one is forgotten first. */
 export const MAX_ORIGINAL_DST_HOSTS = 4_096;
 /** Retry back-off when the policy says nothing, ms. */

@@ -20,7 +20,7 @@ import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endp
 import { HealthChecker } from './health/checker.ts';
 import { createProbe, type ProbeDeps } from './health/make-probe.ts';
 import { HEALTH, type Host, type Metadata } from './host.ts';
-import type { LbContext, Outcome } from './lb-context.ts';
+import type { LbContext, Outcome, RoutingPriority } from './lb-context.ts';
 import { Membership } from './membership.ts';
 import { OriginalDst } from './original-dst.ts';
 import { OutlierDetector } from './outlier/detector.ts';
@@ -39,6 +39,13 @@ export interface ClusterDeps extends TlsBuildContext {
   readonly outlierLogPath: string;
 }
 
+interface PoolEntry {
+  readonly host: Host;
+  readonly socket: UpstreamSocket;
+  readonly pool: UpstreamPool;
+  readonly breakers: Breakers;
+}
+
 export class Cluster {
   readonly name: string;
   readonly message: ClusterMessage;
@@ -47,15 +54,14 @@ export class Cluster {
   readonly service: ServiceIdentity | undefined;
   readonly scope: StatsScope;
   readonly counters: ClusterCounters;
+  /** Circuit breakers of the default priority and of HIGH. */
   readonly breakers: Breakers;
+  readonly highBreakers: Breakers;
   /** Hosts of the message itself: static ones, or the names DNS asks for. */
   readonly configured: Assignment;
   readonly #deps: ClusterDeps;
   readonly #sockets: SocketMatches;
-  readonly #pools = new Map<
-    string,
-    { readonly host: Host; readonly socket: UpstreamSocket; readonly pool: UpstreamPool }
-  >();
+  readonly #pools = new Map<string, PoolEntry>();
   readonly #membership: Membership;
   readonly #balancer: Balancer;
   readonly #originalDst: OriginalDst | undefined;
@@ -84,7 +90,13 @@ export class Cluster {
         )
       : NO_ENDPOINTS;
     this.counters = clusterCounters(this.scope, deps.stats);
-    this.breakers = buildBreakers(message.circuitBreakers, this.scope, join(path, 'circuit_breakers'));
+    const breakers = buildBreakers(
+      message.circuitBreakers,
+      { scope: this.scope, runtime: deps.runtime, clusterName: message.name },
+      join(path, 'circuit_breakers'),
+    );
+    this.breakers = breakers.default;
+    this.highBreakers = breakers.high;
     this.#balancer = this.#makeBalancer();
     this.#membership = this.#makeMembership();
     this.#outlier = this.#makeOutlier();
@@ -220,6 +232,18 @@ export class Cluster {
     this.#membership.assign(assignment);
   }
 
+  /** The category of drop_overloads that this request falls to; undefined = none. */
+  dropOverload(): string | undefined {
+    const { drops } = this.#membership.policy;
+    if (drops.length === 0) return undefined;
+    for (const drop of drops)
+      if (this.#deps.random() < drop.share) {
+        this.counters.rqDropOverload.value += 1;
+        return drop.category;
+      }
+    return undefined;
+  }
+
   /** A host for a new connection or request. */
   pick(context: LbContext): Host | undefined {
     const host = this.#originalDst ? this.#originalDst.pick(context) : this.#balancer.pick(context);
@@ -243,21 +267,38 @@ export class Cluster {
     return address.ip.includes(':') ? this.settings.source6 : this.settings.source4;
   }
 
+  breakersFor(priority: RoutingPriority): Breakers {
+    return priority === 'high' ? this.highBreakers : this.breakers;
+  }
+
   /**
    * The pool of connections to `host`. Connections with another ALPN list, or another server name taken from
-   * `authority` (auto_sni), are not shared.
+   * `authority` (auto_sni), are not shared; nor are those of the two priorities, or of downstream connections
+   * (connection_pool_per_downstream_connection). Undefined = max_connection_pools are open.
    */
-  pool(host: Host, alpn: readonly string[] | undefined, authority: string): UpstreamPool {
+  pool(
+    host: Host,
+    alpn: readonly string[] | undefined,
+    authority: string,
+    priority: RoutingPriority = 'default',
+    downstream = 0,
+  ): UpstreamPool | undefined {
     const socket = this.socketFor(host);
     const tls = socket.kind === 'tls';
     const { settings } = this;
     const name = tls && settings.autoSni && socket.sni === '' ? hostOf(authority) : '';
-    const key = `${host.key}|${tls && alpn ? alpn.join(',') : ''}|${name}`;
+    const own = settings.poolPerDownstream ? downstream : '';
+    const key = `${host.key}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}`;
     const known = this.#pools.get(key);
     // Discovery may have chosen another transport socket for the host.
     if (known?.host === host && known.socket === socket) return known.pool;
-    known?.pool.drain();
-    this.#dropEmptyPools();
+    if (known) this.#dropPool(key);
+    const breakers = this.breakersFor(priority);
+    if (this.#pools.size >= MAX_IDLE_POOLS || breakers.pools.full) this.#dropEmptyPools();
+    if (!breakers.pools.tryEnter()) {
+      this.counters.cxPoolOverflow.value += 1;
+      return undefined;
+    }
     const made = new H1Pool(
       host,
       {
@@ -271,18 +312,17 @@ export class Cluster {
         keepAlive: settings.keepAlive,
         enableTrailers: settings.enableTrailers,
       },
-      this.breakers,
+      breakers,
       this.counters,
       this.#deps.clock,
     );
-    this.#pools.set(key, { host, socket, pool: made });
+    this.#pools.set(key, { host, socket, pool: made, breakers });
     return made;
   }
 
   /** Server names come from clients: pools that hold nothing must not pile up. */
   #dropEmptyPools(): void {
-    if (this.#pools.size < MAX_IDLE_POOLS) return;
-    for (const [key, { pool }] of this.#pools) if (pool.empty) this.#pools.delete(key);
+    for (const [key, { pool }] of this.#pools) if (pool.empty) this.#dropPool(key);
   }
 
   /** This cluster was replaced or removed: connections end when their exchange does. */
@@ -311,11 +351,15 @@ export class Cluster {
   }
 
   #dropPools(host: Host): void {
-    for (const [key, { host: owner, pool }] of this.#pools)
-      if (owner === host) {
-        pool.drain();
-        this.#pools.delete(key);
-      }
+    for (const [key, { host: owner }] of this.#pools) if (owner === host) this.#dropPool(key);
+  }
+
+  #dropPool(key: string): void {
+    const entry = this.#pools.get(key);
+    if (!entry) return;
+    entry.pool.drain();
+    entry.breakers.pools.leave();
+    this.#pools.delete(key);
   }
 }
 

@@ -56,6 +56,8 @@ export interface ClusterSettings {
   readonly closeOnHealthFailure: boolean;
   /** A host that discovery removes goes, even if its health checks pass. */
   readonly removeAtOnce: boolean;
+  /** Downstream connections do not share upstream ones. */
+  readonly poolPerDownstream: boolean;
   readonly health: HealthCheckSettings | undefined;
   readonly outlier: OutlierSettings | undefined;
   readonly connectTimeoutMs: number;
@@ -88,6 +90,7 @@ const SUPPORTED = [
   'load_assignment',
   'max_requests_per_connection',
   'circuit_breakers',
+  'connection_pool_per_downstream_connection',
   'http_protocol_options',
   'http2_protocol_options',
   'common_http_protocol_options',
@@ -141,6 +144,7 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
     originalDst: originalDstOf(message, path),
     closeOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     removeAtOnce: message.ignoreHealthOnHostRemoval,
+    poolPerDownstream: message.connectionPoolPerDownstreamConnection,
     health: healthOf(message, type, path),
     outlier: readOutlier(message.outlierDetection, join(path, 'outlier_detection')),
     connectTimeoutMs: millis(message.connectTimeout, DEFAULT_CONNECT_TIMEOUT_MS),

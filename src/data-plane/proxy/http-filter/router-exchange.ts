@@ -142,7 +142,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       return;
     }
     this.#prepare(choice);
-    if (!cluster.breakers.requests.tryEnter()) {
+    if (!cluster.breakersFor(this.priority).requests.tryEnter()) {
       cluster.counters.rqPendingOverflow.value += 1;
       this.#overflow();
       return;
@@ -209,9 +209,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (this.#route.virtualHost.includeAttempts) stream.headers.set(H.attemptCount, String(this.#attempt));
     const host = cluster.pick(this);
     if (!host) {
-      this.#finish();
-      this.#charge(503);
-      stream.localReply({ status: 503, body: 'no healthy upstream', flags: FLAG.UH, details: 'no_healthy_upstream' });
+      this.#noHost();
       return;
     }
     this.#host = host;
@@ -225,7 +223,12 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     }
     this.#noteHost(host);
     if (this.#completeAt >= 0) this.#startTryTimers();
-    const leave = cluster.pool(host, stream.upstreamAlpn, stream.authority).request(this);
+    const pool = cluster.pool(host, stream.upstreamAlpn, stream.authority, this.priority, stream.connection.id);
+    if (!pool) {
+      this.#noHost();
+      return;
+    }
+    const leave = pool.request(this);
     if (!this.#exchange && !this.#done) this.#leaveQueue = leave;
   }
 
@@ -237,6 +240,18 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (this.#attempt < 2) return;
     info.upstreamTried ??= before ? [before] : [];
     info.upstreamTried.push(host.spec.address);
+  }
+
+  /** Nobody to ask, or no pool to ask through. */
+  #noHost(): void {
+    this.#finish();
+    this.#charge(503);
+    this.#stream.localReply({
+      status: 503,
+      body: 'no healthy upstream',
+      flags: FLAG.UH,
+      details: 'no_healthy_upstream',
+    });
   }
 
   onReady(exchange: UpstreamExchange, reused: boolean): void {
@@ -548,7 +563,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
 
   #retryStatus(retries: RetryState, status: number, headers: HeaderMap): boolean {
     if (!this.#mayRetry()) return false;
-    const decision = retries.onStatus(status, headers, this.#stream, this.#cluster.breakers.retries);
+    const decision = retries.onStatus(status, headers, this.#stream, this.#cluster.breakersFor(this.priority).retries);
     if (decision === 'retry') countRetried(this.#cluster, status);
     return this.#act(decision, retries, false);
   }
@@ -556,7 +571,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   #retryFailure(failure: TryFailure): boolean {
     const retries = this.#retries;
     if (!retries || !this.#mayRetry()) return false;
-    const decision = retries.onFailure(failure, this.#cluster.breakers.retries);
+    const decision = retries.onFailure(failure, this.#cluster.breakersFor(this.priority).retries);
     return this.#act(decision, retries, failure === 'timeout');
   }
 
@@ -620,7 +635,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   #releaseRetry(): void {
     if (!this.#holdsRetry) return;
     this.#holdsRetry = false;
-    this.#cluster.breakers.retries.leave();
+    this.#cluster.breakersFor(this.priority).retries.leave();
   }
 
   #dropConnection(): void {
@@ -676,7 +691,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#leaveHost('done');
     this.#kept = undefined;
     if (!this.#holdsRequest) return;
-    this.#cluster.breakers.requests.leave();
+    this.#cluster.breakersFor(this.priority).requests.leave();
     this.#cluster.counters.rqActive.value -= 1;
   }
 }

@@ -146,7 +146,7 @@ export class H1Pool implements UpstreamPool, H1ClientOwner {
 
   #dial(): void {
     // At the connection limit requests wait for one to come free, unless there is none to wait for.
-    if (!this.#breakers.connections.tryEnter()) {
+    if (this.host.cxActive >= this.#breakers.hostConnections || !this.#breakers.connections.tryEnter()) {
       this.#counters.cxOverflow.value += 1;
       if (this.#all.size + this.#dialling > 0) return;
       this.#breakers.connections.enter();

@@ -2,6 +2,7 @@
 // cluster for its health checker.
 import type { Clock } from '../../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../../config/address.ts';
+import { EMPTY_RUNTIME } from '../../runtime/runtime.ts';
 import { StatsScope, StatsStore } from '../../stats/stats.ts';
 import { dial, type UpstreamSocket } from '../../transport-socket/dial.ts';
 import { buildBreakers } from '../../upstream/breakers.ts';
@@ -96,7 +97,7 @@ function openPool(
       keepAlive: false,
       enableTrailers: false,
     },
-    buildBreakers(undefined, scope, ''),
+    buildBreakers(undefined, { scope, runtime: EMPTY_RUNTIME, clusterName: '' }, '').default,
     clusterCounters(scope, store),
     deps.clock,
   );
