@@ -232,16 +232,12 @@ export class Cluster {
     this.#membership.assign(assignment);
   }
 
-  /** The category of drop_overloads that this request falls to; undefined = none. */
-  dropOverload(): string | undefined {
-    const { drops } = this.#membership.policy;
-    if (drops.length === 0) return undefined;
-    for (const drop of drops)
-      if (this.#deps.random() < drop.share) {
-        this.counters.rqDropOverload.value += 1;
-        return drop.category;
-      }
-    return undefined;
+  /** Whether drop_overloads of the assignment takes this request, or takes all. */
+  dropOverload(): 'none' | 'some' | 'all' {
+    const { dropShare } = this.#membership.policy;
+    if (dropShare === 0 || this.#deps.random() >= dropShare) return 'none';
+    this.counters.rqDropOverload.value += 1;
+    return dropShare === 1 ? 'all' : 'some';
   }
 
   /** A host for a new connection or request. */

@@ -16,6 +16,7 @@ import {
 } from '#proto/envoy/config/endpoint/v3/endpoint_components_pb.js';
 import {
   type ClusterLoadAssignment,
+  type ClusterLoadAssignment_Policy,
   ClusterLoadAssignment_Policy_DropOverloadSchema,
   ClusterLoadAssignment_PolicySchema,
   ClusterLoadAssignmentSchema,
@@ -27,18 +28,13 @@ import { MAX_PRIORITY } from '../limits.ts';
 import type { EndpointGroup, EndpointHealthCheck, HealthStatus, HostSpec, Metadata } from './host.ts';
 import { DEFAULT_POLICY } from './host-set.ts';
 
-export interface DropOverload {
-  readonly category: string;
-  /** 0..1 */
-  readonly share: number;
-}
-
 /** What an assignment says beside its endpoints. */
 export interface AssignmentPolicy {
   /** Percent. */
   readonly overprovisioning: number;
   readonly weightedHealth: boolean;
-  readonly drops: readonly DropOverload[];
+  /** Share of requests that are dropped, 0..1. */
+  readonly dropShare: number;
   /** Without another answer for this long the endpoints are given up, ms; 0 = never. */
   readonly staleAfterMs: number;
 }
@@ -48,7 +44,7 @@ export interface Assignment {
   readonly policy: AssignmentPolicy;
 }
 
-export const NO_POLICY: AssignmentPolicy = { ...DEFAULT_POLICY, drops: [], staleAfterMs: 0 };
+export const NO_POLICY: AssignmentPolicy = { ...DEFAULT_POLICY, dropShare: 0, staleAfterMs: 0 };
 export const NO_ENDPOINTS: Assignment = { specs: [], policy: NO_POLICY };
 
 export function readEndpoints(message: ClusterLoadAssignment, path: string, allowNames: boolean): Assignment {
@@ -75,14 +71,23 @@ function policyOf(message: ClusterLoadAssignment, path: string): AssignmentPolic
   return {
     overprovisioning: policy.overprovisioningFactor ?? DEFAULT_POLICY.overprovisioning,
     weightedHealth: policy.weightedPriorityHealth,
-    drops: policy.dropOverloads.map((drop, i) => {
-      const here = join(at, `drop_overloads[${i}]`);
-      only(ClusterLoadAssignment_Policy_DropOverloadSchema, drop, here, ['category', 'drop_percentage']);
-      if (drop.category === '') throw new ConfigError(join(here, 'category'), 'value is required');
-      return { category: drop.category, share: fraction(drop.dropPercentage, 0) };
-    }),
+    dropShare: dropShare(policy, at),
     staleAfterMs: millis(policy.endpointStaleAfter, 0),
   };
+}
+
+function dropShare(policy: ClusterLoadAssignment_Policy, path: string): number {
+  const [drop, another] = policy.dropOverloads;
+  if (another)
+    throw new ConfigError(
+      join(path, 'drop_overloads'),
+      `Cluster drop_overloads config has ${policy.dropOverloads.length} categories. Envoy only support one.`,
+    );
+  if (!drop) return 0;
+  const at = join(path, 'drop_overloads[0]');
+  only(ClusterLoadAssignment_Policy_DropOverloadSchema, drop, at, ['category', 'drop_percentage']);
+  if (drop.category === '') throw new ConfigError(join(at, 'category'), 'value is required');
+  return fraction(drop.dropPercentage, 0);
 }
 
 function readGroup(group: LocalityLbEndpoints, path: string, allowNames: boolean, out: HostSpec[]): void {

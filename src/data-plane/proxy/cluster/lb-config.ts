@@ -134,7 +134,7 @@ function checkProvided(policy: LbPolicy, originalDst: boolean, message: ClusterM
   if (!originalDst && policy.kind === 'cluster-provided')
     throw new ConfigError(
       join(path, 'lb_policy'),
-      `cluster: LB policy CLUSTER_PROVIDED cannot be combined with a cluster of another type than ORIGINAL_DST`,
+      `cluster manager: cluster provided LB specified but cluster '${message.name}' did not provide one. Check cluster documentation.`,
     );
   return policy;
 }
@@ -341,8 +341,6 @@ function selectorOf(message: SubsetLike['subsetSelectors'][number], path: string
   const fallback = SELECTOR_FALLBACK[message.fallbackPolicy];
   if (!fallback) throw new ConfigError(join(path, 'fallback_policy'), 'value is not known');
   const single = message.singleHostPerSubset;
-  if (single && keys.length !== 1)
-    throw new ConfigError(path, 'subset_lb: single_host_per_subset selector must have exactly one key');
   const fallbackKeys = message.fallbackKeysSubset;
   if (fallback === 'keys') {
     if (fallbackKeys.length === 0)

@@ -49,6 +49,7 @@ import { TypedStructSchema as UdpaTypedStructSchema } from '#proto/udpa/type/v1/
 import { TypedStructSchema } from '#proto/xds/type/v3/typed_struct_pb.js';
 import { errorText } from '../../../base/runtime/log.ts';
 import { typeNameOf } from './any.ts';
+import { CLUSTER_TYPES } from './cluster-types.ts';
 import { explain, type Mistake } from './explain.ts';
 import { ConfigError, only } from './fields.ts';
 import { FILTER_TYPES } from './filter-types.ts';
@@ -58,6 +59,7 @@ import { dropUnknown } from './unknown.ts';
 /** Every message that may stand inside an Any of a JSON or YAML configuration. */
 export const extensionRegistry = createRegistry(
   ...FILTER_TYPES,
+  ...CLUSTER_TYPES,
   StructSchema,
   FileAccessLogSchema,
   StdoutAccessLogSchema,

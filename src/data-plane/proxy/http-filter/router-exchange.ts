@@ -11,7 +11,7 @@ import {
   type RoutingPriority,
 } from '../cluster/lb-context.ts';
 import type { SocketAddr } from '../config/address.ts';
-import type { HeaderMap } from '../http/header-map.ts';
+import { type HeaderMap, headerName } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream, RequestTarget } from '../http/stream.ts';
 import { FLAG } from '../http/stream-info.ts';
@@ -41,6 +41,9 @@ import {
 import { RESETS } from './router-resets.ts';
 import { RetryState } from './router-retry.ts';
 import { countAnswer, countRetried, countTime } from './router-stats.ts';
+
+const DROP_SOME = headerName('x-envoy-drop-overload');
+const DROP_ALL = headerName('x-envoy-unconditional-drop-overload');
 
 export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver, LbContext {
   // What the load balancer reads.
@@ -142,6 +145,11 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       return;
     }
     this.#prepare(choice);
+    const drop = cluster.dropOverload();
+    if (drop !== 'none') {
+      this.#dropped(drop === 'all');
+      return;
+    }
     if (!cluster.breakersFor(this.priority).requests.tryEnter()) {
       cluster.counters.rqPendingOverflow.value += 1;
       this.#overflow();
@@ -240,6 +248,21 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (this.#attempt < 2) return;
     info.upstreamTried ??= before ? [before] : [];
     info.upstreamTried.push(host.spec.address);
+  }
+
+  /** The control plane says to drop this share of requests. */
+  #dropped(all: boolean): void {
+    this.#finish();
+    this.#charge(503);
+    this.#stream.localReply({
+      status: 503,
+      body: all ? 'unconditional drop overload' : 'drop overload',
+      flags: all ? FLAG.UDO : FLAG.DO,
+      details: all ? 'unconditional_drop_overload' : 'drop_overload',
+      edit: (headers) => {
+        if (!this.#options.suppressEnvoyHeaders) headers.set(all ? DROP_ALL : DROP_SOME, 'true');
+      },
+    });
   }
 
   /** Nobody to ask, or no pool to ask through. */

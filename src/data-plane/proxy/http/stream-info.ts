@@ -36,6 +36,7 @@ export const FLAG = {
   DF: 1 << 26,
   DO: 1 << 27,
   DR: 1 << 28,
+  UDO: 1 << 29,
 } as const;
 
 const FLAG_NAMES = Object.entries(FLAG);
@@ -69,6 +70,7 @@ const LONG_NAMES: Readonly<Record<string, string>> = {
   DF: 'DnsResolutionFailed',
   DO: 'DropOverload',
   DR: 'DownstreamRemoteReset',
+  UDO: 'UnconditionalDropOverload',
 };
 
 export function flagsText(flags: number, long = false): string {

@@ -14,6 +14,8 @@ export type WeightedPolicy = Extract<LbPolicy, { kind: 'round-robin' | 'least-re
 interface Source {
   readonly hosts: readonly Host[];
   schedule: Edf<Host> | undefined;
+  /** Position of unweighted round robin. */
+  turn: number;
   /** When slow start ends and the schedule is to be looked at again; 0 = never. */
   until: number;
 }
@@ -41,7 +43,7 @@ export class WeightedBalancer implements Balancer {
   #sources: PrioritySources[] = [];
   #load: PriorityLoad | undefined;
   #threshold = -1;
-  /** Position of unweighted round robin; one for all lists, so that updates do not begin at the first host again. */
+  /** Picks so far: where new lists begin, so that updates do not begin at the first host again. */
   #turn: number;
 
   constructor(policy: WeightedPolicy, deps: BalancerDeps) {
@@ -68,7 +70,7 @@ export class WeightedBalancer implements Balancer {
     const source = this.#source();
     if (!source || source.hosts.length === 0) return undefined;
     if (source.until > 0 && this.#deps.now() >= source.until) this.#schedule(source);
-    return source.schedule ? source.schedule.next() : this.#unweighted(source.hosts);
+    return source.schedule ? source.schedule.next() : this.#unweighted(source);
   }
 
   #source(): Source | undefined {
@@ -119,7 +121,7 @@ export class WeightedBalancer implements Balancer {
   }
 
   #make(hosts: readonly Host[]): Source {
-    const source: Source = { hosts, schedule: undefined, until: 0 };
+    const source: Source = { hosts, schedule: undefined, turn: this.#turn, until: 0 };
     this.#schedule(source);
     return source;
   }
@@ -149,13 +151,15 @@ export class WeightedBalancer implements Balancer {
     return policy.slowStart ? slowStartWeight(host, weight, policy.slowStart, this.#deps.now()) : weight;
   }
 
-  #unweighted(hosts: readonly Host[]): Host | undefined {
+  #unweighted(source: Source): Host | undefined {
+    const { hosts } = source;
     const { random } = this.#deps;
     const policy = this.#policy;
     switch (policy.kind) {
       case 'round-robin':
         this.#turn = (this.#turn + 1) & 0x3fffffff;
-        return hosts[this.#turn % hosts.length];
+        source.turn = (source.turn + 1) & 0x3fffffff;
+        return hosts[source.turn % hosts.length];
       case 'random':
         return hosts[Math.floor(random() * hosts.length)];
       case 'least-request':
