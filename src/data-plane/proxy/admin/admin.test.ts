@@ -184,30 +184,30 @@ test('statistics in every format', async (t) => {
   proxy.engine.stats.turn();
   const text = await get('/stats?filter=^http.test.downstream_rq_(5xx|time)');
   assert.match(text.body, /^http\.test\.downstream_rq_5xx: 1\nhttp\.test\.downstream_rq_time: P0\(0,0\) P25\(/);
-  const buckets = await get('/stats?filter=rq_time$&histogram_buckets=cumulative');
+  const buckets = await get('/stats?filter=downstream_rq_time$&histogram_buckets=cumulative');
   assert.match(buckets.body, /^http\.test\.downstream_rq_time: B1\(\d,\d\) B100000\(1,1\)\n$/);
-  const json = JSON.parse((await get('/stats?format=json&filter=rq_time$&histogram_buckets=disjoint')).body);
+  const json = JSON.parse((await get('/stats?format=json&filter=downstream_rq_time$&histogram_buckets=disjoint')).body);
   assert.deepEqual(
     json.stats[0].histograms[0].buckets.map((each: JsonObject) => each.upper_bound),
     [1, 100_000],
   );
-  const summary = JSON.parse((await get('/stats?format=json&filter=rq_time$')).body);
+  const summary = JSON.parse((await get('/stats?format=json&filter=downstream_rq_time$')).body);
   assert.deepEqual(Object.keys(summary.stats[0].histograms), ['supported_quantiles', 'computed_quantiles']);
   assert.match(
-    (await get('/stats?filter=rq_time$&histogram_buckets=detailed')).body,
+    (await get('/stats?filter=downstream_rq_time$&histogram_buckets=detailed')).body,
     /:\n {2}totals=.*\n {2}intervals=.*\n {2}summary=P0/,
   );
   assert.doesNotMatch((await get('/stats?type=Gauges')).body, /downstream_rq_5xx/);
   assert.doesNotMatch((await get('/stats?usedonly')).body, /: 0$/m);
   assert.match((await get('/stats?format=html&filter=<b>')).body, /value="&lt;b&gt;"/);
-  const prometheus = await get('/stats/prometheus?filter=rq_time$');
+  const prometheus = await get('/stats/prometheus?filter=downstream_rq_time$');
   assert.equal(prometheus.headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8');
   assert.match(
     prometheus.body,
     /^# TYPE envoy_http_downstream_rq_time histogram\nenvoy_http_downstream_rq_time_bucket\{envoy_http_conn_manager_prefix="test",le="1"\}/,
   );
   assert.match(
-    (await get('/stats?format=prometheus&filter=rq_time$&histogram_buckets=summary')).body,
+    (await get('/stats?format=prometheus&filter=downstream_rq_time$&histogram_buckets=summary')).body,
     /# TYPE \S+ summary\n\S+,quantile="0"\} /,
   );
   for (const [path, body] of [

@@ -30,7 +30,7 @@ before(async (t) => {
   });
 });
 
-const EXPECTED = { kind: 'hello', serverName: 'outbound_.80_._.a.b', alpn: ['istio-http/1.1', 'istio'] };
+const EXPECTED = { kind: 'hello', serverName: 'outbound_.80_._.a.b', alpn: ['istio-http/1.1', 'istio'], ecdsa: true };
 
 test('server name and protocols of a real ClientHello, also split over records', () => {
   assert.deepEqual(readClientHello(hello), EXPECTED);
