@@ -20,6 +20,7 @@ export function clusterCounters(scope: StatsScope, store: StatsStore) {
     rqPendingTotal: scope.counter('upstream_rq_pending_total'),
     rqPendingActive: scope.gauge('upstream_rq_pending_active'),
     rqPendingOverflow: scope.counter('upstream_rq_pending_overflow'),
+    rqActiveOverflow: scope.counter('upstream_rq_active_overflow'),
     rqPendingFailure: scope.counter('upstream_rq_pending_failure_eject'),
     rqTimeout: scope.counter('upstream_rq_timeout'),
     rqPerTryTimeout: scope.counter('upstream_rq_per_try_timeout'),

@@ -151,7 +151,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       return;
     }
     if (!cluster.breakersFor(this.priority).requests.tryEnter()) {
-      cluster.counters.rqPendingOverflow.value += 1;
+      cluster.counters.rqActiveOverflow.value += 1;
       this.#overflow();
       return;
     }
