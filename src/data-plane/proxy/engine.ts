@@ -20,6 +20,7 @@ import { millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
 import { DEFAULT_STATS_FLUSH_MS, MAX_LOG_BACKLOG_BYTES } from './limits.ts';
 import type { Capture } from './listener/capture.ts';
+import type { SocketSharing } from './listener/manager.ts';
 import { ListenerManager } from './listener/manager.ts';
 import { readOverload } from './overload/config.ts';
 import { type MemoryReader, NO_MEMORY, OverloadManager } from './overload/manager.ts';
@@ -32,12 +33,14 @@ import { IstioStats } from './stats/istio-stats.ts';
 import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
+import { addUp } from './workers/numbers.ts';
+import type { Command, Numbers } from './workers/protocol.ts';
 import { DynamicStart } from './xds/dynamic.ts';
 import { ExtensionManager } from './xds/ecds.ts';
 import { createEndpointSource } from './xds/eds.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
 import { openGrpcStream } from './xds/grpc-stream.ts';
-import { DiscoveryHub } from './xds/hub.ts';
+import { DiscoveryHub, type HubDeps } from './xds/hub.ts';
 import { RouteManager } from './xds/rds.ts';
 import { SecretManager } from './xds/sds.ts';
 import { ScopeManager } from './xds/srds.ts';
@@ -62,11 +65,19 @@ export interface EngineDeps {
   /** Of this machine, for access logs. */
   readonly hostname: string;
   readonly watchedFiles: WatchedFiles;
+  /** Discovery other than the engine's own: with workers the main thread mirrors it, and they follow. */
+  readonly createHub?: (deps: HubDeps) => DiscoveryHub;
+  /** Absent: this thread serves alone. */
+  readonly sockets?: SocketSharing;
+  /** The workers of a main thread. */
+  readonly workers?: WorkerGroup;
   /** Absent: the kernel captures. */
   readonly capture?: Capture;
 }
 
 export interface EngineOptions {
+  /** A worker serves connections only: no admin interface, no discovery of its own. */
+  readonly isWorker?: boolean;
   readonly drainMs: number;
   /** Whether connections are asked to end over the whole drain time, or at once. */
   readonly drainStrategy: 'gradual' | 'immediate';
@@ -87,6 +98,17 @@ export interface EngineOptions {
   readonly logLevel: LogControl;
   /** Asked by /quitquitquit. */
   readonly onQuit: () => void;
+}
+
+/** Workers as the engine of the main thread sees them. */
+export interface WorkerGroup {
+  readonly count: number;
+  /** Begins to start them. */
+  start(): void;
+  /** Resolves when all take connections. */
+  started(): Promise<void>;
+  command(command: Command): void;
+  gather(): Promise<readonly Numbers[]>;
 }
 
 export class Engine implements AdminTarget {
@@ -150,7 +172,7 @@ export class Engine implements AdminTarget {
       pressure: this.pressure,
     });
     const watchdogs = readWatchdogs(bootstrap.watchdogs);
-    this.#watchdog = watchdogs.main;
+    this.#watchdog = options.isWorker ? watchdogs.worker : watchdogs.main;
     const format = { hostname: deps.hostname, variable: reader.variable, random, now: clock.now };
     this.logs = new AccessLogManager({
       files: deps.files,
@@ -163,7 +185,7 @@ export class Engine implements AdminTarget {
       reader,
       format,
     });
-    this.hub = new DiscoveryHub({
+    const hubDeps: HubDeps = {
       node: nodeMessage,
       clock,
       random,
@@ -174,7 +196,8 @@ export class Engine implements AdminTarget {
         const address = this.#clusterAddress(source.cluster);
         return address && openGrpcStream({ address, method, metadata: source.metadata, onMessage, onClose });
       },
-    });
+    };
+    this.hub = deps.createHub?.(hubDeps) ?? new DiscoveryHub(hubDeps);
     this.secrets = new SecretManager({ reader, clock, hub: this.hub });
     for (const [i, secret] of (bootstrap.staticResources?.secrets ?? []).entries())
       this.secrets.addStatic(secret, `static_resources.secrets[${i}]`);
@@ -220,6 +243,7 @@ export class Engine implements AdminTarget {
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),
       istioStats: this.istioStats,
       runtime,
+      sockets: deps.sockets,
       drain: { drainMs: options.drainMs, strategy: options.drainStrategy },
       pressure: this.pressure,
       connections: this.connections,
@@ -235,9 +259,10 @@ export class Engine implements AdminTarget {
         changed: () => this.#advance(),
       });
       this.#loadListeners();
-      this.#admin = bootstrap.admin?.address
-        ? new AdminServer(this, addressOf(bootstrap.admin.address, 'admin.address'), this.#adminOptions())
-        : undefined;
+      this.#admin =
+        bootstrap.admin?.address && !options.isWorker
+          ? new AdminServer(this, addressOf(bootstrap.admin.address, 'admin.address'), this.#adminOptions())
+          : undefined;
     } catch (error) {
       this.#dispose();
       throw error;
@@ -259,12 +284,19 @@ export class Engine implements AdminTarget {
     this.runtime.watch();
     this.#flushStats();
     this.#overload.start();
-    if (this.#watchdog) this.#stopWatchdog = watch(this.#watchdog, 'main_thread', this.clock, this.stats);
+    if (this.#watchdog)
+      this.#stopWatchdog = watch(
+        this.#watchdog,
+        this.options.isWorker ? 'workers' : 'main_thread',
+        this.clock,
+        this.stats,
+      );
     await this.#admin?.listen();
     this.#setState('INITIALIZING');
     const again = (): void => this.#advance();
     this.clusters.onChange(again);
     this.listeners.onChange(again);
+    this.deps.workers?.start();
     if (this.#dynamic.used) await this.listeners.startStatic();
     this.hub.start();
     this.#advance();
@@ -283,28 +315,47 @@ export class Engine implements AdminTarget {
   }
 
   get log(): LogControl {
-    return this.options.logLevel;
+    const { logLevel } = this.options;
+    const { workers } = this.deps;
+    if (!workers) return logLevel;
+    const tell = (done: boolean, logger: string | undefined, level: string): boolean => {
+      if (done) workers.command({ kind: 'log', logger, level });
+      return done;
+    };
+    return {
+      current: () => logLevel.current(),
+      all: () => logLevel.all(),
+      set: (level) => tell(logLevel.set(level), undefined, level),
+      setOne: (logger, level) => tell(logLevel.setOne(logger, level), logger, level),
+    };
   }
 
-  gather(): Gathered {
+  gather(): Gathered | Promise<Gathered> {
     refreshGauges(this);
+    const { workers } = this.deps;
+    if (workers) return workers.gather().then((numbers) => addUp(this.stats, this.istioStats, numbers));
     return { stats: this.stats, istioStats: this.istioStats, hosts: undefined };
   }
 
   overrideRuntime(values: ReadonlyMap<string, string>): boolean {
-    return this.runtime.override(values);
+    if (!this.runtime.override(values)) return false;
+    this.deps.workers?.command({ kind: 'runtime', values: [...values] });
+    return true;
   }
 
   resetCounters(): void {
     this.stats.resetCounters();
+    this.deps.workers?.command({ kind: 'reset-counters' });
   }
 
   reopenLogs(): void {
     this.logs.flush();
+    this.deps.workers?.command({ kind: 'reopen-logs' });
   }
 
   drainListeners(how: { readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }): void {
     this.listeners.drain(how);
+    this.deps.workers?.command({ kind: 'drain', ...how });
   }
 
   quit(): void {
@@ -322,6 +373,7 @@ export class Engine implements AdminTarget {
     this.pressure.failingHealth = failing;
     settle(this.pressure);
     this.#gauges();
+    this.deps.workers?.command({ kind: 'health', failing });
   }
 
   /** Closes everything now. */
@@ -357,7 +409,7 @@ export class Engine implements AdminTarget {
   #advance(): void {
     if (this.#state !== 'INITIALIZING' || this.#startedWorkers || !this.#dynamic.advance()) return;
     this.#startedWorkers = true;
-    void this.listeners.start().then(
+    void Promise.all([this.listeners.start(), this.deps.workers?.started()]).then(
       () => {
         this.#setState('LIVE');
         this.deps.log.info('all dependencies initialized. starting workers');

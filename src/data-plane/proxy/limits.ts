@@ -124,6 +124,11 @@ export const RETRY_MAX_MS = 250;
 export const RETRY_RATE_LIMITED_MAX_MS = 300_000;
 /** Access log: bytes waiting for the disk before lines are dropped, and the size that forces a flush. */
 export const MAX_LOG_BACKLOG_BYTES = 1024 * 1024;
+/** Workers: how long their numbers are waited for, their end is waited for, and one that died waits to be started anew, ms. */
+export const WORKER_NUMBERS_MS = 2_000;
+export const WORKER_STOP_MS = 3_000;
+export const WORKER_RESTART_BASE_MS = 100;
+export const WORKER_RESTART_MAX_MS = 10_000;
 /** One gRPC message of the control plane. */
 export const MAX_XDS_MESSAGE_BYTES = 64 * 1024 * 1024;
 /** Reconnect to the control plane, ms. */

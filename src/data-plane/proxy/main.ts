@@ -1,6 +1,7 @@
 // The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent, by `meltemi proxy`
 // and by users.
 // The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent and by users.
+import { isMainThread } from 'node:worker_threads';
 import { errorText } from '../../base/runtime/log.ts';
 import { type CommandLine, HELP, parseCommandLine } from './command-line.ts';
 import { applicationLogFormat } from './config/application-log.ts';
@@ -10,11 +11,15 @@ import {
   readBootstrap,
   releaseStartupMemory,
   VERSION,
+  workerCount,
   writeAdminAddress,
   writeBaseId,
 } from './wiring.ts';
 
-process.title = 'envoy';
+/** How long the end may take, ms. */
+const QUIT_MS = 5_000;
+
+if (isMainThread) process.title = 'envoy';
 
 async function main(): Promise<number | undefined> {
   const parsed = parseCommandLine(process.argv.slice(2));
@@ -43,26 +48,37 @@ async function run(options: CommandLine): Promise<number | undefined> {
     const format = applicationLogFormat(bootstrap, options);
     if (format !== undefined) ({ log, control } = openProcessLog(options, format));
     let quit = (): void => process.exit(0);
-    const engine = createEngine(bootstrap, options, {
-      log,
-      level: control,
-      onQuit: () => quit(),
-      variable: (key) => process.env[key],
-    });
+    const count = workerCount(options);
+    const process_ = { log, level: control, onQuit: () => quit(), variable: (key: string) => process.env[key] };
+    // With one worker this thread serves; nothing of the threads is loaded.
+    const workers =
+      count > 1 && options.mode !== 'validate'
+        ? (await import('./workers/wiring.ts')).createWorkers(
+            bootstrap,
+            { ...options, concurrency: count },
+            format,
+            log,
+          )
+        : undefined;
+    const engine = createEngine(bootstrap, { ...options, concurrency: count }, process_, workers?.threads);
     if (options.mode === 'validate') {
       engine.stop();
       process.stdout.write(`configuration '${options.configPath}' OK\n`);
       return 0;
     }
+    let quitting = false;
     quit = () => {
+      if (quitting) return;
+      quitting = true;
       engine.stop();
-      // A last log line may still be on its way.
-      setImmediate(() => process.exit(0));
+      // Last lines of access logs are still on their way, and workers end their connections.
+      const ended = Promise.all([engine.logs.settled(), workers?.stop()]);
+      void Promise.race([ended, new Promise((resolve) => setTimeout(resolve, QUIT_MS))]).then(() => process.exit(0));
     };
     process.on('SIGTERM', () => quit());
     process.on('SIGINT', () => quit());
     // A file that is to be opened again after it was moved away.
-    process.on('SIGUSR1', () => engine.logs.flush());
+    process.on('SIGUSR1', () => engine.reopenLogs());
     await engine.start();
     writeBaseId(options.baseIdPath);
     writeAdminAddress(options.adminAddressPath, engine);
@@ -78,7 +94,8 @@ async function run(options: CommandLine): Promise<number | undefined> {
   }
 }
 
-const code = await main();
+if (!isMainThread) await (await import('./workers/wiring.ts')).runThisWorker();
+const code = isMainThread ? await main() : undefined;
 if (code !== undefined) process.exitCode = code;
 // `validate` must end although resources of the configuration would keep the process alive.
 if (code !== undefined) setImmediate(() => process.exit(code));

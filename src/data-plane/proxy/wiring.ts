@@ -2,7 +2,7 @@
 
 import { lookup } from 'node:dns/promises';
 import { appendFile, createWriteStream, readdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -12,11 +12,12 @@ import { systemClock } from '../../base/runtime/clock.ts';
 import type { Logger } from '../../base/runtime/log.ts';
 import { MELTEMI_VERSION } from '../../base/version.ts';
 import type { LogFiles } from './access-log/logger.ts';
-import type { CommandLine } from './command-line.ts';
+import type { Resolve } from './cluster/dns.ts';
+import { type CommandLine, MAX_CONCURRENCY } from './command-line.ts';
 import { addressText } from './config/address.ts';
 import { type BootstrapSource, loadBootstrap } from './config/bootstrap.ts';
 import { ConfigError } from './config/fields.ts';
-import { Engine } from './engine.ts';
+import { Engine, type EngineDeps } from './engine.ts';
 import { MAX_BOOTSTRAP_BYTES } from './limits.ts';
 import type { MemoryReader } from './overload/manager.ts';
 import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLevels } from './process-log.ts';
@@ -172,10 +173,16 @@ export function createEngine(
     readonly onQuit: () => void;
     readonly variable: (name: string) => string | undefined;
   },
+  /** Of an engine with workers, or of a worker. */
+  threads: Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve'> & { readonly isWorker?: boolean } = {
+    resolve,
+  },
 ): Engine {
+  const { isWorker = false, ...threadDeps } = threads;
   return new Engine(
     bootstrap,
     {
+      isWorker,
       drainMs: options.drainTimeS * 1000,
       drainStrategy: options.drainStrategy,
       logFlushMs: options.fileFlushMs,
@@ -204,10 +211,18 @@ export function createEngine(
       memory,
       hostname: hostname(),
       watchedFiles,
-      resolve: async (hostname, family) =>
-        (await lookup(hostname, { all: true, family })).map((entry) => entry.address),
+      ...threadDeps,
     },
   );
+}
+
+export const resolve: Resolve = async (hostname, family) =>
+  (await lookup(hostname, { all: true, family })).map((entry) => entry.address);
+
+/** Workers for `--concurrency`, or for `--cpuset-threads`. */
+export function workerCount(options: CommandLine): number {
+  if (options.concurrencyGiven || !options.cpusetThreads) return options.concurrency;
+  return Math.min(availableParallelism(), MAX_CONCURRENCY);
 }
 
 /** The command line as /server_info shows it. */

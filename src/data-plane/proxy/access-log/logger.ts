@@ -52,6 +52,7 @@ class LogFile {
   #waiting = '';
   #writing = false;
   #timer: (() => void) | undefined;
+  readonly #written: (() => void)[] = [];
 
   constructor(path: string, deps: LogDeps) {
     this.#path = path;
@@ -70,6 +71,14 @@ class LogFile {
     else this.#timer ??= this.#deps.clock.after(this.#deps.flushMs, () => this.flush());
   }
 
+  /** Resolves when nothing waits for the disk. */
+  async settled(): Promise<void> {
+    while (this.#writing || this.#waiting !== '') {
+      this.flush();
+      await new Promise<void>((resolve) => this.#written.push(resolve));
+    }
+  }
+
   flush(): void {
     this.#timer?.();
     this.#timer = undefined;
@@ -80,6 +89,7 @@ class LogFile {
     const { stats } = this.#deps;
     this.#deps.files.append(this.#path, bytes, (error) => {
       this.#writing = false;
+      for (const run of this.#written.splice(0)) run();
       stats.counter(error ? 'filesystem.write_failed' : 'filesystem.write_completed').value += 1;
       if (this.#waiting !== '') this.#timer ??= this.#deps.clock.after(this.#deps.flushMs, () => this.flush());
     });
@@ -109,7 +119,11 @@ export class AccessLogManager {
     return (line) => file.write(line);
   }
 
-  /** At exit. */
+  /** At exit: resolves when every line is written, or lost. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#files.values()].map((file) => file.settled()));
+  }
+
   flush(): void {
     for (const file of this.#files.values()) file.flush();
   }

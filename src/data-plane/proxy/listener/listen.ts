@@ -10,7 +10,8 @@ export function listenOn(
   server: Server,
   settings: ListenerSettings,
   address: SocketAddr,
-  exclusive: boolean | undefined,
+  /** Instead of the address's own port 0. */
+  chosenPort: number,
   listening: () => void,
 ): void {
   const { backlog, socket } = settings;
@@ -26,7 +27,8 @@ export function listenOn(
     });
     return;
   }
-  const reusePort = socket.reusePort && !exclusive;
+  const { reusePort } = socket;
+  const port = chosenPort || address.port;
   const ipv4Compat = socket.ipv4Compat[index] ?? false;
   const after = socket.options.filter((option) => !option.beforeBind);
   const ready = (): void => {
@@ -35,12 +37,12 @@ export function listenOn(
     listening();
   };
   if (socket.options.some((option) => option.beforeBind)) {
-    const fd = boundSocket(address, socket.options, { reusePort, ipv4Compat });
+    const fd = boundSocket({ ...address, port }, socket.options, { reusePort, ipv4Compat });
     server.listen({ fd, backlog }, ready);
     return;
   }
   const ipv6Only = address.ip.includes(':') && !ipv4Compat;
-  server.listen({ host: address.ip, port: address.port, ipv6Only, reusePort, backlog }, ready);
+  server.listen({ host: address.ip, port, ipv6Only, reusePort, backlog }, ready);
 }
 
 function unlinkQuietly(path: string): void {

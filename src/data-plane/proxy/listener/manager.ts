@@ -14,8 +14,21 @@ import { Listener, type ListenerDeps } from './listener.ts';
 
 export interface ManagerDeps extends Omit<ListenerDeps, 'handOff' | 'nextConnectionId'> {
   readonly log: Logger;
-  /** False: another process or worker may take connections of the same port. */
-  readonly exclusive?: boolean;
+  /** How sockets are shared with other workers; absent: there are none. */
+  readonly sockets?: SocketSharing | undefined;
+}
+
+/** Who binds, and who is told. */
+export interface SocketSharing {
+  /** False: others take the connections of all listeners (the main thread of workers). */
+  readonly binds: boolean;
+  /** False: somebody else binds what cannot be shared: Unix sockets, and ports without `enable_reuse_port`. */
+  readonly bindsAlone: boolean;
+  /** The port to bind for a socket whose port the kernel chooses; 0 = choose. */
+  port(socket: string): Promise<number>;
+  bound(socket: string, address: SocketAddr): void;
+  /** Where a socket that others bound really is. */
+  whereIs(socket: string): SocketAddr | undefined;
 }
 
 /** A listening socket; it outlives the listener when the next version has the same address. */
@@ -47,7 +60,7 @@ export interface ListenerView {
 }
 
 export class ListenerManager {
-  readonly #deps: ListenerDeps & { readonly exclusive?: boolean | undefined };
+  readonly #deps: ListenerDeps & { readonly sockets?: SocketSharing | undefined };
   readonly #log: Logger;
   readonly #entries = new Map<string, Entry>();
   #connections = 0;
@@ -114,8 +127,16 @@ export class ListenerManager {
       isStatic: entry.isStatic,
       active: entry.active,
       warming: entry.warming,
-      bound: entry.bindings.map((binding) => binding.bound),
+      bound: this.#boundOf(entry),
     }));
+  }
+
+  #boundOf(entry: Entry): readonly SocketAddr[] {
+    const { sockets } = this.#deps;
+    if (!sockets || sockets.binds) return entry.bindings.map((binding) => binding.bound);
+    return (entry.active?.settings.addresses ?? []).flatMap(
+      (address) => sockets.whereIs(socketName(entry, address)) ?? [],
+    );
   }
 
   find(name: string): Listener | undefined {
@@ -244,7 +265,11 @@ export class ListenerManager {
   async #bind(entry: Entry): Promise<void> {
     const listener = entry.active;
     if (!listener) return;
-    const wanted = listener.settings.bind ? listener.settings.addresses : [];
+    const { sockets } = this.#deps;
+    if (sockets && !sockets.binds) return;
+    const wanted = (listener.settings.bind ? listener.settings.addresses : []).filter(
+      (address) => !sockets || sockets.bindsAlone || (address.kind === 'ip' && listener.settings.socket.reusePort),
+    );
     for (const binding of [...entry.bindings])
       if (!wanted.some((address) => addressText(address) === addressText(binding.address))) {
         binding.server.close();
@@ -256,12 +281,15 @@ export class ListenerManager {
     await Promise.all(missing.map((address) => this.#open(entry, listener, address)));
   }
 
-  #open(entry: Entry, listener: Listener, address: SocketAddr): Promise<void> {
+  async #open(entry: Entry, listener: Listener, address: SocketAddr): Promise<void> {
+    const { sockets } = this.#deps;
+    const name = socketName(entry, address);
+    const chosen = sockets && address.kind === 'ip' && address.port === 0 ? await sockets.port(name) : 0;
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
     const binding: Binding = { address, server, owner: listener, bound: address };
     entry.bindings.push(binding);
     server.on('connection', (socket) => binding.owner.accept(socket));
-    return new Promise((resolve, reject) => {
+    await new Promise<void>((resolve, reject) => {
       const failed = (reason: string): void => {
         entry.bindings = entry.bindings.filter((other) => other !== binding);
         this.#stat('listener_create_failure');
@@ -272,6 +300,7 @@ export class ListenerManager {
         const bound = server.address();
         if (bound && typeof bound === 'object' && address.kind === 'ip')
           binding.bound = { ...address, port: bound.port };
+        sockets?.bound(name, binding.bound);
         server.removeAllListeners('error');
         server.on('error', (error) =>
           this.#log.warn('accept failed', { listener: entry.name, error: errorText(error) }),
@@ -280,7 +309,7 @@ export class ListenerManager {
         resolve();
       };
       try {
-        listenOn(server, listener.settings, address, this.#deps.exclusive, listening);
+        listenOn(server, listener.settings, address, chosen, listening);
       } catch (error) {
         failed(errorText(error));
       }
@@ -312,4 +341,9 @@ export class ListenerManager {
     stats.gauge('listener_manager.total_listeners_active').value = all.filter((entry) => entry.active).length;
     stats.gauge('listener_manager.total_listeners_warming').value = all.filter((entry) => entry.warming).length;
   }
+}
+
+/** One socket, by the same name in every worker. */
+function socketName(entry: Entry, address: SocketAddr): string {
+  return `${entry.name} ${addressText(address)}`;
 }

@@ -1,7 +1,9 @@
 // Istio's standard metrics (istio_requests_total and the rest): series by label set, rendered in Prometheus' form.
 // Filled by the istio.stats filters; asked by the admin interface.
 import { MAX_METRIC_SERIES } from '../limits.ts';
-import { Counter, Histogram, type StatsStore } from './stats.ts';
+import { addHistogram, histogramNumbers } from '../workers/histograms.ts';
+import type { IstioNumbers } from '../workers/protocol.ts';
+import { Counter, Histogram, StatsStore } from './stats.ts';
 
 /** Label values in the order of `HTTP_LABELS` or `TCP_LABELS`. */
 export type LabelValues = readonly string[];
@@ -102,6 +104,42 @@ export class IstioStats {
     };
     this.#tcp.set(key, made);
     return made;
+  }
+
+  /** Everything counted, by the joined label values. */
+  numbers(): IstioNumbers {
+    return {
+      http: [...this.#http].map(([key, { requests, duration, requestBytes, responseBytes }]) => [
+        key,
+        requests.value,
+        [duration, requestBytes, responseBytes].map(histogramNumbers),
+      ]),
+      tcp: [...this.#tcp].map(([key, { opened, closed, sent, received }]) => [
+        key,
+        [opened.value, closed.value, sent.value, received.value],
+      ]),
+    };
+  }
+
+  /** These series with those of other threads added. */
+  sum(others: readonly IstioNumbers[]): IstioStats {
+    const all = new IstioStats(new StatsStore(), this.#tag);
+    for (const numbers of [this.numbers(), ...others]) {
+      for (const [key, requests, histograms] of numbers.http) {
+        const series = all.http(key.split('\0'));
+        if (!series) continue;
+        series.requests.value += requests;
+        for (const [i, into] of [series.duration, series.requestBytes, series.responseBytes].entries())
+          addHistogram(into, histograms[i]!);
+      }
+      for (const [key, counts] of numbers.tcp) {
+        const series = all.tcp(key.split('\0'));
+        if (!series) continue;
+        for (const [i, into] of [series.opened, series.closed, series.sent, series.received].entries())
+          into.value += counts[i]!;
+      }
+    }
+    return all;
   }
 
   render(): string {

@@ -13,7 +13,7 @@ import { certificatePem, type Issuer, issueLeaf, issueRoot } from '../../../base
 import { altName } from '../../../base/x509/extensions.ts';
 import { generateKey, writePrivateKey } from '../../../base/x509/keys.ts';
 import { loadBootstrap } from '../config/bootstrap.ts';
-import { Engine } from '../engine.ts';
+import { Engine, type EngineDeps, type EngineOptions } from '../engine.ts';
 import type { WatchedFiles } from '../xds/file-source.ts';
 
 export const T = 'type.googleapis.com/';
@@ -44,7 +44,12 @@ const testFiles: WatchedFiles = {
 };
 
 /** Starts an engine on `config`; it ends with the test. */
-export async function startEngine(t: TestContext, config: JsonObject, live = true): Promise<TestEngine> {
+export async function startEngine(
+  t: TestContext,
+  config: JsonObject,
+  live = true,
+  more: { readonly deps?: Partial<EngineDeps>; readonly options?: Partial<EngineOptions> } = {},
+): Promise<TestEngine> {
   const lines = new Map<string, string[]>();
   const engine = new Engine(
     load(config),
@@ -62,6 +67,7 @@ export async function startEngine(t: TestContext, config: JsonObject, live = tru
       version: 'test',
       logLevel: { current: () => 'info', set: () => true, all: () => [], setOne: () => true },
       onQuit: () => {},
+      ...more.options,
     },
     {
       clock: systemClock,
@@ -86,6 +92,7 @@ export async function startEngine(t: TestContext, config: JsonObject, live = tru
       hostname: 'host.test',
       runtimeFiles: { list: () => undefined, read: () => '', watch: () => () => {} },
       watchedFiles: testFiles,
+      ...more.deps,
     },
   );
   t.after(() => engine.stop());

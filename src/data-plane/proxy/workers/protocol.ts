@@ -1,0 +1,84 @@
+// What the main thread and its workers say to each other: configuration as bytes downwards, numbers and questions upwards.
+// Nothing of it is logged: resources hold keys.
+
+import type { HostCounts } from '../admin/target.ts';
+import type { CommandLine } from '../command-line.ts';
+import type { SocketAddr } from '../config/address.ts';
+
+/** Given to a worker at its start. */
+export interface WorkerStart {
+  readonly index: number;
+  readonly count: number;
+  readonly bootstrap: Uint8Array;
+  readonly options: CommandLine;
+  readonly format: string | undefined;
+  /** What was discovered before, in the order it was taken. */
+  readonly mirror: readonly Discovered[];
+  /** State that commands brought about before. */
+  readonly commands: readonly Command[];
+}
+
+/** One thing the main thread took from discovery. `key` is type URL and source. */
+export type Discovered =
+  | {
+      readonly kind: 'resource';
+      readonly key: string;
+      readonly name: string;
+      readonly version: string;
+      readonly bytes: Uint8Array;
+    }
+  | { readonly kind: 'removed'; readonly key: string; readonly name: string }
+  /** Nobody in the main thread follows it any more; who still uses it keeps it. */
+  | { readonly kind: 'forgotten'; readonly key: string; readonly name: string }
+  /** A complete answer was taken, or its wait is over. */
+  | { readonly kind: 'done'; readonly key: string }
+  | { readonly kind: 'timed-out'; readonly key: string; readonly name: string };
+
+/** What an operator asked of the whole proxy. */
+export type Command =
+  | { readonly kind: 'drain'; readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }
+  | { readonly kind: 'health'; readonly failing: boolean }
+  | { readonly kind: 'runtime'; readonly values: readonly (readonly [string, string])[] }
+  | { readonly kind: 'log'; readonly logger: string | undefined; readonly level: string }
+  | { readonly kind: 'reset-counters' }
+  | { readonly kind: 'reopen-logs' }
+  | { readonly kind: 'stop' };
+
+export type ToWorker =
+  | { readonly kind: 'discovered'; readonly items: readonly Discovered[] }
+  | { readonly kind: 'command'; readonly command: Command }
+  | { readonly kind: 'numbers'; readonly id: number }
+  | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly error: string | undefined };
+
+export type ToMain =
+  | { readonly kind: 'started' }
+  | { readonly kind: 'failed'; readonly reason: string }
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'numbers'; readonly id: number; readonly numbers: Numbers }
+  /** Questions; answered under their id. */
+  | { readonly kind: 'resolve'; readonly id: number; readonly hostname: string; readonly family: 0 | 4 | 6 }
+  | { readonly kind: 'port'; readonly id: number; readonly socket: string }
+  | { readonly kind: 'bound'; readonly socket: string; readonly address: SocketAddr };
+
+export interface HistogramNumbers {
+  readonly name: string;
+  readonly cells: Float64Array;
+  readonly interval: Float64Array | undefined;
+  readonly sum: number;
+  readonly count: number;
+}
+
+/** Everything a worker counted. */
+export interface Numbers {
+  readonly counters: readonly (readonly [string, number])[];
+  readonly gauges: readonly (readonly [string, number])[];
+  readonly histograms: readonly HistogramNumbers[];
+  readonly istio: IstioNumbers;
+  readonly hosts: readonly (readonly [cluster: string, host: string, counts: HostCounts])[];
+}
+
+/** By the joined label values: numbers of a series in the order of IstioStats. */
+export interface IstioNumbers {
+  readonly http: readonly (readonly [string, number, readonly HistogramNumbers[]])[];
+  readonly tcp: readonly (readonly [string, readonly number[]])[];
+}

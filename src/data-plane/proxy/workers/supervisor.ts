@@ -1,0 +1,270 @@
+// The main thread's side of the workers: starts them, tells them what was discovered and commanded, answers their questions,
+// adds up their numbers, and starts one anew that died of a bug. Made by wiring.ts when --concurrency is above 1.
+import type { Clock } from '../../../base/runtime/clock.ts';
+import { errorText, type Logger } from '../../../base/runtime/log.ts';
+import type { Resolve } from '../cluster/dns.ts';
+import type { SocketAddr } from '../config/address.ts';
+import { WORKER_NUMBERS_MS, WORKER_RESTART_BASE_MS, WORKER_RESTART_MAX_MS, WORKER_STOP_MS } from '../limits.ts';
+import type { Command, Discovered, Numbers, ToMain, ToWorker, WorkerStart } from './protocol.ts';
+
+/** A thread; node:worker_threads in production, a fake in tests. */
+export interface Thread {
+  post(message: ToWorker): void;
+  onMessage(run: (message: ToMain) => void): void;
+  /** The thread is gone; `error` is what it did not catch. */
+  onEnd(run: (error: unknown) => void): void;
+  terminate(): void;
+}
+
+export interface SupervisorDeps {
+  readonly count: number;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly resolve: Resolve;
+  readonly start: (start: Pick<WorkerStart, 'index' | 'count' | 'mirror' | 'commands'>) => Thread;
+}
+
+interface Seat {
+  readonly index: number;
+  thread: Thread | undefined;
+  started: boolean;
+  failures: number;
+  cancel: (() => void) | undefined;
+}
+
+/** How long the same question of several workers has one answer, ms. */
+const SAME_ANSWER_MS = 500;
+
+export class Supervisor {
+  readonly #deps: SupervisorDeps;
+  readonly #seats: Seat[];
+  readonly #mirror = new Map<string, Discovered>();
+  readonly #commands: Command[] = [];
+  readonly #pending: Discovered[] = [];
+  readonly #numbers = new Map<number, (seat: number, numbers: Numbers) => void>();
+  /** The port that the first worker got for a socket whose port the kernel chooses. */
+  readonly #ports = new Map<string, { port: number | undefined; owner: number; waiting: ((port: number) => void)[] }>();
+  readonly #bound = new Map<string, SocketAddr>();
+  readonly #answers = new Map<string, Promise<readonly string[]>>();
+  #flushing = false;
+  #stopping = false;
+  #lastId = 0;
+  #onStarted: ((error: Error | undefined) => void)[] = [];
+  #onStopped: (() => void) | undefined;
+
+  constructor(deps: SupervisorDeps) {
+    this.#deps = deps;
+    this.#seats = Array.from({ length: deps.count }, (_, index) => ({
+      index,
+      thread: undefined,
+      started: false,
+      failures: 0,
+      cancel: undefined,
+    }));
+  }
+
+  get count(): number {
+    return this.#deps.count;
+  }
+
+  start(): void {
+    for (const seat of this.#seats) this.#spawn(seat);
+  }
+
+  /** Resolves when every worker takes connections; rejects when one cannot. */
+  started(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#onStarted.push((error) => (error ? reject(error) : resolve()));
+      this.#checkStarted();
+    });
+  }
+
+  /** Where a listener's socket really is. */
+  bound(socket: string): SocketAddr | undefined {
+    return this.#bound.get(socket);
+  }
+
+  /** Told in the order it was taken; several in one turn travel together. */
+  discovered(item: Discovered): void {
+    this.#remember(item);
+    this.#pending.push(item);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      const items = this.#pending.splice(0);
+      for (const seat of this.#seats) seat.thread?.post({ kind: 'discovered', items });
+    });
+  }
+
+  command(command: Command): void {
+    // A worker that starts later must come to the same state.
+    if (command.kind !== 'reset-counters' && command.kind !== 'reopen-logs' && command.kind !== 'stop')
+      this.#commands.push(command);
+    for (const seat of this.#seats) seat.thread?.post({ kind: 'command', command });
+  }
+
+  /** Of all workers that answer in time. */
+  gather(): Promise<readonly Numbers[]> {
+    const asked = this.#seats.filter((seat) => seat.thread && seat.started);
+    if (asked.length === 0) return Promise.resolve([]);
+    this.#lastId += 1;
+    const id = this.#lastId;
+    return new Promise((resolve) => {
+      const got: Numbers[] = [];
+      const finish = (): void => {
+        cancel();
+        this.#numbers.delete(id);
+        resolve(got);
+      };
+      const cancel = this.#deps.clock.after(WORKER_NUMBERS_MS, finish);
+      this.#numbers.set(id, (_seat, numbers) => {
+        got.push(numbers);
+        if (got.length === asked.length) finish();
+      });
+      for (const seat of asked) seat.thread?.post({ kind: 'numbers', id });
+    });
+  }
+
+  /** Resolves when all have ended their connections and files, or took too long. */
+  stop(): Promise<void> {
+    this.#stopping = true;
+    for (const seat of this.#seats) seat.cancel?.();
+    const running = this.#seats.filter((seat) => seat.thread);
+    if (running.length === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const finish = (): void => {
+        cancel();
+        for (const seat of this.#seats) seat.thread?.terminate();
+        resolve();
+      };
+      const cancel = this.#deps.clock.after(WORKER_STOP_MS, finish);
+      let left = running.length;
+      this.#onStopped = () => {
+        left -= 1;
+        if (left === 0) finish();
+      };
+      this.command({ kind: 'stop' });
+    });
+  }
+
+  #spawn(seat: Seat): void {
+    seat.started = false;
+    const { count } = this.#deps;
+    const thread = this.#deps.start({
+      index: seat.index,
+      count,
+      mirror: [...this.#mirror.values()],
+      commands: [...this.#commands],
+    });
+    seat.thread = thread;
+    thread.onMessage((message) => this.#take(seat, thread, message));
+    thread.onEnd((error) => this.#ended(seat, thread, error));
+  }
+
+  #ended(seat: Seat, thread: Thread, error: unknown): void {
+    if (seat.thread !== thread) return;
+    seat.thread = undefined;
+    seat.started = false;
+    this.#freePorts(seat.index);
+    if (this.#stopping) {
+      this.#onStopped?.();
+      return;
+    }
+    const wait = Math.min(WORKER_RESTART_MAX_MS, WORKER_RESTART_BASE_MS * 2 ** seat.failures);
+    seat.failures += 1;
+    this.#deps.log.error('a worker died and is started anew', {
+      worker: seat.index,
+      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      afterMs: wait,
+    });
+    seat.cancel = this.#deps.clock.after(wait, () => this.#spawn(seat));
+  }
+
+  /** A socket whose worker died before it was bound is somebody else's to bind. */
+  #freePorts(owner: number): void {
+    for (const [socket, entry] of this.#ports) {
+      if (entry.owner !== owner || entry.port !== undefined) continue;
+      this.#ports.delete(socket);
+      for (const answer of entry.waiting) answer(0);
+    }
+  }
+
+  #take(seat: Seat, thread: Thread, message: ToMain): void {
+    switch (message.kind) {
+      case 'started':
+        seat.started = true;
+        seat.failures = 0;
+        this.#checkStarted();
+        return;
+      case 'failed':
+        for (const run of this.#onStarted.splice(0)) run(new Error(message.reason));
+        return;
+      case 'stopped':
+        seat.thread = undefined;
+        this.#onStopped?.();
+        return;
+      case 'numbers':
+        this.#numbers.get(message.id)?.(seat.index, message.numbers);
+        return;
+      case 'bound':
+        this.#noteBound(message.socket, message.address);
+        return;
+      case 'port':
+        this.#port(seat.index, message.socket, (value) =>
+          thread.post({ kind: 'answer', id: message.id, value, error: undefined }),
+        );
+        return;
+      case 'resolve':
+        this.#resolve(message.hostname, message.family).then(
+          (value) => thread.post({ kind: 'answer', id: message.id, value, error: undefined }),
+          (error: unknown) =>
+            thread.post({ kind: 'answer', id: message.id, value: undefined, error: errorText(error) }),
+        );
+        return;
+    }
+  }
+
+  #noteBound(socket: string, address: SocketAddr): void {
+    this.#bound.set(socket, address);
+    const entry = this.#ports.get(socket);
+    if (!entry || address.kind !== 'ip' || entry.port !== undefined) return;
+    entry.port = address.port;
+    for (const answer of entry.waiting.splice(0)) answer(address.port);
+  }
+
+  /** 0: this worker lets the kernel choose and says what it got. */
+  #port(owner: number, socket: string, answer: (port: number) => void): void {
+    const entry = this.#ports.get(socket);
+    if (!entry) {
+      this.#ports.set(socket, { port: undefined, owner, waiting: [] });
+      answer(0);
+    } else if (entry.port !== undefined) answer(entry.port);
+    else entry.waiting.push(answer);
+  }
+
+  /** One question to DNS for all workers. */
+  #resolve(hostname: string, family: 0 | 4 | 6): Promise<readonly string[]> {
+    const key = `${family} ${hostname}`;
+    const known = this.#answers.get(key);
+    if (known) return known;
+    const asked = this.#deps.resolve(hostname, family);
+    this.#answers.set(key, asked);
+    const forget = (): void => {
+      this.#deps.clock.after(SAME_ANSWER_MS, () => this.#answers.delete(key));
+    };
+    asked.then(forget, forget);
+    return asked;
+  }
+
+  #remember(item: Discovered): void {
+    const at = item.kind === 'done' ? `${item.key} done` : `${item.key} ${item.name}`;
+    // What comes again counts from now on, also in its place in the order.
+    this.#mirror.delete(at);
+    if (item.kind !== 'removed' && item.kind !== 'forgotten') this.#mirror.set(at, item);
+  }
+
+  #checkStarted(): void {
+    if (this.#seats.every((seat) => seat.started)) for (const run of this.#onStarted.splice(0)) run(undefined);
+  }
+}

@@ -1,0 +1,111 @@
+// Workers on real threads: the main thread's half and the worker's half. Loaded only with --concurrency above 1.
+import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { type Bootstrap, BootstrapSchema } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
+import { systemClock } from '../../../base/runtime/clock.ts';
+import type { Logger } from '../../../base/runtime/log.ts';
+import type { CommandLine } from '../command-line.ts';
+import { ConfigError } from '../config/fields.ts';
+import type { EngineDeps } from '../engine.ts';
+import { createEngine, openProcessLog, resolve } from '../wiring.ts';
+import { FollowerHub } from './follower-hub.ts';
+import { MirrorHub } from './mirror-hub.ts';
+import type { ToMain, WorkerStart } from './protocol.ts';
+import { Supervisor, type Thread } from './supervisor.ts';
+import { MainLink, runWorker } from './worker.ts';
+
+type Threads = Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve'> & { readonly isWorker?: boolean };
+
+/** The workers of this process, and what the engine of the main thread needs of them. */
+export function createWorkers(
+  bootstrap: Bootstrap,
+  options: CommandLine,
+  format: string | undefined,
+  log: Logger,
+): { readonly threads: Threads; stop(): Promise<void> } {
+  refuseExactBalance(bootstrap);
+  const bytes = toBinary(BootstrapSchema, bootstrap);
+  const supervisor = new Supervisor({
+    count: options.concurrency,
+    clock: systemClock,
+    log: log.scope('main'),
+    resolve,
+    start: (start) => thread({ ...start, bootstrap: bytes, options, format }),
+  });
+  return {
+    threads: {
+      createHub: (deps) => new MirrorHub(deps, (item) => supervisor.discovered(item)),
+      sockets: {
+        binds: false,
+        bindsAlone: false,
+        port: async () => 0,
+        bound() {},
+        whereIs: (socket) => supervisor.bound(socket),
+      },
+      workers: supervisor,
+      resolve,
+    },
+    stop: () => supervisor.stop(),
+  };
+}
+
+function refuseExactBalance(bootstrap: Bootstrap): void {
+  for (const [i, listener] of (bootstrap.staticResources?.listeners ?? []).entries())
+    if (listener.connectionBalanceConfig)
+      throw new ConfigError(
+        `static_resources.listeners[${i}].connection_balance_config`,
+        'is not supported with --concurrency above 1: the kernel spreads connections',
+      );
+}
+
+function thread(start: WorkerStart): Thread {
+  // The same program again; it sees that it is not the main thread.
+  const worker = new Worker(process.argv[1]!, { workerData: start, stdin: false });
+  let failure: unknown;
+  worker.on('error', (error) => {
+    failure = error;
+  });
+  return {
+    post: (message) => worker.postMessage(message),
+    onMessage: (run) => worker.on('message', run as (message: ToMain) => void),
+    onEnd: (run) => worker.on('exit', (code) => run(failure ?? `exit code ${code}`)),
+    terminate: () => void worker.terminate(),
+  };
+}
+
+/** The body of a worker thread. */
+export async function runThisWorker(): Promise<void> {
+  const port = parentPort!;
+  const start = workerData as WorkerStart;
+  const bootstrap = fromBinary(BootstrapSchema, start.bootstrap);
+  const { log, control } = openProcessLog(start.options, start.format);
+  const link = new MainLink(port);
+  let hub: FollowerHub | undefined;
+  const engine = createEngine(
+    bootstrap,
+    start.options,
+    {
+      log,
+      level: control,
+      // Only the main thread ends the process.
+      onQuit: () => link.send({ kind: 'failed', reason: `worker ${start.index} cannot start` }),
+      variable: (key) => process.env[key],
+    },
+    {
+      isWorker: true,
+      resolve: (hostname, family) => link.resolve(hostname, family),
+      createHub: (deps) => {
+        hub = new FollowerHub(deps, start.mirror);
+        return hub;
+      },
+      sockets: {
+        binds: true,
+        bindsAlone: start.index === 0,
+        port: (socket) => link.port(socket),
+        bound: (socket, address) => link.bound(socket, address),
+        whereIs: () => undefined,
+      },
+    },
+  );
+  await runWorker(port, link, start, engine, hub!, () => process.exit(0));
+}

@@ -1,0 +1,125 @@
+// A worker's side: an engine that serves connections, told by the main thread what to serve. Called by worker-main.ts.
+
+import { errorText } from '../../../base/runtime/log.ts';
+import type { SocketAddr } from '../config/address.ts';
+import type { Engine } from '../engine.ts';
+import type { FollowerHub } from './follower-hub.ts';
+import { numbersOf } from './numbers.ts';
+import type { Command, Numbers, ToMain, ToWorker, WorkerStart } from './protocol.ts';
+
+export interface Port {
+  postMessage(message: ToMain): void;
+  on(event: 'message', run: (message: ToWorker) => void): unknown;
+}
+
+/** Questions to the main thread. */
+export class MainLink {
+  readonly #port: Port;
+  readonly #waiting = new Map<number, (value: unknown, error: string | undefined) => void>();
+  #lastId = 0;
+
+  constructor(port: Port) {
+    this.#port = port;
+  }
+
+  send(message: ToMain): void {
+    this.#port.postMessage(message);
+  }
+
+  answered(message: Extract<ToWorker, { kind: 'answer' }>): void {
+    this.#waiting.get(message.id)?.(message.value, message.error);
+    this.#waiting.delete(message.id);
+  }
+
+  resolve(hostname: string, family: 0 | 4 | 6): Promise<readonly string[]> {
+    return this.#ask((id) => ({ kind: 'resolve', id, hostname, family })) as Promise<readonly string[]>;
+  }
+
+  /** The port all workers share for a socket whose port the kernel chooses; 0 = choose it and say so. */
+  port(socket: string): Promise<number> {
+    return this.#ask((id) => ({ kind: 'port', id, socket })) as Promise<number>;
+  }
+
+  bound(socket: string, address: SocketAddr): void {
+    this.send({ kind: 'bound', socket, address });
+  }
+
+  #ask(make: (id: number) => ToMain): Promise<unknown> {
+    this.#lastId += 1;
+    const id = this.#lastId;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, (value, error) => (error === undefined ? resolve(value) : reject(new Error(error))));
+      this.send(make(id));
+    });
+  }
+}
+
+/** Serves until told to stop. */
+export async function runWorker(
+  port: Port,
+  link: MainLink,
+  start: WorkerStart,
+  engine: Engine,
+  hub: FollowerHub,
+  end: () => void,
+): Promise<void> {
+  const obey = (command: Command): void => {
+    if (command.kind === 'stop') {
+      engine.stop();
+      void engine.logs.settled().then(() => {
+        link.send({ kind: 'stopped' });
+        end();
+      });
+    } else perform(engine, command);
+  };
+  port.on('message', (message) => {
+    switch (message.kind) {
+      case 'answer':
+        link.answered(message);
+        return;
+      case 'discovered':
+        for (const item of message.items) hub.take(item);
+        return;
+      case 'command':
+        obey(message.command);
+        return;
+      case 'numbers': {
+        const numbers: Numbers = numbersOf(engine.stats, engine.istioStats, engine.clusters.views());
+        link.send({ kind: 'numbers', id: message.id, numbers });
+        return;
+      }
+    }
+  });
+  try {
+    await engine.start();
+    await engine.whenLive();
+    for (const command of start.commands) obey(command);
+    link.send({ kind: 'started' });
+  } catch (error) {
+    link.send({ kind: 'failed', reason: errorText(error) });
+  }
+}
+
+function perform(engine: Engine, command: Exclude<Command, { kind: 'stop' }>): void {
+  switch (command.kind) {
+    case 'drain':
+      engine.drainListeners(command);
+      return;
+    case 'health':
+      engine.setHealthFailing(command.failing);
+      return;
+    case 'runtime':
+      engine.overrideRuntime(new Map(command.values));
+      return;
+    case 'log':
+      if (command.logger === undefined) engine.log.set(command.level);
+      else engine.log.setOne(command.logger, command.level);
+      return;
+    case 'reset-counters':
+      engine.resetCounters();
+      return;
+    case 'reopen-logs':
+      engine.reopenLogs();
+      return;
+  }
+}

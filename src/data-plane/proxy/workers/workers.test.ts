@@ -1,0 +1,345 @@
+// Workers: what the supervisor does with threads (fakes here), what a follower makes of the main thread's discovery, and the
+// whole program with --concurrency 2.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { JsonObject } from '@bufbuild/protobuf';
+import { createFakeClock } from '../../../../test/fakes/fake-clock.ts';
+import { silentLog } from '../../../base/runtime/log.ts';
+import { IstioStats } from '../stats/istio-stats.ts';
+import { StatsStore } from '../stats/stats.ts';
+import { dynamicBootstrap, edsCluster, rds, startAds } from '../testing/discovery.ts';
+import {
+  ask,
+  bootstrap,
+  hcm,
+  listener,
+  routes,
+  socketAddress,
+  startApp,
+  startEngine,
+  toCluster,
+  until,
+} from '../testing/engine.ts';
+import { FollowerHub } from './follower-hub.ts';
+import { MirrorHub } from './mirror-hub.ts';
+import { addUp, numbersOf } from './numbers.ts';
+import type { Discovered, ToMain, ToWorker, WorkerStart } from './protocol.ts';
+import { Supervisor, type Thread } from './supervisor.ts';
+
+class FakeThread implements Thread {
+  readonly start: Pick<WorkerStart, 'index' | 'mirror' | 'commands'>;
+  readonly posted: ToWorker[] = [];
+  say: (message: ToMain) => void = () => {};
+  end: (error: unknown) => void = () => {};
+  terminated = false;
+  constructor(start: FakeThread['start']) {
+    this.start = start;
+  }
+  post(message: ToWorker): void {
+    this.posted.push(message);
+  }
+  onMessage(run: (message: ToMain) => void): void {
+    this.say = run;
+  }
+  onEnd(run: (error: unknown) => void): void {
+    this.end = run;
+  }
+  terminate(): void {
+    this.terminated = true;
+  }
+}
+
+function supervise(count = 2) {
+  const clock = createFakeClock(0);
+  const threads: FakeThread[] = [];
+  const asked: string[] = [];
+  const supervisor = new Supervisor({
+    count,
+    clock,
+    log: silentLog,
+    resolve: async (hostname) => {
+      asked.push(hostname);
+      return ['10.0.0.1'];
+    },
+    start: (start) => {
+      const thread = new FakeThread(start);
+      threads.push(thread);
+      return thread;
+    },
+  });
+  supervisor.start();
+  return { supervisor, threads, clock, asked };
+}
+
+/** Asks until it is so. */
+async function eventually(what: string, attempt: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!(await attempt()))
+    if (Date.now() > deadline) throw new Error(`did not happen: ${what}`);
+    else await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+test('a worker that dies is started anew with all that was told before; the others go on', async () => {
+  const { supervisor, threads, clock } = supervise();
+  const started = supervisor.started();
+  for (const thread of threads) thread.say({ kind: 'started' });
+  await started;
+  const item = (name: string, version: string): Discovered => ({
+    kind: 'resource',
+    key: 'k',
+    name,
+    version,
+    bytes: new Uint8Array([1]),
+  });
+  for (const one of [item('a', '1'), item('b', '1'), item('a', '2')]) supervisor.discovered(one);
+  supervisor.discovered({ kind: 'removed', key: 'k', name: 'b' });
+  supervisor.command({ kind: 'health', failing: true });
+  await settle();
+  assert.equal(
+    threads[0]!.posted.filter((message) => message.kind === 'discovered').length,
+    1,
+    'one turn, one message',
+  );
+  threads[1]!.end(new Error('a bug'));
+  assert.equal(threads.length, 2);
+  await clock.advance(100);
+  assert.equal(threads.length, 3);
+  const anew = threads[2]!.start;
+  assert.equal(anew.index, 1);
+  assert.deepEqual(anew.mirror, [item('a', '2')]);
+  assert.deepEqual(anew.commands, [{ kind: 'health', failing: true }]);
+  // Again and again: each time it waits longer.
+  threads[2]!.end('x');
+  await clock.advance(100);
+  assert.equal(threads.length, 3);
+  await clock.advance(100);
+  assert.equal(threads.length, 4);
+});
+
+test('one worker chooses a port, the others take it, also when the first dies over it', async () => {
+  const { threads } = supervise();
+  threads[0]!.say({ kind: 'port', id: 1, socket: 'in 0' });
+  threads[1]!.say({ kind: 'port', id: 7, socket: 'in 0' });
+  assert.deepEqual(threads[0]!.posted, [{ kind: 'answer', id: 1, value: 0, error: undefined }]);
+  assert.deepEqual(threads[1]!.posted, []);
+  threads[0]!.end('x');
+  assert.deepEqual(threads[1]!.posted, [{ kind: 'answer', id: 7, value: 0, error: undefined }]);
+  const second = supervise();
+  second.threads[0]!.say({ kind: 'port', id: 1, socket: 'in 0' });
+  second.threads[1]!.say({ kind: 'port', id: 7, socket: 'in 0' });
+  second.threads[0]!.say({ kind: 'bound', socket: 'in 0', address: { kind: 'ip', ip: '127.0.0.1', port: 4000 } });
+  assert.deepEqual(second.threads[1]!.posted, [{ kind: 'answer', id: 7, value: 4000, error: undefined }]);
+  assert.deepEqual(second.supervisor.bound('in 0'), { kind: 'ip', ip: '127.0.0.1', port: 4000 });
+});
+
+test('the same name is asked of DNS once for all', async () => {
+  const { threads, asked } = supervise();
+  for (const [id, thread] of threads.entries()) thread.say({ kind: 'resolve', id, hostname: 'a.example', family: 4 });
+  await settle();
+  assert.deepEqual(asked, ['a.example']);
+  assert.deepEqual(threads[1]!.posted, [{ kind: 'answer', id: 1, value: ['10.0.0.1'], error: undefined }]);
+});
+
+test('numbers are waited for, but not for ever; the end too', async () => {
+  const { supervisor, threads, clock } = supervise();
+  for (const thread of threads) thread.say({ kind: 'started' });
+  const gathered = supervisor.gather();
+  const asked = threads[0]!.posted[0];
+  assert.ok(asked?.kind === 'numbers');
+  threads[0]!.say({
+    kind: 'numbers',
+    id: asked.id,
+    numbers: { counters: [], gauges: [], histograms: [], istio: { http: [], tcp: [] }, hosts: [] },
+  });
+  await clock.advance(2_000);
+  assert.equal((await gathered).length, 1);
+  const stopped = supervisor.stop();
+  threads[0]!.say({ kind: 'stopped' });
+  await clock.advance(3_000);
+  await stopped;
+  assert.ok(threads[1]!.terminated);
+});
+
+test('numbers add up where workers count, and not where they are configured', () => {
+  const worker = () => {
+    const stats = new StatsStore();
+    stats.counter('http.in.downstream_rq_total').value = 3;
+    stats.counter('cluster_manager.cluster_added').value = 1;
+    stats.gauge('http.in.downstream_cx_active').value = 2;
+    stats.gauge('cluster.a.membership_total').value = 5;
+    stats.gauge('cluster.a.circuit_breakers.default.cx_open').value = 1;
+    stats.histogram('http.in.downstream_rq_time').record(7);
+    const istio = new IstioStats(stats, '1');
+    istio.http(['source'])!.requests.value = 4;
+    istio.http(['source'])!.duration.record(1);
+    return structuredClone(numbersOf(stats, istio, []));
+  };
+  const main = new StatsStore();
+  main.counter('cluster_manager.cluster_added').value = 1;
+  main.gauge('cluster.a.membership_total').value = 5;
+  const { stats, istioStats } = addUp(main, new IstioStats(main, '1'), [worker(), worker()]);
+  const value = (name: string) => stats.counters.get(name)?.value ?? stats.gauges.get(name)?.value;
+  assert.deepEqual(
+    [
+      'http.in.downstream_rq_total',
+      'cluster_manager.cluster_added',
+      'http.in.downstream_cx_active',
+      'cluster.a.membership_total',
+      'cluster.a.circuit_breakers.default.cx_open',
+    ].map(value),
+    [6, 1, 4, 5, 1],
+  );
+  assert.deepEqual(
+    [stats.histogram('http.in.downstream_rq_time').count, stats.histogram('http.in.downstream_rq_time').sum],
+    [2, 14],
+  );
+  assert.match(istioStats.render(), /istio_requests_total\{reporter="source"\} 8\n/);
+  assert.equal(main.counters.get('http.in.downstream_rq_total'), undefined, 'the main thread keeps its own numbers');
+});
+
+const assignment = (name: string, port: number): JsonObject => ({
+  cluster_name: name,
+  endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(port) } }] }],
+});
+
+test('a worker serves what the main thread discovered, and every change of it', async (t) => {
+  const ads = await startAds(t);
+  const [one, two] = [await startApp(t, 'one'), await startApp(t, 'two')];
+  const followers: FollowerHub[] = [];
+  const told: Discovered[] = [];
+  const binds = (yes: boolean) => ({
+    binds: yes,
+    bindsAlone: yes,
+    port: async () => 0,
+    bound() {},
+    whereIs: () => undefined,
+  });
+  const main = await startEngine(t, dynamicBootstrap(ads.port), false, {
+    deps: {
+      sockets: binds(false),
+      createHub: (deps) =>
+        new MirrorHub(deps, (item) => {
+          told.push(item);
+          for (const follower of followers) follower.take(structuredClone(item));
+        }),
+    },
+  });
+  const follow = (mirror: readonly Discovered[]) =>
+    startEngine(t, dynamicBootstrap(ads.port), false, {
+      options: { isWorker: true },
+      deps: {
+        sockets: binds(true),
+        createHub: (deps) => {
+          const hub = new FollowerHub(deps, structuredClone(mirror));
+          followers.push(hub);
+          return hub;
+        },
+      },
+    });
+  const early = await follow([]);
+  const { route_config: _none, ...rest } = (hcm({}) as { typed_config: JsonObject }).typed_config;
+  const chain = {
+    filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: { ...rest, rds: rds('80') } }],
+  };
+  ads.set('cds', 'app', edsCluster('app'));
+  ads.set('eds', 'app', assignment('app', one.port));
+  ads.set('lds', 'in', listener('in', [chain]));
+  ads.set('rds', '80', { ...routes([toCluster('app')]), name: '80' });
+  await main.engine.whenLive();
+  await early.engine.whenLive();
+  assert.equal((await ask(early.port('in'))).body, 'one');
+  // One that starts now knows it all.
+  const late = await follow(told);
+  await late.engine.whenLive();
+  assert.equal((await ask(late.port('in'))).body, 'one');
+  ads.set('eds', 'app', assignment('app', two.port));
+  for (const worker of [early, late]) {
+    await eventually('the new endpoint serves', async () => (await ask(worker.port('in'))).body === 'two');
+  }
+  // A route that main refuses reaches no worker.
+  ads.set('rds', '80', {
+    name: '80',
+    virtual_hosts: [{ name: 'a', domains: ['*'], routes: [{ match: { prefix: '/' } }] }],
+  });
+  await until(() => ads.requests.some((request) => request.errorDetail), 'the NACK');
+  assert.equal((await ask(early.port('in'))).body, 'two');
+  assert.equal(early.engine.adminAddress, undefined);
+  const { port } = early;
+  const open = port('in');
+  ads.remove('lds', 'in');
+  await eventually('the listener is gone', () =>
+    ask(open).then(
+      () => false,
+      () => true,
+    ),
+  );
+});
+
+test('the whole program with --concurrency 2: one port, summed numbers, one end', {
+  timeout: 60_000,
+}, async (t: TestContext) => {
+  const dir = mkdtempSync(path.join(tmpdir(), 'meltemi-workers-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const file = path.join(dir, 'envoy.json');
+  const answer: JsonObject = {
+    match: { prefix: '/' },
+    direct_response: { status: 200, body: { inline_string: 'hi' } },
+  };
+  writeFileSync(
+    file,
+    JSON.stringify(
+      bootstrap([listener('in', [{ filters: [hcm(routes([answer]))] }])], [], { admin: { address: socketAddress(0) } }),
+    ),
+  );
+  const adminFile = path.join(dir, 'admin');
+  const main = path.join(import.meta.dirname, '..', 'main.ts');
+  const child = spawn(
+    process.execPath,
+    [
+      '--disable-warning=ExperimentalWarning',
+      main,
+      '-c',
+      file,
+      '--concurrency',
+      '2',
+      '--admin-address-path',
+      adminFile,
+      '-l',
+      'warning',
+    ],
+    { stdio: ['ignore', 'inherit', 'inherit'] },
+  );
+  const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
+  t.after(() => child.kill('SIGKILL'));
+  let admin = 0;
+  await until(
+    () => {
+      try {
+        admin = Number(readFileSync(adminFile, 'utf8').split(':').at(-1));
+      } catch {}
+      return admin > 0;
+    },
+    'the admin address',
+    30_000,
+  );
+  await eventually('LIVE', async () => (await ask(admin, '/ready')).status === 200);
+  const port = Number((await ask(admin, '/listeners')).body.trim().split(':').at(-1));
+  for (let i = 0; i < 20; i++) assert.equal((await ask(port)).body, 'hi');
+  const stats = (await ask(admin, '/stats?filter=downstream_rq_2xx$|server.concurrency')).body;
+  assert.equal(stats, 'http.test.downstream_rq_2xx: 20\nserver.concurrency: 2\n');
+  await ask(admin, '/drain_listeners', { method: 'POST' });
+  await eventually('no worker listens', () =>
+    ask(port).then(
+      () => false,
+      () => true,
+    ),
+  );
+  child.kill('SIGTERM');
+  assert.equal(await ended, 0);
+});
