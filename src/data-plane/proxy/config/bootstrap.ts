@@ -54,6 +54,7 @@ import { explain, type Mistake } from './explain.ts';
 import { ConfigError, only } from './fields.ts';
 import { FILTER_TYPES } from './filter-types.ts';
 import { mergeFrom } from './merge.ts';
+import { ROUTE_TYPES } from './route-types.ts';
 import { dropUnknown } from './unknown.ts';
 
 /** Every message that may stand inside an Any of a JSON or YAML configuration. */
@@ -80,6 +81,7 @@ export const extensionRegistry = createRegistry(
   UpstreamTlsContextSchema,
   HttpProtocolOptionsSchema,
   PreviousHostsPredicateSchema,
+  ...ROUTE_TYPES,
   GoogleRE2Schema,
   GetAddrInfoDnsResolverConfigSchema,
   ListenerManagerSchema,

@@ -139,6 +139,13 @@ export class HeaderMap {
     return this.addedNames.includes(name);
   }
 
+  /** True when a header's hash is one of `hashes`: a cheap look before several `remove`. */
+  anyOf(hashes: ReadonlySet<number>): boolean {
+    for (let i = 0; i < this.count; i++) if (hashes.has(this.hashes[i]!)) return true;
+    for (const name of this.addedNames) if (hashes.has(name.hash)) return true;
+    return false;
+  }
+
   remove(name: HeaderName): boolean {
     let found = false;
     for (let i = 0; i < this.count; i++)

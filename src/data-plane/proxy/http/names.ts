@@ -1,5 +1,5 @@
 // Header names the proxy itself reads or writes.
-import { headerName } from './header-map.ts';
+import { type HeaderMap, headerName } from './header-map.ts';
 
 export const H = {
   host: headerName('host'),
@@ -45,8 +45,8 @@ export const H = {
   authorityName: headerName(':authority'),
 } as const;
 
-/** Internal headers an untrusted client must not set (Envoy's list for external requests). */
-export const UNTRUSTED_ENVOY_HEADERS = [
+/** What only our own proxies may say to each other: taken from every request that does not come from inside. */
+const INTERNAL_ONLY = [
   'x-envoy-retriable-status-codes',
   'x-envoy-retriable-header-names',
   'x-envoy-retry-on',
@@ -61,12 +61,24 @@ export const UNTRUSTED_ENVOY_HEADERS = [
   'x-envoy-force-trace',
   'x-envoy-ip-tags',
   'x-envoy-original-url',
+  'x-envoy-hedge-on-per-try-timeout',
+].map(headerName);
+
+/** Taken from requests of clients at the edge as well. */
+const EDGE_ONLY = [
+  'x-envoy-decorator-operation',
+  'x-envoy-downstream-service-cluster',
+  'x-envoy-downstream-service-node',
   // The access log prefers it to the path: a client must not write its own.
   'x-envoy-original-path',
   'x-envoy-original-dst-host',
-  'x-envoy-downstream-service-cluster',
-  'x-envoy-downstream-service-node',
-  'x-envoy-hedge-on-per-try-timeout',
-  'x-envoy-decorator-operation',
-  'x-envoy-internal',
 ].map(headerName);
+
+const INTERNAL_HASHES: ReadonlySet<number> = new Set(INTERNAL_ONLY.map((name) => name.hash));
+const EDGE_HASHES: ReadonlySet<number> = new Set(EDGE_ONLY.map((name) => name.hash));
+
+/** For a request that does not come from inside. */
+export function removeInternalHeaders(headers: HeaderMap, edge: boolean): void {
+  if (headers.anyOf(INTERNAL_HASHES)) for (const name of INTERNAL_ONLY) headers.remove(name);
+  if (edge && headers.anyOf(EDGE_HASHES)) for (const name of EDGE_ONLY) headers.remove(name);
+}

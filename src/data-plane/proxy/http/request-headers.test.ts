@@ -1,6 +1,7 @@
 // Tests of what a client outside the mesh may not say about itself.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseCidr } from '../config/address.ts';
 import { HeaderMap, headerName } from './header-map.ts';
 import { type ClientAddressSettings, clientAddress } from './request-headers.ts';
 import type { ConnectionInfo } from './stream-info.ts';
@@ -24,6 +25,8 @@ const CLIENT: ConnectionInfo = {
 
 const info = () => ({ connection: CLIENT, remote: CLIENT.remote });
 
+const NOBODY = { unixSockets: false, ranges: [] };
+
 test('an edge removes the internal headers of a client it does not trust, those of the access log among them', () => {
   const names = ['x-envoy-original-path', 'x-envoy-original-dst-host', 'x-envoy-retry-on', 'x-envoy-internal'];
   const forged = (): HeaderMap => {
@@ -32,14 +35,19 @@ test('an edge removes the internal headers of a client it does not trust, those 
     return headers;
   };
   const left = (headers: HeaderMap) => names.filter((name) => headers.get(headerName(name)) === 'forged');
-  const settings = { useRemoteAddress: true, trustedHops: 0, skipXffAppend: false };
+  const settings = { useRemoteAddress: true, trustedHops: 0, skipXffAppend: false, internal: NOBODY };
   const outside = forged();
   assert.equal(clientAddress(outside, info(), settings), false);
   assert.deepEqual(left(outside), []);
-  // A sidecar stands behind an edge that has done it.
+  // A sidecar leaves what an edge has looked at, but not what steers.
   const inside = forged();
   clientAddress(inside, info(), { ...settings, useRemoteAddress: false });
-  assert.deepEqual(left(inside), names.slice(0, 3));
+  assert.deepEqual(left(inside), names.slice(0, 2));
+  // One of ours may steer.
+  const ours = forged();
+  const ranges = [parseCidr('203.0.113.0', 24)!];
+  assert.equal(clientAddress(ours, info(), { ...settings, internal: { unixSockets: false, ranges } }), true);
+  assert.deepEqual(left(ours), names.slice(0, 3));
 });
 
 test('policies see the trusted client: of the last trusted hop, and never a text that is no address', () => {
@@ -47,7 +55,13 @@ test('policies see the trusted client: of the last trusted hop, and never a text
     const headers = new HeaderMap();
     if (forwarded !== undefined) headers.add(headerName('x-forwarded-for'), forwarded);
     const target = info();
-    clientAddress(headers, target, { useRemoteAddress: false, trustedHops: 0, skipXffAppend: false, ...settings });
+    clientAddress(headers, target, {
+      useRemoteAddress: false,
+      trustedHops: 0,
+      skipXffAppend: false,
+      internal: NOBODY,
+      ...settings,
+    });
     return target.remote.kind === 'ip' ? target.remote.ip : '';
   };
   assert.equal(remote('1.1.1.1, 2.2.2.2', {}), '2.2.2.2');

@@ -1,10 +1,10 @@
 // What the connection manager does to a request's headers before filters: client address, request id, certificate
 // details, internal headers. Called once per request.
 import { createHash } from 'node:crypto';
-import { isPrivate, parseIp, type SocketAddr } from '../config/address.ts';
+import { type Cidr, cidrContains, parseIp, type SocketAddr } from '../config/address.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
 import type { HeaderMap } from './header-map.ts';
-import { H, UNTRUSTED_ENVOY_HEADERS } from './names.ts';
+import { H, removeInternalHeaders } from './names.ts';
 import type { ConnectionInfo } from './stream-info.ts';
 
 export type XfccMode = 'sanitize' | 'forward-only' | 'append-forward' | 'sanitize-set' | 'always-forward-only';
@@ -21,6 +21,18 @@ export interface ClientAddressSettings {
   readonly useRemoteAddress: boolean;
   readonly trustedHops: number;
   readonly skipXffAppend: boolean;
+  readonly internal: InternalAddresses;
+}
+
+/** internal_address_config: who is one of ours. Nobody, when it says nothing. */
+export interface InternalAddresses {
+  readonly unixSockets: boolean;
+  readonly ranges: readonly Cidr[];
+}
+
+function isInternal(internal: InternalAddresses, trusted: string, peer: SocketAddr): boolean {
+  if (peer.kind === 'pipe' && trusted === '127.0.0.1') return internal.unixSockets;
+  return internal.ranges.some((range) => cidrContains(range, trusted));
 }
 
 /** Sets x-forwarded-for and friends and `info.remote`; tells whether the client counts as internal. */
@@ -44,17 +56,17 @@ export function clientAddress(
   }
   // Policies and logs see the trusted client; a text that is no address stands for nobody.
   if (trusted !== peer && parseIp(trusted)) info.remote = { kind: 'ip', ip: trusted, port: 0 };
-  // With one address in the list and that one private the request came from inside (Envoy's rule).
-  const internal = settings.useRemoteAddress
-    ? given === undefined && isPrivate(peer)
-    : list.length === 1 && isPrivate(trusted);
-  if (settings.useRemoteAddress && !internal) {
-    for (const name of UNTRUSTED_ENVOY_HEADERS) headers.remove(name);
-    headers.set(H.externalAddress, trusted);
+  // With one address in the list, and that one of ours, the request came from inside (Envoy's rule).
+  const single = settings.useRemoteAddress ? given === undefined : list.length === 1;
+  const internal = single && isInternal(settings.internal, trusted, connection.remote);
+  if (internal) {
+    headers.set(H.envoyInternal, 'true');
+    return true;
   }
-  if (internal) headers.set(H.envoyInternal, 'true');
-  else headers.remove(H.envoyInternal);
-  return internal;
+  headers.remove(H.envoyInternal);
+  removeInternalHeaders(headers, settings.useRemoteAddress);
+  if (settings.useRemoteAddress) headers.set(H.externalAddress, trusted);
+  return false;
 }
 
 /** x-forwarded-client-cert by Envoy's rules. */

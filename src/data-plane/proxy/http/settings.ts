@@ -4,6 +4,7 @@ import { Http1ProtocolOptionsSchema, HttpProtocolOptionsSchema } from '#proto/en
 import {
   HttpConnectionManager_CodecType as Codec,
   type HttpConnectionManager,
+  HttpConnectionManager_InternalAddressConfigSchema,
   HttpConnectionManager_UpgradeConfigSchema,
   HttpConnectionManagerSchema,
   HttpConnectionManager_ServerHeaderTransformation as Server,
@@ -11,6 +12,7 @@ import {
   HttpConnectionManager_ForwardClientCertDetails as Xfcc,
 } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import { UuidRequestIdConfigSchema } from '#proto/envoy/extensions/request_id/uuid/v3/uuid_pb.js';
+import { cidrOf } from '../config/address.ts';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import {
@@ -26,7 +28,7 @@ import type { H2ServerOptions } from './codec.ts';
 import { readH2Options } from './h2-options.ts';
 import { compileLocalReplies, type LocalReplies, type LocalReplyContext } from './local-reply-config.ts';
 import type { PathSettings } from './path-normalize.ts';
-import type { ClientAddressSettings, XfccMode, XfccSettings } from './request-headers.ts';
+import type { ClientAddressSettings, InternalAddresses, XfccMode, XfccSettings } from './request-headers.ts';
 
 export interface ManagerSettings extends H2ServerOptions {
   readonly statPrefix: string;
@@ -132,6 +134,7 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
       useRemoteAddress: message.useRemoteAddress ?? false,
       trustedHops: message.xffNumTrustedHops,
       skipXffAppend: message.skipXffAppend,
+      internal: internalAddresses(message, join(path, 'internal_address_config')),
     },
     xfcc: xfccOf(message),
     path: {
@@ -182,6 +185,16 @@ const XFCC: Readonly<Record<Xfcc, XfccMode>> = {
   [Xfcc.SANITIZE_SET]: 'sanitize-set',
   [Xfcc.ALWAYS_FORWARD_ONLY]: 'always-forward-only',
 };
+
+function internalAddresses(message: HttpConnectionManager, path: string): InternalAddresses {
+  const config = message.internalAddressConfig;
+  if (!config) return { unixSockets: false, ranges: [] };
+  only(HttpConnectionManager_InternalAddressConfigSchema, config, path, ['unix_sockets', 'cidr_ranges']);
+  return {
+    unixSockets: config.unixSockets,
+    ranges: config.cidrRanges.map((range, i) => cidrOf(range, join(path, `cidr_ranges[${i}]`))),
+  };
+}
 
 function xfccOf(message: HttpConnectionManager): XfccSettings {
   const details = message.setCurrentClientCertDetails;

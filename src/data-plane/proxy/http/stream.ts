@@ -35,6 +35,12 @@ const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
 /** AccessLogType of the line at the end of a request. */
 const LOG_DOWNSTREAM_END = 6;
 
+/** `application/grpc` itself, or with `+proto` and the like. */
+function isGrpcType(type: string | undefined): boolean {
+  if (type === undefined || !type.startsWith('application/grpc')) return false;
+  return type.length === 16 || type.charCodeAt(16) === 43;
+}
+
 export class HttpStream implements RequestReceiver, RequestView {
   readonly manager: ConnectionManager;
   /** The filters this request began with. */
@@ -211,7 +217,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     stream.path = this.path;
     stream.scheme = this.scheme;
     stream.logType = LOG_DOWNSTREAM_END;
-    this.grpc = headers.get(H.contentType)?.startsWith('application/grpc') ?? false;
+    this.grpc = isGrpcType(headers.get(H.contentType));
     // Filters that change the request do not change its route, unless they ask for that.
     void this.route;
     this.touch();

@@ -54,7 +54,7 @@ export function headerTest(message: HeaderMatcher, path: string): RequestTest {
     if (value === undefined && treatMissingHeaderAsEmpty) value = '';
     // A missing header never matches, inverted or not (Envoy).
     if (value === undefined) return false;
-    return test(value) !== invertMatch;
+    return (typeof value === 'string' ? test(value) : value.some(test)) !== invertMatch;
   };
 }
 
@@ -85,12 +85,18 @@ function valueTest(
       return stringTest(spec.value, join(path, 'string_match'));
     case 'rangeMatch': {
       const { start, end } = spec.value;
-      return (value) => /^-?\d{1,18}$/.test(value) && BigInt(value) >= start && BigInt(value) < end;
+      return (value) => {
+        const text = value.trim();
+        if (!/^[+-]?\d{1,18}$/.test(text)) return false;
+        const number = BigInt(text.startsWith('+') ? text.slice(1) : text);
+        return number >= start && number < end;
+      };
     }
   }
 }
 
-function reader(name: string, path: string): (request: RequestView) => string | undefined {
+/** A repeated header gives all its values: one of them has to match, as joined ones could be forged past a rule. */
+function reader(name: string, path: string): (request: RequestView) => string | readonly string[] | undefined {
   const lower = name.toLowerCase();
   switch (lower) {
     case '':
@@ -106,7 +112,7 @@ function reader(name: string, path: string): (request: RequestView) => string | 
       return (request) => request.scheme;
     default: {
       const header = headerName(lower);
-      return (request) => request.headers.getAll(header);
+      return (request) => request.headers.getEach(header);
     }
   }
 }

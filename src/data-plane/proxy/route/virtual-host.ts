@@ -271,7 +271,7 @@ function virtualClusters(message: VirtualHost, context: RouteContext, path: stri
   return made.length === 0 ? [] : [...made, { name: 'other', tests: [], stats: stats('other') }];
 }
 
-/** Same host and path by https; a port that says http goes. */
+/** Same host, port and path by https. */
 function tlsRedirect(host: CompiledVirtualHost): CompiledRoute {
   return {
     name: '',
@@ -284,7 +284,7 @@ function tlsRedirect(host: CompiledVirtualHost): CompiledRoute {
     action: {
       kind: 'redirect',
       status: 301,
-      location: (request) => `https://${request.authority.replace(/:80$/, '')}${request.path}`,
+      location: (request) => `https://${request.authority}${request.path}`,
     },
     metadata: {},
     decorator: '',

@@ -11,6 +11,9 @@ import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset } 
 
 const CRLF = Buffer.from('\r\n');
 const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
+const NO_BODY_LINE = Buffer.from('content-length: 0\r\n');
+/** Methods whose requests say nothing about a body they do not have. */
+const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'TRACE', 'CONNECT']);
 const VERSION = ' HTTP/1.1\r\n';
 const HEAD_SLACK = 128;
 
@@ -91,6 +94,8 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     at = headers.write(out, at);
     this.#chunked = head.body === 'chunked';
     if (this.#chunked) at += CHUNKED_LINE.copy(out, at);
+    if (head.body === 'none' && head.upgrade === '' && !BODILESS.has(head.method) && !headers.has(H.contentLength))
+      at += NO_BODY_LINE.copy(out, at);
     if (head.upgrade !== '') at += out.write(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at, 'latin1');
     at += CRLF.copy(out, at);
     transport.commit(at);
