@@ -395,10 +395,10 @@ test('what is not supported is refused by name and path', async (t) => {
   };
   await refuse(
     bootstrap(
-      [listener('in', [{ filters: [typed('x', 'envoy.extensions.filters.network.sni_cluster.v3.SniCluster')] }])],
+      [listener('in', [{ filters: [typed('x', 'envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy')] }])],
       [],
     ),
-    /not in the type registry|SniCluster/,
+    /not in the type registry|MongoProxy/,
   );
   await refuse(
     bootstrap([], [staticCluster('a', [1], { lrs_server: { self: {} } })]),

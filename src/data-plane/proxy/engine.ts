@@ -22,6 +22,7 @@ import { DEFAULT_STATS_FLUSH_MS, MAX_LOG_BACKLOG_BYTES } from './limits.ts';
 import type { Capture } from './listener/capture.ts';
 import type { SocketSharing } from './listener/manager.ts';
 import { ListenerManager } from './listener/manager.ts';
+import { SharedBuckets } from './network-filter/connection-limits.ts';
 import { readOverload } from './overload/config.ts';
 import { type MemoryReader, NO_MEMORY, OverloadManager } from './overload/manager.ts';
 import { noPressure, settle } from './overload/pressure.ts';
@@ -225,6 +226,7 @@ export class Engine implements AdminTarget {
     });
     this.listeners = new ListenerManager({
       healthFailed: () => this.#failingHealth,
+      sharedBuckets: new SharedBuckets(),
       serviceCluster: nodeMessage.cluster,
       capture: deps.capture,
       stats,

@@ -67,6 +67,8 @@ export const MAX_RETRY_BODY_BYTES = 1024 * 1024;
 export const MAX_THROTTLED_BYTES = 256 * 1024;
 /** Methods that one grpc_stats filter counts by name; names come from clients. */
 export const MAX_GRPC_METHODS = 1_000;
+/** A refused connection whose client says nothing is closed after this, ms. */
+export const REFUSED_CONNECTION_MS = 60_000;
 /** A ClientHello larger than this is not TLS we speak (Envoy: 16 KiB). */
 export const MAX_CLIENT_HELLO_BYTES = 16 * 1024;
 /** Bytes the HTTP inspector looks at before it gives up (Envoy: 64 KiB). */

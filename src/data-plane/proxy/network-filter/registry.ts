@@ -1,10 +1,14 @@
 // Every network filter this proxy knows. A chain is: filters that watch, then one terminal filter.
 
 import { type Filter, FilterSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
+import { ConnectionLimitSchema } from '#proto/envoy/extensions/filters/network/connection_limit/v3/connection_limit_pb.js';
 import {
   type HttpConnectionManager,
   HttpConnectionManagerSchema,
 } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
+import { LocalRateLimitSchema } from '#proto/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js';
+import { RBACSchema } from '#proto/envoy/extensions/filters/network/rbac/v3/rbac_pb.js';
+import { SniClusterSchema } from '#proto/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js';
 import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
@@ -28,10 +32,15 @@ import type { StatsStore } from '../stats/stats.ts';
 import type { DataReader, Live } from '../transport-socket/secrets.ts';
 import type { RouteManager } from '../xds/rds.ts';
 import type { ScopeManager } from '../xds/srds.ts';
-import type { ConnectionHandler, TcpObserver } from './filter.ts';
+import { createConnectionLimit, createConnectionRateLimit, type SharedBuckets } from './connection-limits.ts';
+import type { ConnectionHandler, NetworkFilter, TcpObserver } from './filter.ts';
+import { Gate } from './gate.ts';
 import { createTcpStats } from './istio-stats.ts';
+import { createNetworkRbac } from './rbac.ts';
 import { routingOf } from './routing.ts';
-import { readTcpProxy, TcpProxyHandler } from './tcp-proxy.ts';
+import { createSniCluster } from './sni-cluster.ts';
+import { TcpProxyHandler } from './tcp-proxy.ts';
+import { readTcpProxy } from './tcp-proxy-settings.ts';
 
 export interface NetworkContext {
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
@@ -49,6 +58,7 @@ export interface NetworkContext {
   readonly load: PressureView;
   /** True after /healthcheck/fail. */
   readonly healthFailed: () => boolean;
+  readonly sharedBuckets: SharedBuckets;
   /** --service-cluster. */
   readonly serviceCluster: string;
   readonly reader: DataReader;
@@ -67,6 +77,7 @@ export interface BuiltChain {
 
 type Built =
   | { readonly kind: 'observer'; readonly observer: TcpObserver }
+  | { readonly kind: 'filter'; readonly filter: NetworkFilter }
   | { readonly kind: 'passive' }
   | { readonly kind: 'terminal'; make(observers: readonly TcpObserver[]): BuiltChain };
 
@@ -89,6 +100,22 @@ const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Bu
     };
   }),
   extension(
+    RBACSchema,
+    (message, context, path): Built => ({ kind: 'filter', filter: createNetworkRbac(message, context, path) }),
+  ),
+  extension(
+    LocalRateLimitSchema,
+    (message, context, path): Built => ({ kind: 'filter', filter: createConnectionRateLimit(message, context, path) }),
+  ),
+  extension(
+    ConnectionLimitSchema,
+    (message, context, path): Built => ({ kind: 'filter', filter: createConnectionLimit(message, context, path) }),
+  ),
+  extension(
+    SniClusterSchema,
+    (message, context, path): Built => ({ kind: 'filter', filter: createSniCluster(message, context, path) }),
+  ),
+  extension(
     PluginConfigSchema,
     (message, context, path): Built => ({ kind: 'observer', observer: createTcpStats(message, context, path) }),
   ),
@@ -101,6 +128,7 @@ const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Bu
 
 export function buildNetworkFilters(messages: readonly Filter[], context: NetworkContext, path: string): BuiltChain {
   const observers: TcpObserver[] = [];
+  const filters: NetworkFilter[] = [];
   for (const [i, message] of messages.entries()) {
     const at = join(path, `filters[${i}]`);
     only(FilterSchema, message, at, ['name', 'typed_config']);
@@ -113,13 +141,15 @@ export function buildNetworkFilters(messages: readonly Filter[], context: Networ
       join(at, 'typed_config'),
     );
     if (built.kind === 'observer') observers.push(built.observer);
+    if (built.kind === 'filter') filters.push(built.filter);
     if (built.kind !== 'terminal') continue;
     if (i !== messages.length - 1)
       throw new ConfigError(
         at,
         `terminal filter named ${message.name} must be the last filter in a network filter chain.`,
       );
-    return built.make(observers);
+    const chain = built.make(observers);
+    return filters.length === 0 ? chain : { ...chain, handler: new Gate(filters, chain.handler, context.clock) };
   }
   throw new ConfigError(
     join(path, 'filters'),

@@ -1,11 +1,6 @@
 // envoy.filters.network.tcp_proxy: joins a downstream connection to one of a cluster's hosts, byte for byte, with
 // back-pressure and half-close in both directions.
 
-import {
-  type TcpProxy,
-  TcpProxy_WeightedCluster_ClusterWeightSchema,
-  TcpProxySchema,
-} from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { Cluster } from '../cluster/cluster.ts';
@@ -13,66 +8,32 @@ import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
 import type { LbContext, MetadataMatch } from '../cluster/lb-context.ts';
 import type { SocketAddr } from '../config/address.ts';
-import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
-import { DEFAULT_TCP_IDLE_MS, READ_BUFFER_BYTES } from '../limits.ts';
+import { READ_BUFFER_BYTES } from '../limits.ts';
+import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { ConnectionHandler, TcpObserver } from './filter.ts';
-
-export interface TcpProxySettings {
-  readonly statPrefix: string;
-  readonly choose: (random: () => number) => string;
-  readonly clusters: readonly string[];
-  readonly idleMs: number;
-  readonly maxAttempts: number;
-  readonly maxDurationMs: number;
-}
-
-export function readTcpProxy(message: TcpProxy, path: string): TcpProxySettings {
-  only(TcpProxySchema, message, path, [
-    'stat_prefix',
-    'cluster',
-    'weighted_clusters',
-    'idle_timeout',
-    'access_log',
-    'max_connect_attempts',
-    'max_downstream_connection_duration',
-  ]);
-  const spec = message.clusterSpecifier;
-  if (spec.case === undefined) throw new ConfigError(join(path, 'cluster_specifier'), 'value is required');
-  const common = {
-    statPrefix: message.statPrefix,
-    idleMs: millis(message.idleTimeout, DEFAULT_TCP_IDLE_MS),
-    maxAttempts: message.maxConnectAttempts ?? 1,
-    maxDurationMs: millis(message.maxDownstreamConnectionDuration, 0),
-  };
-  if (spec.case === 'cluster') return { ...common, choose: () => spec.value, clusters: [spec.value] };
-  const at = join(path, 'weighted_clusters');
-  for (const [i, entry] of spec.value.clusters.entries())
-    only(TcpProxy_WeightedCluster_ClusterWeightSchema, entry, join(at, `clusters[${i}]`), ['name', 'weight']);
-  const entries = spec.value.clusters;
-  const total = entries.reduce((sum, entry) => sum + entry.weight, 0);
-  if (total === 0) throw new ConfigError(at, 'sum of weights must be greater than 0');
-  return {
-    ...common,
-    clusters: entries.map((entry) => entry.name),
-    choose(random) {
-      let left = random() * total;
-      for (const entry of entries) {
-        left -= entry.weight;
-        if (left < 0) return entry.name;
-      }
-      return entries.at(-1)!.name;
-    },
-  };
-}
+import { CLUSTER_STATE } from './sni-cluster.ts';
+import type { TcpProxySettings } from './tcp-proxy-settings.ts';
 
 export interface TcpProxyDeps {
   readonly clock: Clock;
   readonly random: () => number;
   readonly clusters: ClusterFinder;
+  readonly stats: StatsStore;
+}
+
+function countersOf(scope: StatsScope) {
+  return {
+    total: scope.counter('downstream_cx_total'),
+    noRoute: scope.counter('downstream_cx_no_route'),
+    received: scope.counter('downstream_cx_rx_bytes_total'),
+    sent: scope.counter('downstream_cx_tx_bytes_total'),
+    idle: scope.counter('idle_timeout'),
+    maxDuration: scope.counter('max_downstream_connection_duration'),
+  };
 }
 
 export class TcpProxyHandler implements ConnectionHandler {
@@ -80,6 +41,7 @@ export class TcpProxyHandler implements ConnectionHandler {
   readonly deps: TcpProxyDeps;
   readonly log: LogEntry | undefined;
   readonly observers: readonly TcpObserver[];
+  readonly counters: ReturnType<typeof countersOf>;
   readonly #open = new Set<TcpSession>();
 
   constructor(
@@ -92,6 +54,7 @@ export class TcpProxyHandler implements ConnectionHandler {
     this.log = log;
     this.observers = observers;
     this.deps = deps;
+    this.counters = countersOf(new StatsScope(deps.stats, `tcp.${settings.statPrefix}.`));
   }
 
   get active(): number {
@@ -113,6 +76,11 @@ export class TcpProxyHandler implements ConnectionHandler {
   closeAll(): void {
     for (const session of this.#open) session.close('DT');
   }
+
+  refused(info: StreamInfo): void {
+    info.metadata = info.connection.metadata;
+    this.log?.(info);
+  }
 }
 
 /** Sends what came from `from` to `to`; large reads go on as long as the other side takes all of them at once. */
@@ -123,8 +91,7 @@ function pump(from: Transport, to: Transport, bytes: Buffer, start: number, end:
 
 class TcpSession implements LbContext {
   // What the load balancer reads.
-  readonly hash: Hash64 | undefined = undefined;
-  readonly metadataMatch: MetadataMatch | undefined = undefined;
+  metadataMatch: MetadataMatch | undefined;
   readonly requestHeaders = undefined;
   readonly avoid = undefined;
   readonly attempts = 0;
@@ -144,6 +111,7 @@ class TcpSession implements LbContext {
   #giveUp: (() => void) | undefined;
   #cancelIdle: (() => void) | undefined;
   #cancelDuration: (() => void) | undefined;
+  #cancelLog: (() => void) | undefined;
   #counted = false;
 
   constructor(handler: TcpProxyHandler, down: Transport, info: ConnectionInfo, closed: () => void) {
@@ -151,6 +119,11 @@ class TcpSession implements LbContext {
     this.#down = down;
     this.#closed = closed;
     this.#info = new StreamInfo(info, handler.deps.clock.now());
+    this.#info.metadata = info.metadata;
+  }
+
+  get hash(): Hash64 | undefined {
+    return this.#handler.settings.hash?.(this.#info.connection);
   }
 
   get destination(): SocketAddr | undefined {
@@ -160,11 +133,19 @@ class TcpSession implements LbContext {
   begin(): void {
     const { settings, deps } = this.#handler;
     const info = this.#info;
-    info.upstreamCluster = settings.choose(deps.random);
+    this.#handler.counters.total.value += 1;
+    const chosen = info.connection.state.get(CLUSTER_STATE);
+    const choice =
+      typeof chosen === 'string'
+        ? { name: chosen, metadataMatch: settings.metadataMatch }
+        : settings.choose(deps.random);
+    this.metadataMatch = choice.metadataMatch;
     this.#down.pause();
     this.#down.start(this.#downSink);
-    this.#cluster = deps.clusters.find(info.upstreamCluster);
+    this.#cluster = deps.clusters.find(choice.name);
+    info.upstreamCluster = this.#cluster ? choice.name : '';
     if (!this.#cluster) {
+      this.#handler.counters.noRoute.value += 1;
       this.#fail(FLAG.NC, '');
       return;
     }
@@ -176,7 +157,11 @@ class TcpSession implements LbContext {
     this.#counted = true;
     for (const observer of this.#handler.observers) observer.onOpen(info);
     if (settings.maxDurationMs > 0)
-      this.#cancelDuration = deps.clock.after(settings.maxDurationMs, () => this.close('DT'));
+      this.#cancelDuration = deps.clock.after(settings.maxDurationMs, () => {
+        this.#handler.counters.maxDuration.value += 1;
+        info.connectionTermination = 'max_duration_timeout';
+        this.close('DT');
+      });
     this.#connect();
   }
 
@@ -240,6 +225,18 @@ class TcpSession implements LbContext {
     if (this.#downEnded) up.end();
     this.#down.resume();
     this.#touch();
+    const { settings, log } = this.#handler;
+    if (!log) return;
+    if (settings.logOnConnected) log(info);
+    if (settings.logIntervalMs > 0) this.#logLater(settings.logIntervalMs);
+  }
+
+  /** Long connections have lines before their end. */
+  #logLater(intervalMs: number): void {
+    this.#cancelLog = this.#handler.deps.clock.after(intervalMs, () => {
+      this.#handler.log?.(this.#info);
+      this.#logLater(intervalMs);
+    });
   }
 
   readonly #downSink: TransportSink = {
@@ -312,6 +309,7 @@ class TcpSession implements LbContext {
       this.#cancelIdle = undefined;
       const left = this.#lastActive + this.#handler.settings.idleMs - clock.now();
       if (left > 0) return this.#armIdle(left);
+      this.#handler.counters.idle.value += 1;
       this.#info.connectionTermination = 'tcp_session_idle_timeout';
       this.close('none');
     });
@@ -341,6 +339,7 @@ class TcpSession implements LbContext {
     this.#giveUp?.();
     this.#cancelIdle?.();
     this.#cancelDuration?.();
+    this.#cancelLog?.();
     this.#up?.destroy();
     this.#leaveHost();
     if (this.#counted) this.#cluster?.breakers.connections.leave();
@@ -348,6 +347,8 @@ class TcpSession implements LbContext {
     info.duration = this.#handler.deps.clock.now() - info.startTime;
     info.wireBytesReceived = info.bytesReceived;
     info.wireBytesSent = info.bytesSent;
+    this.#handler.counters.received.value += info.bytesReceived;
+    this.#handler.counters.sent.value += info.bytesSent;
     if (this.#counted) for (const observer of this.#handler.observers) observer.onClose(info);
     this.#handler.log?.(info);
     this.#closed();
