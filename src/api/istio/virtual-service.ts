@@ -1,5 +1,5 @@
 // VirtualService (networking.istio.io): decoding and validation of the http section (traffic.md §4).
-// Used by config/ and the validation webhook. tcp, tls, mirror, cors and delegate are refused by name.
+// Used by config/ and the validation webhook. delegate is refused by name.
 import { RE2JS } from 're2js';
 import type { Parsed } from '../../base/runtime/diagnostics.ts';
 import { readExportTo } from './destination-rule.ts';
@@ -10,16 +10,22 @@ import {
   finish,
   flag,
   headerName,
-  headerValue,
   integer,
   list,
   object,
+  oneOf,
+  type RawObject,
   type Reader,
   report,
   text,
   textMap,
   texts,
 } from './reader.ts';
+import { type Destination, type Headers, readDestinations, readHeaders } from './virtual-service-destination.ts';
+import { type L4Route, readTcpRoutes, readTlsRoutes } from './virtual-service-l4.ts';
+
+export type { Destination, HeaderOps, Headers } from './virtual-service-destination.ts';
+export type { L4Match, L4Route } from './virtual-service-l4.ts';
 
 export type StringMatch =
   | { readonly kind: 'exact' | 'prefix' | 'regex'; readonly value: string }
@@ -37,25 +43,8 @@ export interface HttpMatch {
   readonly queryParams: ReadonlyMap<string, StringMatch>;
   readonly port?: number;
   readonly gateways: readonly string[];
-}
-
-export interface HeaderOps {
-  readonly set: Readonly<Record<string, string>>;
-  readonly add: Readonly<Record<string, string>>;
-  readonly remove: readonly string[];
-}
-
-export interface Headers {
-  readonly request: HeaderOps;
-  readonly response: HeaderOps;
-}
-
-export interface Destination {
-  readonly host: string;
-  readonly subset: string;
-  readonly port?: number;
-  readonly weight: number;
-  readonly headers?: Headers;
+  readonly sourceLabels: ReadonlyMap<string, string>;
+  readonly sourceNamespace?: string;
 }
 
 export interface Redirect {
@@ -63,12 +52,45 @@ export interface Redirect {
   readonly authority?: string;
   readonly scheme?: string;
   readonly port?: number;
+  /** Instead of the URI only the matched prefix is replaced. */
+  readonly prefix?: string;
+  readonly derivePort?: 'FROM_PROTOCOL_DEFAULT' | 'FROM_REQUEST_PORT';
   readonly code: number;
+}
+
+export interface Mirror {
+  readonly destination: Destination;
+  readonly percent: number;
+}
+
+export interface Cors {
+  readonly allowOrigins: readonly StringMatch[];
+  readonly allowMethods: readonly string[];
+  readonly allowHeaders: readonly string[];
+  readonly exposeHeaders: readonly string[];
+  readonly maxAgeMs?: number;
+  readonly allowCredentials?: boolean;
+  readonly forwardUnmatchedPreflights: boolean;
+}
+
+export interface Retries {
+  readonly attempts: number;
+  readonly perTryTimeoutMs?: number;
+  readonly retryOn?: string;
+  readonly retryRemoteLocalities: boolean;
+  readonly ignorePreviousHosts: boolean;
+  readonly backoffMs?: number;
 }
 
 export interface Fault {
   readonly delay?: { readonly ms: number; readonly percent: number };
-  readonly abort?: { readonly httpStatus: number; readonly percent: number };
+  readonly abort?: { readonly percent: number } & ({ readonly httpStatus: number } | { readonly grpcStatus: number });
+}
+
+export interface Rewrite {
+  readonly uri?: string;
+  readonly authority?: string;
+  readonly regex?: { readonly match: string; readonly rewrite: string };
 }
 
 export interface HttpRoute {
@@ -77,9 +99,11 @@ export interface HttpRoute {
   readonly destinations: readonly Destination[];
   readonly redirect?: Redirect;
   readonly directResponse?: { readonly status: number; readonly body: string };
-  readonly rewrite?: { readonly uri?: string; readonly authority?: string };
+  readonly rewrite?: Rewrite;
   readonly timeoutMs?: number;
-  readonly retries?: { readonly attempts: number; readonly perTryTimeoutMs?: number; readonly retryOn?: string };
+  readonly retries?: Retries;
+  readonly mirrors: readonly Mirror[];
+  readonly cors?: Cors;
   readonly fault?: Fault;
   readonly headers?: Headers;
 }
@@ -88,24 +112,17 @@ export interface VirtualServiceSpec {
   readonly hosts: readonly string[];
   readonly gateways: readonly string[];
   readonly http: readonly HttpRoute[];
+  readonly tcp: readonly L4Route[];
+  readonly tls: readonly L4Route[];
   readonly exportTo: readonly string[];
 }
 
 const MAX_REGEX_BYTES = 1024;
 const MAX_DIRECT_BODY_BYTES = 1024 * 1024;
-const ROUTE_REFUSED = [
-  'delegate',
-  'mirror',
-  'mirrors',
-  'mirrorPercent',
-  'mirrorPercentage',
-  'corsPolicy',
-  'statPrefix',
-];
-const NO_OPS: HeaderOps = { set: {}, add: {}, remove: [] };
+const ROUTE_REFUSED = ['delegate', 'statPrefix'];
 
 export function parseVirtualService(spec: unknown, reader: Reader = createReader()): Parsed<VirtualServiceSpec> {
-  const root = object(reader, spec, 'spec', ['hosts', 'gateways', 'http', 'exportTo'], ['tcp', 'tls']) ?? {};
+  const root = object(reader, spec, 'spec', ['hosts', 'gateways', 'http', 'tcp', 'tls', 'exportTo']) ?? {};
   const hosts = texts(reader, root.hosts, 'spec.hosts');
   const gateways = texts(reader, root.gateways, 'spec.gateways');
   if (hosts.length === 0) report(reader, 'spec.hosts', 'required', 'virtual service must have at least one host');
@@ -121,11 +138,13 @@ export function parseVirtualService(spec: unknown, reader: Reader = createReader
   for (const host of hosts.filter((h, i) => hosts.indexOf(h) !== i))
     report(reader, 'spec.hosts', 'duplicate', `duplicate hosts in virtual service: ${host}`);
   const http = list(reader, root.http, 'spec.http');
-  if (http.length === 0)
+  const tcp = readTcpRoutes(reader, root.tcp, 'spec.tcp');
+  const tls = readTlsRoutes(reader, root.tls, 'spec.tls', hosts);
+  if (http.length + tcp.length + tls.length === 0)
     report(reader, 'spec.http', 'required', 'http, tcp or tls must be provided in virtual service');
   const routes = http.map((entry, i) => readRoute(reader, entry, `spec.http[${i}]`));
   warnUnreachable(reader, routes);
-  return finish(reader, { hosts, gateways, http: routes, exportTo: readExportTo(reader, root.exportTo) });
+  return finish(reader, { hosts, gateways, http: routes, tcp, tls, exportTo: readExportTo(reader, root.exportTo) });
 }
 
 function warnUnreachable(reader: Reader, routes: readonly HttpRoute[]): void {
@@ -140,7 +159,23 @@ function readRoute(reader: Reader, value: unknown, path: string): HttpRoute {
       reader,
       value,
       path,
-      ['name', 'match', 'route', 'redirect', 'directResponse', 'rewrite', 'timeout', 'retries', 'fault', 'headers'],
+      [
+        'name',
+        'match',
+        'route',
+        'redirect',
+        'directResponse',
+        'rewrite',
+        'timeout',
+        'retries',
+        'fault',
+        'headers',
+        'mirror',
+        'mirrors',
+        'mirrorPercent',
+        'mirrorPercentage',
+        'corsPolicy',
+      ],
       ROUTE_REFUSED,
     ) ?? {};
   const matches = list(reader, raw.match, `${path}.match`).map((m, i) => readMatch(reader, m, `${path}.match[${i}]`));
@@ -152,6 +187,7 @@ function readRoute(reader: Reader, value: unknown, path: string): HttpRoute {
   const headers = readHeaders(reader, raw.headers, `${path}.headers`);
   const timeoutMs = duration(reader, raw.timeout, `${path}.timeout`);
   const retries = readRetries(reader, raw.retries, `${path}.retries`);
+  const cors = readCors(reader, raw.corsPolicy, `${path}.corsPolicy`);
   checkActions(reader, path, { destinations: destinations.length, redirect, direct, rewrite, fault });
   return {
     name: text(reader, raw.name, `${path}.name`) ?? '',
@@ -164,6 +200,8 @@ function readRoute(reader: Reader, value: unknown, path: string): HttpRoute {
     ...(retries ? { retries } : {}),
     ...(fault ? { fault } : {}),
     ...(headers ? { headers } : {}),
+    mirrors: readMirrors(reader, raw, path),
+    ...(cors ? { cors } : {}),
   };
 }
 
@@ -200,14 +238,17 @@ function readMatch(reader: Reader, value: unknown, path: string): HttpMatch {
         'queryParams',
         'port',
         'gateways',
+        'sourceLabels',
+        'sourceNamespace',
       ],
-      ['sourceLabels', 'sourceNamespace', 'statPrefix'],
+      ['statPrefix'],
     ) ?? {};
   const single = (key: 'uri' | 'scheme' | 'method' | 'authority') => {
     const match = readStringMatch(reader, raw[key], `${path}.${key}`);
     return match ? { [key]: match } : {};
   };
   const port = integer(reader, raw.port, `${path}.port`, 1, 65535);
+  const namespace = text(reader, raw.sourceNamespace, `${path}.sourceNamespace`);
   return {
     name: text(reader, raw.name, `${path}.name`) ?? '',
     ...single('uri'),
@@ -220,6 +261,8 @@ function readMatch(reader: Reader, value: unknown, path: string): HttpMatch {
     queryParams: readMatches(reader, raw.queryParams, `${path}.queryParams`),
     ...(port !== undefined ? { port } : {}),
     gateways: texts(reader, raw.gateways, `${path}.gateways`),
+    sourceLabels: new Map(Object.entries(textMap(reader, raw.sourceLabels, `${path}.sourceLabels`) ?? {})),
+    ...(namespace === undefined ? {} : { sourceNamespace: namespace }),
   };
 }
 
@@ -263,48 +306,30 @@ function checkRegex(reader: Reader, pattern: string, path: string): void {
   }
 }
 
-function readDestinations(reader: Reader, value: unknown, path: string): readonly Destination[] {
-  const entries = list(reader, value, path);
-  const out = entries.map((entry, i): Destination => {
-    const at = `${path}[${i}]`;
-    const raw = object(reader, entry, at, ['destination', 'weight', 'headers']) ?? {};
-    const dest = object(reader, raw.destination, `${at}.destination`, ['host', 'subset', 'port']) ?? {};
-    const host = text(reader, dest.host, `${at}.destination.host`) ?? '';
-    if (host === '') report(reader, `${at}.destination.host`, 'required', 'destination must have a host');
-    else checkHost(reader, host, `${at}.destination.host`);
-    const port = object(reader, dest.port, `${at}.destination.port`, ['number']);
-    const number = integer(reader, port?.number, `${at}.destination.port.number`, 1, 65535);
-    const weight = integer(reader, raw.weight, `${at}.weight`, 0, 2 ** 31 - 1) ?? 0;
-    const headers = readHeaders(reader, raw.headers, `${at}.headers`);
-    return {
-      host,
-      subset: text(reader, dest.subset, `${at}.destination.subset`) ?? '',
-      weight,
-      ...(number !== undefined ? { port: number } : {}),
-      ...(headers ? { headers } : {}),
-    };
-  });
-  if (out.length > 1 && out.every((d) => d.weight === 0))
-    report(reader, path, 'weight', 'total destination weight = 0');
-  return out;
-}
-
 function readRedirect(reader: Reader, value: unknown, path: string): Redirect | undefined {
-  const raw = object(
-    reader,
-    value,
-    path,
-    ['uri', 'authority', 'scheme', 'port', 'redirectCode'],
-    ['derivePort', 'prefixRewrite'],
-  );
+  const raw = object(reader, value, path, [
+    'uri',
+    'authority',
+    'scheme',
+    'port',
+    'redirectCode',
+    'derivePort',
+    'prefixRewrite',
+  ]);
   if (!raw) return undefined;
+  const prefix = text(reader, raw.prefixRewrite, `${path}.prefixRewrite`);
+  const derive = oneOf(reader, raw.derivePort, `${path}.derivePort`, ['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT']);
+  if (derive && raw.port !== undefined)
+    report(reader, path, 'oneof', `${path}: only one of port and derivePort may be set`);
+  if (prefix !== undefined && raw.uri !== undefined)
+    report(reader, path, 'oneof', `${path}: only one of uri and prefixRewrite may be set`);
   const out = {
     uri: text(reader, raw.uri, `${path}.uri`),
     authority: text(reader, raw.authority, `${path}.authority`),
     scheme: text(reader, raw.scheme, `${path}.scheme`),
     port: integer(reader, raw.port, `${path}.port`, 1, 65535),
   };
-  if (Object.values(out).every((v) => v === undefined || v === ''))
+  if (prefix === undefined && derive === undefined && Object.values(out).every((v) => v === undefined || v === ''))
     report(reader, path, 'empty', 'redirect must specify URI, authority, scheme, or port');
   const code = raw.redirectCode ?? 301;
   if (typeof code !== 'number' || ![301, 302, 303, 307, 308].includes(code)) {
@@ -317,6 +342,8 @@ function readRedirect(reader: Reader, value: unknown, path: string): Redirect | 
     ...(out.authority ? { authority: out.authority } : {}),
     ...(out.scheme ? { scheme: out.scheme } : {}),
     ...(out.port ? { port: out.port } : {}),
+    ...(prefix === undefined ? {} : { prefix }),
+    ...(derive ? { derivePort: derive } : {}),
   };
 }
 
@@ -330,28 +357,104 @@ function readDirect(reader: Reader, value: unknown, path: string): { status: num
   return { status: integer(reader, raw.status, `${path}.status`, 200, 599) ?? 200, body: content };
 }
 
-function readRewrite(reader: Reader, value: unknown, path: string): { uri?: string; authority?: string } | undefined {
-  const raw = object(reader, value, path, ['uri', 'authority'], ['uriRegexRewrite']);
+function readRewrite(reader: Reader, value: unknown, path: string): Rewrite | undefined {
+  const raw = object(reader, value, path, ['uri', 'authority', 'uriRegexRewrite']);
   if (!raw) return undefined;
   const uri = text(reader, raw.uri, `${path}.uri`);
   const authority = text(reader, raw.authority, `${path}.authority`);
-  if (!uri && !authority) report(reader, path, 'empty', 'rewrite must specify URI, authority, or both');
-  return { ...(uri ? { uri } : {}), ...(authority ? { authority } : {}) };
+  const own = object(reader, raw.uriRegexRewrite, `${path}.uriRegexRewrite`, ['match', 'rewrite']);
+  const match = text(reader, own?.match, `${path}.uriRegexRewrite.match`) ?? '';
+  const rewrite = text(reader, own?.rewrite, `${path}.uriRegexRewrite.rewrite`) ?? '';
+  if (own && (match === '' || rewrite === ''))
+    report(reader, `${path}.uriRegexRewrite`, 'required', 'uriRegexRewrite needs both match and rewrite');
+  if (own && match !== '') checkRegex(reader, match, `${path}.uriRegexRewrite.match`);
+  if (own && uri) report(reader, path, 'oneof', 'rewrite may only contain one of URI or uriRegexRewrite');
+  if (!uri && !authority && !own) report(reader, path, 'empty', 'rewrite must specify URI, authority, or both');
+  return {
+    ...(uri ? { uri } : {}),
+    ...(authority ? { authority } : {}),
+    ...(own ? { regex: { match, rewrite } } : {}),
+  };
 }
 
-function readRetries(reader: Reader, value: unknown, path: string): HttpRoute['retries'] {
-  const raw = object(
-    reader,
-    value,
-    path,
-    ['attempts', 'perTryTimeout', 'retryOn'],
-    ['retryRemoteLocalities', 'retryIgnorePreviousHosts', 'backoff'],
-  );
+function readRetries(reader: Reader, value: unknown, path: string): Retries | undefined {
+  const raw = object(reader, value, path, [
+    'attempts',
+    'perTryTimeout',
+    'retryOn',
+    'retryRemoteLocalities',
+    'retryIgnorePreviousHosts',
+    'backoff',
+  ]);
   if (!raw) return undefined;
   const attempts = integer(reader, raw.attempts, `${path}.attempts`, 0, 1000) ?? 0;
   const perTry = duration(reader, raw.perTryTimeout, `${path}.perTryTimeout`);
   const retryOn = text(reader, raw.retryOn, `${path}.retryOn`);
-  return { attempts, ...(perTry ? { perTryTimeoutMs: perTry } : {}), ...(retryOn ? { retryOn } : {}) };
+  const backoff = duration(reader, raw.backoff, `${path}.backoff`);
+  if (backoff !== undefined && backoff < 1)
+    report(reader, `${path}.backoff`, 'out-of-range', 'backoff must be greater than 1ms');
+  return {
+    attempts,
+    ...(perTry ? { perTryTimeoutMs: perTry } : {}),
+    ...(retryOn ? { retryOn } : {}),
+    retryRemoteLocalities: flag(reader, raw.retryRemoteLocalities, `${path}.retryRemoteLocalities`) ?? false,
+    ignorePreviousHosts: flag(reader, raw.retryIgnorePreviousHosts, `${path}.retryIgnorePreviousHosts`) ?? true,
+    ...(backoff ? { backoffMs: backoff } : {}),
+  };
+}
+
+function readMirrors(reader: Reader, raw: RawObject, path: string): readonly Mirror[] {
+  const many = list(reader, raw.mirrors, `${path}.mirrors`);
+  if (raw.mirror !== undefined && many.length > 0)
+    report(reader, path, 'oneof', 'HTTP route cannot contain both mirror and mirrors');
+  if (raw.mirror !== undefined && raw.mirror !== null) {
+    const [destination] = readDestinations(reader, [{ destination: raw.mirror }], `${path}.mirror`);
+    const old = integer(reader, raw.mirrorPercent, `${path}.mirrorPercent`, 0, 100);
+    const percent = percentage(reader, raw.mirrorPercentage, `${path}.mirrorPercentage`, '') ?? old ?? 100;
+    return destination ? [{ destination, percent }] : [];
+  }
+  return many.flatMap((entry, i) => {
+    const at = `${path}.mirrors[${i}]`;
+    const own = object(reader, entry, at, ['destination', 'percentage']) ?? {};
+    const [destination] = readDestinations(reader, [{ destination: own.destination }], at);
+    return destination ? [{ destination, percent: percentage(reader, own.percentage, at) ?? 100 }] : [];
+  });
+}
+
+function readCors(reader: Reader, value: unknown, path: string): Cors | undefined {
+  const raw = object(reader, value, path, [
+    'allowOrigin',
+    'allowOrigins',
+    'allowMethods',
+    'allowHeaders',
+    'exposeHeaders',
+    'maxAge',
+    'allowCredentials',
+    'unmatchedPreflights',
+  ]);
+  if (!raw) return undefined;
+  const origins = list(reader, raw.allowOrigins, `${path}.allowOrigins`).map(
+    (o, i) => readStringMatch(reader, o, `${path}.allowOrigins[${i}]`) ?? { kind: 'present' as const },
+  );
+  const old = texts(reader, raw.allowOrigin, `${path}.allowOrigin`).map(
+    (value): StringMatch => (value === '*' ? { kind: 'present' } : { kind: 'exact', value }),
+  );
+  const maxAge = duration(reader, raw.maxAge, `${path}.maxAge`);
+  const credentials = flag(reader, raw.allowCredentials, `${path}.allowCredentials`);
+  const preflights = oneOf(reader, raw.unmatchedPreflights, `${path}.unmatchedPreflights`, [
+    'UNSPECIFIED',
+    'FORWARD',
+    'IGNORE',
+  ]);
+  return {
+    allowOrigins: [...origins, ...old],
+    allowMethods: texts(reader, raw.allowMethods, `${path}.allowMethods`),
+    allowHeaders: texts(reader, raw.allowHeaders, `${path}.allowHeaders`),
+    exposeHeaders: texts(reader, raw.exposeHeaders, `${path}.exposeHeaders`),
+    ...(maxAge === undefined ? {} : { maxAgeMs: maxAge }),
+    ...(credentials === undefined ? {} : { allowCredentials: credentials }),
+    forwardUnmatchedPreflights: preflights !== 'IGNORE',
+  };
 }
 
 function readFault(reader: Reader, value: unknown, path: string): Fault | undefined {
@@ -365,52 +468,63 @@ function readFault(reader: Reader, value: unknown, path: string): Fault | undefi
     ['fixedDelay', 'percentage', 'percent'],
     ['exponentialDelay'],
   );
-  const abort = object(reader, raw.abort, `${path}.abort`, ['httpStatus', 'percentage'], ['grpcStatus', 'http2Error']);
+  const abort = object(reader, raw.abort, `${path}.abort`, ['httpStatus', 'grpcStatus', 'percentage'], ['http2Error']);
+  const grpc = oneOf(reader, abort?.grpcStatus, `${path}.abort.grpcStatus`, GRPC_STATUS);
   const ms = duration(reader, delay?.fixedDelay, `${path}.delay.fixedDelay`);
   if (delay && (ms === undefined || ms < 1))
     report(reader, `${path}.delay.fixedDelay`, 'required', 'duration must be greater than 1ms');
   const old = integer(reader, delay?.percent, `${path}.delay.percent`, 0, 100);
   const status = integer(reader, abort?.httpStatus, `${path}.abort.httpStatus`, 200, 599);
-  if (abort && status === undefined)
-    report(reader, `${path}.abort.httpStatus`, 'required', 'HTTP abort fault needs httpStatus (200-599)');
+  if (abort && (status === undefined) === (grpc === undefined))
+    report(
+      reader,
+      `${path}.abort`,
+      'required',
+      'HTTP abort fault needs exactly one of httpStatus (200-599) and grpcStatus',
+    );
   return {
     ...(delay
       ? { delay: { ms: ms ?? 0, percent: percentage(reader, delay.percentage, `${path}.delay`) ?? old ?? 0 } }
       : {}),
     ...(abort
-      ? { abort: { httpStatus: status ?? 500, percent: percentage(reader, abort.percentage, `${path}.abort`) ?? 0 } }
+      ? {
+          abort: {
+            ...(grpc === undefined ? { httpStatus: status ?? 500 } : { grpcStatus: GRPC_STATUS.indexOf(grpc) }),
+            percent: percentage(reader, abort.percentage, `${path}.abort`) ?? 0,
+          },
+        }
       : {}),
   };
 }
 
+const GRPC_STATUS = [
+  'OK',
+  'CANCELLED',
+  'UNKNOWN',
+  'INVALID_ARGUMENT',
+  'DEADLINE_EXCEEDED',
+  'NOT_FOUND',
+  'ALREADY_EXISTS',
+  'PERMISSION_DENIED',
+  'RESOURCE_EXHAUSTED',
+  'FAILED_PRECONDITION',
+  'ABORTED',
+  'OUT_OF_RANGE',
+  'UNIMPLEMENTED',
+  'INTERNAL',
+  'UNAVAILABLE',
+  'DATA_LOSS',
+  'UNAUTHENTICATED',
+] as const;
+
 /** 0–100; undefined when absent. */
-function percentage(reader: Reader, value: unknown, path: string): number | undefined {
-  const raw = object(reader, value, `${path}.percentage`, ['value']);
+function percentage(reader: Reader, value: unknown, path: string, field = '.percentage'): number | undefined {
+  const raw = object(reader, value, `${path}${field}`, ['value']);
   if (!raw) return undefined;
   const percent = raw.value ?? 0;
   if (typeof percent !== 'number' || percent < 0 || percent > 100) {
-    report(reader, `${path}.percentage`, 'out-of-range', `percentage ${String(percent)} must be in range 0..100`);
+    report(reader, `${path}${field}`, 'out-of-range', `percentage ${String(percent)} must be in range 0..100`);
     return undefined;
   }
   return percent;
-}
-
-function readHeaders(reader: Reader, value: unknown, path: string): Headers | undefined {
-  const raw = object(reader, value, path, ['request', 'response']);
-  if (!raw) return undefined;
-  const ops = (key: 'request' | 'response'): HeaderOps => {
-    const entry = object(reader, raw[key], `${path}.${key}`, ['set', 'add', 'remove']);
-    if (!entry) return NO_OPS;
-    const out = {
-      set: textMap(reader, entry.set, `${path}.${key}.set`) ?? {},
-      add: textMap(reader, entry.add, `${path}.${key}.add`) ?? {},
-      remove: texts(reader, entry.remove, `${path}.${key}.remove`),
-    };
-    for (const name of [...Object.keys(out.set), ...Object.keys(out.add), ...out.remove])
-      headerName(reader, name, `${path}.${key}`);
-    for (const value of [...Object.values(out.set), ...Object.values(out.add)])
-      headerValue(reader, value, `${path}.${key}`);
-    return out;
-  };
-  return { request: ops('request'), response: ops('response') };
 }

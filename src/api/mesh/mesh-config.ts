@@ -3,6 +3,7 @@
 
 import type { Diagnostic } from '../../base/runtime/diagnostics.ts';
 import { createReader, duration, flag, object, oneOf, type Reader, text, texts } from '../istio/reader.ts';
+import { type LocalityLb, readLocality } from '../istio/traffic-policy.ts';
 
 export interface MeshConfig {
   readonly trustDomain: string;
@@ -19,6 +20,7 @@ export interface MeshConfig {
   readonly protocolDetectionTimeoutMs: number;
   readonly meshMtlsMinProtocol: 'TLSV1_2' | 'TLSV1_3';
   readonly meshMtlsCipherSuites: readonly string[];
+  readonly localityLb: LocalityLb;
   readonly pathNormalization: 'DEFAULT' | 'NONE' | 'BASE' | 'MERGE_SLASHES' | 'DECODE_AND_MERGE_SLASHES';
 }
 
@@ -36,6 +38,7 @@ export const DEFAULT_MESH_CONFIG: MeshConfig = {
   protocolDetectionTimeoutMs: 0,
   meshMtlsMinProtocol: 'TLSV1_2',
   meshMtlsCipherSuites: [],
+  localityLb: { enabled: true, distribute: [], failover: [], failoverPriority: [] },
   pathNormalization: 'DEFAULT',
 };
 
@@ -65,6 +68,7 @@ export function readMeshConfig(value: unknown, rootNamespace: string): ReadMeshC
     'protocolDetectionTimeout',
     'meshMTLS',
     'pathNormalization',
+    'localityLbSetting',
     ...OTHERS,
   ];
   const raw = object(reader, value, '', known) ?? {};
@@ -95,6 +99,7 @@ export function readMeshConfig(value: unknown, rootNamespace: string): ReadMeshC
       duration(reader, raw.protocolDetectionTimeout, 'protocolDetectionTimeout') ?? d.protocolDetectionTimeoutMs,
     meshMtlsMinProtocol: minimum === 'TLSV1_3' ? 'TLSV1_3' : 'TLSV1_2',
     meshMtlsCipherSuites: texts(reader, tls?.cipherSuites, 'meshMTLS.cipherSuites'),
+    localityLb: readLocality(reader, raw.localityLbSetting, 'localityLbSetting') ?? d.localityLb,
     pathNormalization:
       oneOf(reader, normal?.normalization, 'pathNormalization.normalization', [
         'DEFAULT',

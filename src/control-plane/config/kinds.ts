@@ -59,6 +59,12 @@ export interface KubeConfigMap extends KubeObject {
   readonly data?: Readonly<Record<string, string>>;
 }
 
+export interface KubeSecret extends KubeObject {
+  readonly type?: string;
+  /** Base64. */
+  readonly data?: Readonly<Record<string, string>>;
+}
+
 const core = (resource: string, kind: string, namespaced: boolean): ResourceType => ({
   group: '',
   version: 'v1',
@@ -71,6 +77,7 @@ export const NAMESPACES = core('namespaces', 'Namespace', false);
 export const NODES = core('nodes', 'Node', false);
 export const PODS = core('pods', 'Pod', true);
 export const SERVICES = core('services', 'Service', true);
+export const SECRETS = core('secrets', 'Secret', true);
 export const CONFIG_MAPS = core('configmaps', 'ConfigMap', true);
 export const ENDPOINT_SLICES: ResourceType = {
   group: 'discovery.k8s.io',

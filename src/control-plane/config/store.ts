@@ -5,6 +5,12 @@ import { type DestinationRuleSpec, parseDestinationRule } from '../../api/istio/
 import { type GatewaySpec, parseGateway } from '../../api/istio/gateway.ts';
 import { ISTIO_KINDS, notSupported } from '../../api/istio/kinds.ts';
 import { type PeerAuthenticationSpec, parsePeerAuthentication } from '../../api/istio/peer-authentication.ts';
+import {
+  parseServiceEntry,
+  parseWorkloadEntry,
+  type ServiceEntrySpec,
+  type WorkloadEntrySpec,
+} from '../../api/istio/service-entry.ts';
 import { parseVirtualService, type VirtualServiceSpec } from '../../api/istio/virtual-service.ts';
 import { DEFAULT_MESH_CONFIG, type MeshConfig, readMeshConfig } from '../../api/mesh/mesh-config.ts';
 import {
@@ -23,10 +29,12 @@ import {
   type KubeConfigMap,
   type KubeEndpointSlice,
   type KubePod,
+  type KubeSecret,
   type KubeService,
   NAMESPACES,
   NODES,
   PODS,
+  SECRETS,
   SERVICES,
 } from './kinds.ts';
 
@@ -46,10 +54,14 @@ export interface ConfigInput {
   readonly pods: readonly KubePod[];
   readonly services: readonly KubeService[];
   readonly slices: readonly KubeEndpointSlice[];
+  /** Only those that may hold certificates of a gateway. */
+  readonly secrets: readonly KubeSecret[];
   readonly peerAuthentications: readonly Config<PeerAuthenticationSpec>[];
   readonly destinationRules: readonly Config<DestinationRuleSpec>[];
   readonly virtualServices: readonly Config<VirtualServiceSpec>[];
   readonly gateways: readonly Config<GatewaySpec>[];
+  readonly serviceEntries: readonly Config<ServiceEntrySpec>[];
+  readonly workloadEntries: readonly Config<WorkloadEntrySpec>[];
 }
 
 /** `endpoints`: an EndpointSlice, or a pod that came or went; everything else is `config`. */
@@ -156,10 +168,13 @@ export function createConfigStore(options: ConfigStoreOptions): ConfigStore {
   const pods = watch<KubePod>(PODS, podScope);
   const services = watch<KubeService>(SERVICES, always);
   const slices = watch<KubeEndpointSlice>(ENDPOINT_SLICES, () => 'endpoints');
+  const secrets = watch<KubeSecret>(SECRETS, (now) => (isCredential(now) ? 'config' : undefined));
   const peerAuthentications = istio('PeerAuthentication', (spec) => parsePeerAuthentication(spec));
   const destinationRules = istio('DestinationRule', (spec) => parseDestinationRule(spec));
   const virtualServices = istio('VirtualService', (spec) => parseVirtualService(spec));
   const gateways = istio('Gateway', (spec) => parseGateway(spec));
+  const serviceEntries = istio('ServiceEntry', (spec) => parseServiceEntry(spec));
+  const workloadEntries = istio('WorkloadEntry', (spec) => parseWorkloadEntry(spec));
 
   let mesh: MeshConfig = { ...DEFAULT_MESH_CONFIG, rootNamespace };
   const readMesh = (map: KubeConfigMap | undefined): void => {
@@ -203,10 +218,13 @@ export function createConfigStore(options: ConfigStoreOptions): ConfigStore {
       pods: pods.list(),
       services: services.list(),
       slices: slices.list(),
+      secrets: secrets.list().filter(isCredential),
       peerAuthentications: [...peerAuthentications.configs.values()],
       destinationRules: [...destinationRules.configs.values()],
       virtualServices: [...virtualServices.configs.values()],
       gateways: [...gateways.configs.values()],
+      serviceEntries: [...serviceEntries.configs.values()],
+      workloadEntries: [...workloadEntries.configs.values()],
     }),
     onChange(handler) {
       handlers.add(handler);
@@ -218,6 +236,17 @@ export function createConfigStore(options: ConfigStoreOptions): ConfigStore {
       handlers.clear();
     },
   };
+}
+
+/** A certificate with its key, or roots; never a token or a release of Helm. */
+function isCredential(secret: KubeSecret): boolean {
+  const data = secret.data ?? {};
+  const has = (key: string): boolean => data[key] !== undefined;
+  return (
+    secret.type !== 'kubernetes.io/service-account-token' &&
+    secret.type !== 'istio.io/ca-root' &&
+    ((has('tls.crt') && has('tls.key')) || (has('cert') && has('key')) || has('cacert') || has('ca.crt'))
+  );
 }
 
 type Scope<T> = (now: T, previous: T | undefined) => 'config' | 'endpoints' | undefined;

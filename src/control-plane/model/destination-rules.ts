@@ -1,11 +1,6 @@
 // Which DestinationRule holds for a host as seen by a client (traffic.md §3, §5). Pure; called by translate/.
-import type {
-  ClientTls,
-  DestinationRuleSpec,
-  SimpleLb,
-  Subset,
-  TrafficPolicy,
-} from '../../api/istio/destination-rule.ts';
+import type { DestinationRuleSpec, Subset } from '../../api/istio/destination-rule.ts';
+import type { TrafficPolicy, TrafficSettings } from '../../api/istio/traffic-policy.ts';
 import type { Config } from '../config/store.ts';
 import { hostMatches, isVisible, moreSpecific, resolveHost } from './hosts.ts';
 import { byAge } from './peer-authentication.ts';
@@ -76,10 +71,7 @@ export function findDestinationRule(
   return undefined;
 }
 
-export interface EffectivePolicy {
-  readonly tls: ClientTls | undefined;
-  readonly lb: SimpleLb | undefined;
-}
+export type EffectivePolicy = TrafficSettings;
 
 /** Subset port > subset > rule port > rule, block by block; a port that is named takes nothing from the policy around it. */
 export function effectivePolicy(
@@ -88,15 +80,13 @@ export function effectivePolicy(
   port: number,
 ): EffectivePolicy {
   const levels = [atPort(subset?.policy, port), atPort(rule?.policy, port)];
-  return {
-    tls: levels.find((l) => l?.tls)?.tls,
-    lb: levels.find((l) => l?.lb)?.lb,
+  const first = <K extends keyof TrafficSettings>(key: K): Pick<TrafficSettings, K> => {
+    const found = levels.find((l) => l?.[key] !== undefined)?.[key];
+    return (found === undefined ? {} : { [key]: found }) as Pick<TrafficSettings, K>;
   };
+  return { ...first('tls'), ...first('lb'), ...first('pool'), ...first('outlier') };
 }
 
-function atPort(
-  policy: TrafficPolicy | undefined,
-  port: number,
-): { readonly tls?: ClientTls; readonly lb?: SimpleLb } | undefined {
+function atPort(policy: TrafficPolicy | undefined, port: number): TrafficSettings | undefined {
   return policy?.ports.get(port) ?? policy;
 }

@@ -1,16 +1,14 @@
 // Host names in rules (traffic.md §3): short names get the rule's namespace; wildcards match sub-domains.
 
+import { hostMatches } from '../../api/istio/hosts.ts';
+
+export { hostMatches };
+
 /** A name without a dot means a Service of the rule's own namespace. */
 export function resolveHost(host: string, ruleNamespace: string, domain: string): string {
   const lower = host.toLowerCase();
   if (lower === '' || lower.includes('.') || lower.startsWith('*') || lower.includes(':')) return lower;
   return `${lower}.${ruleNamespace}.svc.${domain}`;
-}
-
-/** `pattern` is a host, `*` or `*.suffix`. */
-export function hostMatches(pattern: string, host: string): boolean {
-  if (pattern === '*' || pattern === host) return true;
-  return pattern.startsWith('*') && host.length > pattern.length - 1 && host.endsWith(pattern.slice(1));
 }
 
 /** Two patterns name at least one common host. */

@@ -14,6 +14,8 @@ export interface Workload {
   readonly workloadName: string;
   readonly containerPorts: ReadonlyMap<string, number>;
   readonly tlsMode: 'istio' | 'disabled';
+  /** Of a WorkloadEntry; a pod's is its node's. */
+  readonly locality?: Locality;
 }
 
 export interface Endpoint {
@@ -24,6 +26,7 @@ export interface Endpoint {
   /** Absent for an address that is no pod's. */
   readonly workload: Workload | undefined;
   readonly locality: Locality;
+  readonly weight: number;
 }
 
 export interface Locality {
@@ -47,6 +50,12 @@ export interface Service {
   /** Empty for a headless Service. */
   readonly addresses: readonly string[];
   readonly headless: boolean;
+  /** Where a client finds the endpoints. */
+  readonly discovery: 'eds' | 'original-dst' | 'strict-dns' | 'logical-dns';
+  /** Outside the mesh (ServiceEntry MESH_EXTERNAL): never mTLS on its own. */
+  readonly meshExternal: boolean;
+  /** A Kubernetes Service has short names too. */
+  readonly origin: 'kubernetes' | 'entry';
   readonly ports: readonly ServicePort[];
   readonly selector: Readonly<Record<string, string>> | undefined;
   readonly exportTo: readonly string[];
@@ -57,8 +66,8 @@ export interface Service {
 }
 
 const EXPORT_TO = 'networking.istio.io/exportTo';
-const TLS_MODE = 'security.istio.io/tlsMode';
-const NO_LOCALITY: Locality = { region: '', zone: '', subZone: '' };
+export const TLS_MODE = 'security.istio.io/tlsMode';
+export const NO_LOCALITY: Locality = { region: '', zone: '', subZone: '' };
 
 export function workloadOf(pod: KubePod): Workload {
   const labels = pod.metadata.labels ?? {};
@@ -145,6 +154,9 @@ export function serviceOf(object: KubeService, inputs: ServiceInputs): Service |
     createdAt: Date.parse(object.metadata.creationTimestamp ?? '') || 0,
     addresses,
     headless: addresses.length === 0,
+    discovery: 'eds',
+    meshExternal: false,
+    origin: 'kubernetes',
     ports,
     selector: spec.selector && Object.keys(spec.selector).length > 0 ? spec.selector : undefined,
     exportTo: exportTo ? exportTo.split(',').map((e) => e.trim()) : [],
@@ -181,6 +193,7 @@ function endpointsOf(
           hostname: entry.hostname ?? '',
           workload,
           locality: inputs.localities.get(node) ?? NO_LOCALITY,
+          weight: 1,
         });
       }
     }

@@ -2,12 +2,22 @@
 import type { GatewaySpec } from '../../api/istio/gateway.ts';
 import type { VirtualServiceSpec } from '../../api/istio/virtual-service.ts';
 import type { MeshConfig } from '../../api/mesh/mesh-config.ts';
-import type { KubeEndpointSlice } from '../config/kinds.ts';
+import type { KubeEndpointSlice, KubeSecret } from '../config/kinds.ts';
 import type { Config, ConfigInput } from '../config/store.ts';
 import { type DestinationRuleIndex, indexDestinationRules } from './destination-rules.ts';
 import { byAge, indexPeerAuthentications, matches, type PeerAuthenticationIndex } from './peer-authentication.ts';
 import type { ProxyNode } from './proxy.ts';
-import { localities, type Service, type ServicePort, serviceOf, type Workload, workloadOf } from './services.ts';
+import { servicesOfEntry } from './service-entries.ts';
+import {
+  type Locality,
+  localities,
+  NO_LOCALITY,
+  type Service,
+  type ServicePort,
+  serviceOf,
+  type Workload,
+  workloadOf,
+} from './services.ts';
 
 export interface Snapshot {
   /** `<RFC 3339 time>/<counter>`. */
@@ -25,6 +35,12 @@ export interface Snapshot {
   /** Oldest first. */
   readonly virtualServices: readonly Config<VirtualServiceSpec>[];
   readonly gateways: readonly Config<GatewaySpec>[];
+  /** Certificates for gateways, by `<namespace>/<name>`. */
+  readonly secrets: ReadonlyMap<string, KubeSecret>;
+  /** Where a workload runs. */
+  readonly localityOf: (workload: Workload | undefined) => Locality;
+  /** A rule compares the client's labels (sourceLabels): what proxies of one namespace get may differ. */
+  readonly dependsOnLabels: boolean;
   /** Everything but endpoint addresses, in one text: equal shapes mean that only EDS can differ. */
   readonly shape: string;
   /** Results that several proxies share; filled by translate/. Lives and dies with the snapshot. */
@@ -57,17 +73,20 @@ export function buildSnapshot(input: ConfigInput, options: SnapshotOptions): Sna
     if (list) list.push(slice);
     else slices.set(key, [slice]);
   }
+  const places = localities(input.nodes);
+  const localityOf = (w: Workload | undefined): Locality => w?.locality ?? places.get(w?.nodeName ?? '') ?? NO_LOCALITY;
   const inputs = {
     domain: options.domain,
     identities: (w: Workload) => domains.map((d) => `spiffe://${d}/ns/${w.namespace}/sa/${w.serviceAccount}`),
     workloads,
-    localities: localities(input.nodes),
+    localities: places,
     slices,
   };
-  const services = input.services
-    .map((s) => serviceOf(s, inputs))
-    .filter((s) => s !== undefined)
-    .sort((a, b) => (a.host < b.host ? -1 : 1));
+  const entryInputs = { ...inputs, localityOf, workloadEntries: input.workloadEntries, trustDomains: domains };
+  const services = byHost([
+    ...input.services.map((s) => serviceOf(s, inputs)).filter((s) => s !== undefined),
+    ...[...input.serviceEntries].sort(byAge).flatMap((e) => servicesOfEntry(e, entryInputs)),
+  ]);
   const snapshot = {
     version: options.version,
     mesh,
@@ -80,9 +99,24 @@ export function buildSnapshot(input: ConfigInput, options: SnapshotOptions): Sna
     destinationRules: indexDestinationRules(input.destinationRules, options.domain),
     virtualServices: [...input.virtualServices].sort(byAge),
     gateways: [...input.gateways].sort(byAge),
+    secrets: new Map(input.secrets.map((s) => [`${s.metadata.namespace ?? ''}/${s.metadata.name}`, s])),
+    localityOf,
+    dependsOnLabels: input.virtualServices.some((v) => usesLabels(v.spec)),
     memo: new Map<string, unknown>(),
   };
   return { ...snapshot, shape: shapeOf(services) };
+}
+
+/** The first of a host wins: a Kubernetes Service, then the oldest ServiceEntry. */
+function byHost(services: readonly Service[]): readonly Service[] {
+  const first = new Map<string, Service>();
+  for (const service of services) if (!first.has(service.host)) first.set(service.host, service);
+  return [...first.values()].sort((a, b) => (a.host < b.host ? -1 : 1));
+}
+
+function usesLabels(spec: VirtualServiceSpec): boolean {
+  const all = [...spec.http.flatMap((r) => r.matches), ...spec.tcp.flatMap((r) => r.matches)];
+  return [...all, ...spec.tls.flatMap((r) => r.matches)].some((m) => m.sourceLabels.size > 0);
 }
 
 /** What CDS, LDS and RDS take from endpoints: the SANs, a headless Service's addresses, and endpoints without a selector. */
@@ -90,7 +124,7 @@ function shapeOf(services: readonly Service[]): string {
   let out = '';
   for (const service of services) {
     out += `${service.host}=${service.sans.join()}`;
-    if (service.headless || !service.selector)
+    if (service.headless || service.discovery !== 'eds' || !service.selector)
       for (const [port, list] of service.endpoints)
         for (const e of list) out += `;${port}:${e.address}:${e.port}:${e.ready}:${e.workload?.tlsMode}`;
     out += '\n';

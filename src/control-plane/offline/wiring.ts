@@ -74,6 +74,7 @@ export async function startOfflineControlPlane(options: OfflineControlPlaneOptio
     version: 'offline',
     pushThrottle: 100,
     adapt: options.adapt,
+    trustEveryone: true,
   });
   discovery.publish(snapshot, 'full', systemClock.now());
   const server = new GrpcServer();

@@ -201,7 +201,11 @@ async function dump(options: DebugOptions, s: XdsStream, types: readonly string[
       type: shortTypeName(typeUrl),
       typeUrl,
       version: s.watches.get(typeUrl)?.nonceSent ?? '',
-      resources: await resourceJson(generate(snapshot, s.proxy, typeUrl, s.watches.get(typeUrl)?.names ?? [])),
+      // Keys are nobody's to read here.
+      resources:
+        typeUrl === TYPE_URL.secret
+          ? []
+          : await resourceJson(generate(snapshot, s.proxy, typeUrl, s.watches.get(typeUrl)?.names ?? [])),
     })),
   );
   return { proxy: s.proxy.id, configs };

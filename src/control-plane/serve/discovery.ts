@@ -16,6 +16,8 @@ export interface DiscoveryOptions {
   /** Streams pushed to at the same time. */
   readonly pushThrottle: number;
   readonly adapt?: Adapt;
+  /** Take proxies at their word: where nobody else can connect. */
+  readonly trustEveryone?: boolean;
 }
 
 /** Answers a debug path (`syncz`, `config_dump?proxyID=…`) for a caller; rejects with a message when it may not see it. */
@@ -67,6 +69,7 @@ export function createDiscovery(options: DiscoveryOptions): Discovery {
         metrics,
         gate,
         adapt: options.adapt,
+        trusted: caller !== undefined || options.trustEveryone === true,
         debug: (path) => debug(path, caller),
       });
       streams.set(id, stream);

@@ -5,7 +5,7 @@ import { ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/end
 import { ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import { FileAccessLogSchema } from '#proto/envoy/extensions/access_loggers/file/v3/file_pb.js';
-import { CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
+import { CorsPolicySchema, CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
 import { HeaderMutationSchema } from '#proto/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.js';
 import { RouterSchema } from '#proto/envoy/extensions/filters/http/router/v3/router_pb.js';
@@ -17,6 +17,7 @@ import { HttpConnectionManagerSchema } from '#proto/envoy/extensions/filters/net
 import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
 import { CelSchema } from '#proto/envoy/extensions/formatter/cel/v3/cel_pb.js';
 import { PreviousHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js';
+import { PreviousPrioritiesConfigSchema } from '#proto/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js';
 import { RawBufferSchema } from '#proto/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js';
 import {
   DownstreamTlsContextSchema,
@@ -37,6 +38,7 @@ const registry = createRegistry(
   RouteConfigurationSchema,
   NameTableSchema,
   FileAccessLogSchema,
+  CorsPolicySchema,
   CorsSchema,
   HTTPFaultSchema,
   HeaderMutationSchema,
@@ -49,6 +51,7 @@ const registry = createRegistry(
   HttpConnectionManagerSchema,
   TcpProxySchema,
   PreviousHostsPredicateSchema,
+  PreviousPrioritiesConfigSchema,
   RawBufferSchema,
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,

@@ -60,6 +60,8 @@ export interface StreamDeps {
   /** Limits how many streams are pushed to at once. */
   readonly gate: Gate;
   readonly adapt?: Adapt | undefined;
+  /** The peer has proved that it is the proxy it says; others are told that there are no secrets. */
+  readonly trusted: boolean;
 }
 
 /** Changes what a proxy gets on its way out; only the offline control plane does. */
@@ -128,7 +130,8 @@ export function createStream(
     const { typeUrl } = watch;
     const known = holdings(typeUrl);
     const wildcard = isWildcardType(typeUrl) && (watch.wildcard || identity.form === 'sotw');
-    const generated = generate(deps.snapshot(), proxy, typeUrl, options.names ?? watch.names);
+    const hidden = typeUrl === TYPE_URL.secret && !deps.trusted;
+    const generated = hidden ? [] : generate(deps.snapshot(), proxy, typeUrl, options.names ?? watch.names);
     const resources = (deps.adapt?.(generated, proxy, typeUrl) ?? generated).filter(
       (r) => wildcard || isWildcardType(typeUrl) === false || watch.names.has(r.name),
     );

@@ -1,15 +1,11 @@
-// CDS: outbound clusters per Service port and subset, inbound clusters per target port, and the special ones (traffic.md §1).
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { Any } from '@bufbuild/protobuf/wkt';
-import type { CircuitBreakersSchema } from '#proto/envoy/config/cluster/v3/circuit_breaker_pb.js';
 import {
   ClusterSchema,
   Cluster_DiscoveryType as Discovery,
+  Cluster_DnsLookupFamily as DnsFamily,
   Cluster_LbPolicy as Lb,
 } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
-import { HttpProtocolOptionsSchema } from '#proto/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js';
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
-import type { ClientTls, SimpleLb, Subset } from '../../api/istio/destination-rule.ts';
+import type { Subset } from '../../api/istio/destination-rule.ts';
 import { type EncodedResource, encodeResource, packAny } from '../../base/envoy-api/any.ts';
 import {
   BLACKHOLE_CLUSTER,
@@ -27,39 +23,31 @@ import {
 } from '../model/destination-rules.ts';
 import { isVisible } from '../model/hosts.ts';
 import { namespaceMode } from '../model/peer-authentication.ts';
-import { classOf, isHttp2, type Protocol } from '../model/protocol.ts';
+import { classOf } from '../model/protocol.ts';
 import type { ProxyNode } from '../model/proxy.ts';
 import type { Service, ServicePort } from '../model/services.ts';
-import { memoize, type Snapshot, targetsOf } from '../model/snapshot.ts';
-import { ADS_SOURCE, istioMetadata, MAX_UINT32, protoDuration, RAW_BUFFER } from './common.ts';
+import { memoize, type Snapshot, type Target, targetsOf } from '../model/snapshot.ts';
+import {
+  balancing,
+  type ClusterInit,
+  ejection,
+  keepalive,
+  limitsOf,
+  protocolOptions,
+  speaksHttp2,
+} from './cluster-policy.ts';
+import { ADS_SOURCE, istioMetadata, protoDuration, RAW_BUFFER } from './common.ts';
+import { staticAssignment } from './endpoints.ts';
 import { outboundMtls, outboundUserTls } from './tls.ts';
-
-type ClusterInit = MessageInitShape<typeof ClusterSchema>;
 
 /** Envoy's own connections to the application carry this source address, so that capture lets them pass. */
 const INBOUND_SOURCE = '127.0.0.6';
-
-const LIMITS: MessageInitShape<typeof CircuitBreakersSchema> = {
-  thresholds: [
-    {
-      maxConnections: MAX_UINT32,
-      maxPendingRequests: MAX_UINT32,
-      maxRequests: MAX_UINT32,
-      maxRetries: MAX_UINT32,
-      trackRemaining: true,
-    },
-  ],
-};
+/** Of names whose answer says nothing about its life (mesh dnsRefreshRate). */
+const DNS_REFRESH_MS = 60_000;
 
 const TCP_METADATA_EXCHANGE = {
   name: 'istio.metadata_exchange',
   typedConfig: packAny(MetadataExchangeSchema, { protocol: 'istio-peer-exchange' }),
-};
-
-const LB: Readonly<Record<SimpleLb, Lb>> = {
-  LEAST_REQUEST: Lb.LEAST_REQUEST,
-  ROUND_ROBIN: Lb.ROUND_ROBIN,
-  RANDOM: Lb.RANDOM,
 };
 
 export function buildClusters(snapshot: Snapshot, proxy: ProxyNode): readonly EncodedResource[] {
@@ -79,7 +67,7 @@ function specialClusters(snapshot: Snapshot) {
     clusterDiscoveryType: { case: 'type', value: Discovery.ORIGINAL_DST } as const,
     lbPolicy: Lb.CLUSTER_PROVIDED,
     connectTimeout,
-    circuitBreakers: LIMITS,
+    circuitBreakers: limitsOf(undefined),
     typedExtensionProtocolOptions: protocolOptions('auto'),
   };
   return {
@@ -106,7 +94,7 @@ function specialClusters(snapshot: Snapshot) {
 function inboundClusters(snapshot: Snapshot, proxy: ProxyNode): readonly EncodedResource[] {
   const out = new Map<string, EncodedResource>();
   const targets = targetsOf(snapshot, proxy);
-  for (const { port, targetPort } of targets) {
+  for (const { targetPort } of targets) {
     const name = inboundCluster(targetPort);
     if (out.has(name)) continue;
     const services = new Map(
@@ -119,11 +107,14 @@ function inboundClusters(snapshot: Snapshot, proxy: ProxyNode): readonly Encoded
         clusterDiscoveryType: { case: 'type', value: Discovery.ORIGINAL_DST },
         lbPolicy: Lb.CLUSTER_PROVIDED,
         connectTimeout: protoDuration(snapshot.mesh.connectTimeoutMs),
-        circuitBreakers: LIMITS,
+        ...inboundPool(
+          snapshot,
+          proxy,
+          targets.find((t) => t.targetPort === targetPort),
+        ),
         upstreamBindConfig: {
           sourceAddress: { address: INBOUND_SOURCE, portSpecifier: { case: 'portValue', value: 0 } },
         },
-        typedExtensionProtocolOptions: protocolOptions(port.protocol),
         metadata: istioMetadata({ services: [...services.values()] }),
       }),
     );
@@ -155,23 +146,15 @@ function outbound(
 ): EncodedResource {
   const name = outboundCluster(port.port, subset?.name ?? '', service.host);
   const policy = effectivePolicy(rule, subset, port.port);
-  const discovery = service.headless
-    ? {
-        clusterDiscoveryType: { case: 'type', value: Discovery.ORIGINAL_DST } as const,
-        lbPolicy: Lb.CLUSTER_PROVIDED,
-      }
-    : {
-        clusterDiscoveryType: { case: 'type', value: Discovery.EDS } as const,
-        lbPolicy: LB[policy.lb ?? 'LEAST_REQUEST'],
-        edsClusterConfig: { serviceName: name, edsConfig: ADS_SOURCE },
-        commonLbConfig: { healthyPanicThreshold: { value: 0 } },
-      };
+  const discovery = discoveryOf(snapshot, service, port, subset, policy, name);
   return encode({
     name,
     ...discovery,
-    connectTimeout: protoDuration(snapshot.mesh.connectTimeoutMs),
-    circuitBreakers: LIMITS,
-    typedExtensionProtocolOptions: protocolOptions(port.protocol, policy.tls),
+    connectTimeout: protoDuration(policy.pool?.connectTimeoutMs ?? snapshot.mesh.connectTimeoutMs),
+    circuitBreakers: limitsOf(policy.pool),
+    ...keepalive(policy.pool),
+    ...ejection(policy.outlier),
+    typedExtensionProtocolOptions: protocolOptions(port.protocol, policy),
     filters: classOf(port.protocol) === 'http' ? [] : [TCP_METADATA_EXCHANGE],
     metadata: {
       filterMetadata: {
@@ -191,6 +174,48 @@ function outbound(
   });
 }
 
+/** Pools hold on the server's side too; balancing, ejection and TLS are the client's. */
+function inboundPool(snapshot: Snapshot, proxy: ProxyNode, target: Target | undefined): Partial<ClusterInit> {
+  if (!target) return {};
+  const client = { namespace: proxy.namespace, rootNamespace: snapshot.mesh.rootNamespace };
+  const rule = findDestinationRule(snapshot.destinationRules, client, target.service);
+  const { pool } = effectivePolicy(rule, undefined, target.port.port);
+  const own: EffectivePolicy = pool ? { pool: { ...pool, useClientProtocol: false, h2UpgradePolicy: 'DEFAULT' } } : {};
+  return {
+    circuitBreakers: limitsOf(pool),
+    ...keepalive(pool),
+    typedExtensionProtocolOptions: protocolOptions(target.port.protocol, own),
+  };
+}
+
+function discoveryOf(
+  snapshot: Snapshot,
+  service: Service,
+  port: ServicePort,
+  subset: Subset | undefined,
+  policy: EffectivePolicy,
+  name: string,
+): Partial<ClusterInit> {
+  const type = (value: Discovery) => ({ clusterDiscoveryType: { case: 'type' as const, value } });
+  if (usesOriginalDst(service, policy)) return { ...type(Discovery.ORIGINAL_DST), lbPolicy: Lb.CLUSTER_PROVIDED };
+  const locality = policy.lb?.locality ?? snapshot.mesh.localityLb;
+  const how = balancing(policy, locality.enabled && locality.distribute.length > 0);
+  if (service.discovery === 'eds')
+    return { ...type(Discovery.EDS), ...how, edsClusterConfig: { serviceName: name, edsConfig: ADS_SOURCE } };
+  return {
+    ...type(service.discovery === 'strict-dns' ? Discovery.STRICT_DNS : Discovery.LOGICAL_DNS),
+    ...how,
+    dnsLookupFamily: DnsFamily.V4_ONLY,
+    respectDnsTtl: true,
+    dnsRefreshRate: protoDuration(DNS_REFRESH_MS),
+    loadAssignment: staticAssignment(snapshot, service, port, subset, policy, name),
+  };
+}
+
+export function usesOriginalDst(service: Service, policy: EffectivePolicy): boolean {
+  return service.headless || service.discovery === 'original-dst' || policy.lb?.simple === 'PASSTHROUGH';
+}
+
 function usesUserTls(policy: EffectivePolicy): boolean {
   return policy.tls?.mode === 'SIMPLE' || policy.tls?.mode === 'MUTUAL';
 }
@@ -203,7 +228,7 @@ function transport(
   policy: EffectivePolicy,
   subset: string,
 ): Pick<ClusterInit, 'transportSocket' | 'transportSocketMatches'> {
-  const http2 = isHttp2(port.protocol);
+  const http2 = speaksHttp2(port.protocol, policy.pool);
   const { tls } = policy;
   const mtls = () =>
     outboundMtls({
@@ -215,8 +240,9 @@ function transport(
     if (tls.mode === 'DISABLE') return {};
     return { transportSocket: tls.mode === 'ISTIO_MUTUAL' ? mtls() : outboundUserTls(tls, http2) };
   }
-  if (!snapshot.mesh.enableAutoMtls) return {};
-  if (service.headless) return headlessUsesMtls(snapshot, service, port) ? { transportSocket: mtls() } : {};
+  if (!snapshot.mesh.enableAutoMtls || service.meshExternal) return {};
+  if (usesOriginalDst(service, policy))
+    return headlessUsesMtls(snapshot, service, port) ? { transportSocket: mtls() } : {};
   if (namespaceMode(snapshot.peerAuthentication, service.namespace) === 'DISABLE') return {};
   return {
     transportSocketMatches: [
@@ -239,32 +265,3 @@ function headlessUsesMtls(snapshot: Snapshot, service: Service, port: ServicePor
 function serviceEntry(service: Service): Record<string, string> {
   return { host: service.host, name: service.name, namespace: service.namespace };
 }
-
-const OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
-
-/** Without names of its own, a user's TLS takes SNI and the expected certificate name from the request's host. */
-function protocolOptions(protocol: Protocol, tls?: ClientTls): Record<string, Any> {
-  const userTls = tls && (tls.mode === 'SIMPLE' || tls.mode === 'MUTUAL') ? tls : undefined;
-  const autoSni = userTls !== undefined && !userTls.sni;
-  const autoSanValidation = autoSni && userTls.subjectAltNames.length === 0 && !userTls.insecureSkipVerify;
-  const names = autoSni ? { upstreamHttpProtocolOptions: { autoSni, autoSanValidation } } : {};
-  if (isHttp2(protocol)) return { [OPTIONS]: options({ ...names, upstreamProtocolOptions: HTTP2 }) };
-  if (protocol === 'auto') return { [OPTIONS]: options({ ...names, upstreamProtocolOptions: SAME_AS_CLIENT }) };
-  return autoSni ? { [OPTIONS]: options({ ...names, upstreamProtocolOptions: HTTP1 }) } : {};
-}
-
-type OptionsInit = MessageInitShape<typeof HttpProtocolOptionsSchema>;
-const options = (init: OptionsInit): Any => packAny(HttpProtocolOptionsSchema, init);
-type Choice = OptionsInit['upstreamProtocolOptions'];
-const HTTP1: Choice = {
-  case: 'explicitHttpConfig',
-  value: { protocolConfig: { case: 'httpProtocolOptions', value: {} } },
-};
-const HTTP2: Choice = {
-  case: 'explicitHttpConfig',
-  value: { protocolConfig: { case: 'http2ProtocolOptions', value: {} } },
-};
-const SAME_AS_CLIENT: Choice = {
-  case: 'useDownstreamProtocolConfig',
-  value: { httpProtocolOptions: {}, http2ProtocolOptions: {} },
-};

@@ -35,6 +35,12 @@ export const ADS_SOURCE: MessageInitShape<typeof ConfigSourceSchema> = {
   initialFetchTimeout: ZERO,
 };
 
+/** Secrets by the same stream; one that is missing holds a listener up for Envoy's default of 15 s only. */
+export const ADS_SECRETS: MessageInitShape<typeof ConfigSourceSchema> = {
+  configSourceSpecifier: { case: 'ads', value: {} },
+  resourceApiVersion: ApiVersion.V3,
+};
+
 /** Certificates come from the agent in the pod. */
 export const SDS_SOURCE: MessageInitShape<typeof ConfigSourceSchema> = {
   configSourceSpecifier: {

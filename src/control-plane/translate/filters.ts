@@ -19,7 +19,7 @@ import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import type { MeshConfig } from '../../api/mesh/mesh-config.ts';
 import { packAny } from '../../base/envoy-api/any.ts';
 import { accessLogs } from './access-log.ts';
-import { ADS_SOURCE, ZERO } from './common.ts';
+import { ADS_SOURCE, protoDuration, ZERO } from './common.ts';
 
 type Filter = MessageInitShape<typeof FilterSchema>;
 type HcmInit = MessageInitShape<typeof HttpConnectionManagerSchema>;
@@ -129,7 +129,14 @@ function normalization(
   }
 }
 
-export function tcpFilters(mesh: MeshConfig, direction: Direction, cluster: string): Filter[] {
+/** Where connections of bytes go. */
+export interface TcpTarget {
+  readonly clusters: readonly { readonly name: string; readonly weight: number }[];
+  readonly hashSourceIp?: boolean;
+  readonly idleTimeoutMs?: number;
+}
+
+export function tcpFilters(mesh: MeshConfig, direction: Direction, target: string | TcpTarget): Filter[] {
   const exchange = typed(
     'istio.metadata_exchange',
     packAny(MetadataExchangeSchema, { protocol: 'istio-peer-exchange' }),
@@ -137,16 +144,24 @@ export function tcpFilters(mesh: MeshConfig, direction: Direction, cluster: stri
   return [
     ...(direction === 'inbound' ? [exchange] : []),
     typed('istio.stats', STATS[direction]),
-    tcpProxy(mesh, cluster),
+    tcpProxy(mesh, target),
   ];
 }
 
-export function tcpProxy(mesh: MeshConfig, cluster: string): Filter {
+export function tcpProxy(mesh: MeshConfig, to: string | TcpTarget): Filter {
+  const target = typeof to === 'string' ? { clusters: [{ name: to, weight: 1 }] } : to;
+  const { clusters, hashSourceIp, idleTimeoutMs }: TcpTarget = target;
+  const [first] = clusters;
   return typed(
     'envoy.filters.network.tcp_proxy',
     packAny(TcpProxySchema, {
-      statPrefix: cluster,
-      clusterSpecifier: { case: 'cluster', value: cluster },
+      statPrefix: first?.name ?? '',
+      clusterSpecifier:
+        clusters.length === 1
+          ? { case: 'cluster', value: first?.name ?? '' }
+          : { case: 'weightedClusters', value: { clusters: clusters.map((c) => ({ ...c })) } },
+      ...(hashSourceIp ? { hashPolicy: [{ policySpecifier: { case: 'sourceIp', value: {} } }] } : {}),
+      ...(idleTimeoutMs === undefined ? {} : { idleTimeout: protoDuration(idleTimeoutMs) }),
       accessLog: accessLogs(mesh),
     }),
   );

@@ -11,6 +11,7 @@ import { buildInboundListener } from './inbound.ts';
 import { buildNameTable } from './name-table.ts';
 import { buildOutboundListeners } from './outbound.ts';
 import { buildRoute } from './routes.ts';
+import { buildSecret } from './secrets.ts';
 
 /** Types this control plane makes; for others a request gets an empty answer. */
 export const GENERATED_TYPES: ReadonlySet<string> = new Set([
@@ -18,6 +19,7 @@ export const GENERATED_TYPES: ReadonlySet<string> = new Set([
   TYPE_URL.endpoint,
   TYPE_URL.listener,
   TYPE_URL.route,
+  TYPE_URL.secret,
   TYPE_URL.nameTable,
 ]);
 
@@ -50,6 +52,8 @@ function translate(
       const build = proxy.type === 'router' ? buildGatewayRoute : buildRoute;
       return [...names].map((name) => build(snapshot, proxy, name)).filter((r) => r !== undefined);
     }
+    case TYPE_URL.secret:
+      return [...names].map((name) => buildSecret(snapshot, proxy, name)).filter((r) => r !== undefined);
     case TYPE_URL.nameTable:
       return [buildNameTable(snapshot, proxy)];
     default:

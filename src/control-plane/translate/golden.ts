@@ -7,6 +7,7 @@ import { parse } from 'yaml';
 import { parseDestinationRule } from '../../api/istio/destination-rule.ts';
 import { parseGateway } from '../../api/istio/gateway.ts';
 import { parsePeerAuthentication } from '../../api/istio/peer-authentication.ts';
+import { parseServiceEntry, parseWorkloadEntry } from '../../api/istio/service-entry.ts';
 import { parseVirtualService } from '../../api/istio/virtual-service.ts';
 import { readMeshConfig } from '../../api/mesh/mesh-config.ts';
 import type { KubeObject } from '../../base/kube/types.ts';
@@ -51,9 +52,12 @@ function inputOf(given: GoldenCase): ConfigInput {
     pods: of('Pod'),
     services: of('Service'),
     slices: of('EndpointSlice'),
+    secrets: of('Secret'),
     peerAuthentications: configs(given.objects, 'PeerAuthentication', (s) => parsePeerAuthentication(s)),
     destinationRules: configs(given.objects, 'DestinationRule', (s) => parseDestinationRule(s)),
     virtualServices: configs(given.objects, 'VirtualService', (s) => parseVirtualService(s)),
+    serviceEntries: configs(given.objects, 'ServiceEntry', (s) => parseServiceEntry(s)),
+    workloadEntries: configs(given.objects, 'WorkloadEntry', (s) => parseWorkloadEntry(s)),
     gateways: configs(given.objects, 'Gateway', (s) => parseGateway(s)),
   };
 }

@@ -1,5 +1,6 @@
 // VirtualService http rules as Envoy routes (traffic.md §4). Called by routes.ts (sidecars) and gateway.ts.
 import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { Any } from '@bufbuild/protobuf/wkt';
 import {
   HeaderValueOption_HeaderAppendAction as Append,
   type HeaderValueOptionSchema,
@@ -13,10 +14,13 @@ import {
   type RouteMatchSchema,
   type RouteSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import { CorsPolicySchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
+import { PreviousPrioritiesConfigSchema } from '#proto/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js';
 import type { StringMatcherSchema } from '#proto/envoy/type/matcher/v3/string_pb.js';
 import { FractionalPercent_DenominatorType as Denominator } from '#proto/envoy/type/v3/percent_pb.js';
 import type {
+  Cors,
   Destination,
   Fault,
   HeaderOps,
@@ -32,6 +36,7 @@ import type { Config } from '../config/store.ts';
 import { resolveHost } from '../model/hosts.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import { istioMetadata, protoDuration, ZERO } from './common.ts';
+import { type HashPolicy, hashPolicies } from './hash-policy.ts';
 
 export type RouteInit = MessageInitShape<typeof RouteSchema>;
 
@@ -40,25 +45,42 @@ export interface RouteContext {
   readonly listenerPort: number;
   /** `mesh`, or `<namespace>/<name>` of every Gateway behind the listener. */
   readonly gateways: readonly string[];
+  /** The client, for sourceLabels, sourceNamespace and its view of DestinationRules. */
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 const DEFAULT_RETRY_ON = 'connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes';
 
-export function retryPolicy(retries?: HttpRoute['retries']): MessageInitShape<typeof RetryPolicySchema> | undefined {
+export function retryPolicy(
+  retries?: HttpRoute['retries'],
+  hashes = false,
+): MessageInitShape<typeof RetryPolicySchema> | undefined {
   if (retries && retries.attempts === 0) return undefined;
   const conditions = (retries?.retryOn ?? DEFAULT_RETRY_ON).split(',').map((c) => c.trim());
   const codes = conditions.filter((c) => /^[1-5]\d\d$/.test(c)).map(Number);
   const names = conditions.filter((c) => c !== '' && !/^\d+$/.test(c));
   if (codes.length > 0 && !names.includes('retriable-status-codes')) names.push('retriable-status-codes');
+  // A hash leads back to the same host: skipping it would only cost the attempts.
+  const skip = !hashes && (retries?.ignorePreviousHosts ?? true);
   return {
     retryOn: names.join(','),
     numRetries: retries?.attempts ?? 2,
     retriableStatusCodes: codes,
-    hostSelectionRetryMaxAttempts: 5n,
-    retryHostPredicate: [PREVIOUS_HOSTS],
+    ...(skip ? { hostSelectionRetryMaxAttempts: 5n, retryHostPredicate: [PREVIOUS_HOSTS] } : {}),
+    ...(retries?.retryRemoteLocalities ? { retryPriority: PREVIOUS_PRIORITIES } : {}),
     ...(retries?.perTryTimeoutMs ? { perTryTimeout: protoDuration(retries.perTryTimeoutMs) } : {}),
+    ...(retries?.backoffMs ? { retryBackOff: { baseInterval: protoDuration(retries.backoffMs) } } : {}),
   };
 }
+
+const PREVIOUS_PRIORITIES = {
+  name: 'envoy.retry_priorities.previous_priorities',
+  configType: {
+    case: 'typedConfig' as const,
+    value: packAny(PreviousPrioritiesConfigSchema, { updateFrequency: 2 }),
+  },
+};
 
 const PREVIOUS_HOSTS = {
   name: 'envoy.retry_host_predicates.previous_hosts',
@@ -72,8 +94,8 @@ const PREVIOUS_HOSTS = {
 };
 
 /** A route that sends everything to one cluster. */
-export function defaultRoute(cluster: string, operation: string): RouteInit {
-  const retry = retryPolicy();
+export function defaultRoute(cluster: string, operation: string, hash: readonly HashPolicy[] = []): RouteInit {
+  const retry = retryPolicy(undefined, hash.length > 0);
   return {
     name: 'default',
     match: { pathSpecifier: { case: 'prefix', value: '/' } },
@@ -84,6 +106,7 @@ export function defaultRoute(cluster: string, operation: string): RouteInit {
         timeout: ZERO,
         maxStreamDuration: { maxStreamDuration: ZERO, grpcTimeoutHeaderMax: ZERO },
         ...(retry ? { retryPolicy: retry } : {}),
+        hashPolicy: [...hash],
       },
     },
     decorator: { operation },
@@ -115,8 +138,18 @@ export function translateHttpRoutes(
 
 function applies(match: HttpMatch, config: Config<VirtualServiceSpec>, context: RouteContext): boolean {
   if (match.port !== undefined && match.port !== context.listenerPort) return false;
-  if (match.gateways.length === 0) return true;
+  if (match.gateways.length === 0) return fromSource(match, context);
   return match.gateways.some((g) => context.gateways.includes(gatewayName(g, config.namespace)));
+}
+
+/** Conditions on the client hold for sidecars; at a gateway every client is somebody else. */
+export function fromSource(
+  match: Pick<HttpMatch, 'sourceLabels' | 'sourceNamespace'>,
+  context: Pick<RouteContext, 'gateways' | 'labels' | 'namespace'>,
+): boolean {
+  if (!context.gateways.includes('mesh')) return true;
+  if (match.sourceNamespace !== undefined && match.sourceNamespace !== context.namespace) return false;
+  return [...match.sourceLabels].every(([key, value]) => context.labels[key] === value);
 }
 
 export function gatewayName(reference: string, namespace: string): string {
@@ -145,9 +178,32 @@ function oneRoute(
     }),
     ...action(config, rule, match, context),
     ...headerMutations(rule.headers),
-    ...(rule.fault ? { typedPerFilterConfig: { 'envoy.filters.http.fault': faultConfig(rule.fault) } } : {}),
+    ...(rule.fault || rule.cors ? { typedPerFilterConfig: perFilter(rule) } : {}),
   };
 }
+
+function perFilter(rule: HttpRoute): Record<string, Any> {
+  return {
+    ...(rule.fault ? { 'envoy.filters.http.fault': faultConfig(rule.fault) } : {}),
+    ...(rule.cors ? { 'envoy.filters.http.cors': corsConfig(rule.cors) } : {}),
+  };
+}
+
+function corsConfig(cors: Cors): Any {
+  return packAny(CorsPolicySchema, {
+    allowOriginStringMatch: cors.allowOrigins.map((o) => stringMatcher(o) ?? ANYTHING),
+    allowMethods: cors.allowMethods.join(','),
+    allowHeaders: cors.allowHeaders.join(','),
+    exposeHeaders: cors.exposeHeaders.join(','),
+    ...(cors.maxAgeMs === undefined ? {} : { maxAge: String(Math.floor(cors.maxAgeMs / 1000)) }),
+    ...(cors.allowCredentials === undefined ? {} : { allowCredentials: cors.allowCredentials }),
+    forwardNotMatchingPreflights: cors.forwardUnmatchedPreflights,
+  });
+}
+
+const ANYTHING: MessageInitShape<typeof StringMatcherSchema> = {
+  matchPattern: { case: 'safeRegex', value: { regex: '.*' } },
+};
 
 function action(
   config: Config<VirtualServiceSpec>,
@@ -155,7 +211,8 @@ function action(
   match: HttpMatch | undefined,
   context: RouteContext,
 ): Pick<RouteInit & { $typeName?: undefined }, 'action' | 'decorator'> {
-  if (rule.redirect) return { action: { case: 'redirect', value: redirectAction(rule.redirect) } };
+  if (rule.redirect)
+    return { action: { case: 'redirect', value: redirectAction(rule.redirect, context.listenerPort) } };
   if (rule.directResponse) {
     const { status, body } = rule.directResponse;
     const content = body === '' ? {} : { body: { specifier: { case: 'inlineString' as const, value: body } } };
@@ -177,10 +234,10 @@ function decoratorPath(uri: StringMatch | undefined): string {
   return uri.kind === 'prefix' ? `${uri.value}*` : uri.value;
 }
 
-function destinationOf(
+export function destinationOf(
   destination: Destination,
   config: Config<VirtualServiceSpec>,
-  context: RouteContext,
+  context: Pick<RouteContext, 'snapshot' | 'listenerPort'>,
 ): { readonly host: string; readonly port: number; readonly cluster: string } {
   const host = resolveHost(destination.host, config.namespace, context.snapshot.domain);
   const ports = context.snapshot.servicesByHost.get(host)?.ports ?? [];
@@ -199,7 +256,8 @@ function routeAction(
   const [first] = clusters;
   const one = clusters.length === 1 && first && !first.destination.headers;
   const authority = rule.rewrite?.authority ?? hostHeader(rule.headers?.request);
-  const retry = retryPolicy(rule.retries);
+  const hash = first ? hashPolicies(context.snapshot, context.namespace, first) : [];
+  const retry = retryPolicy(rule.retries, hash.length > 0);
   return {
     clusterSpecifier: one
       ? { case: 'cluster', value: first.cluster }
@@ -216,17 +274,33 @@ function routeAction(
     timeout: protoDuration(rule.timeoutMs ?? 0),
     ...(rule.timeoutMs ? {} : { maxStreamDuration: { maxStreamDuration: ZERO, grpcTimeoutHeaderMax: ZERO } }),
     ...(retry ? { retryPolicy: retry } : {}),
+    hashPolicy: [...hash],
+    requestMirrorPolicies: rule.mirrors.map((m) => ({
+      cluster: destinationOf(m.destination, config, context).cluster,
+      runtimeFraction: { defaultValue: fraction(m.percent) },
+      disableShadowHostSuffixAppend: true,
+    })),
     ...(rule.rewrite?.uri ? { prefixRewrite: rule.rewrite.uri } : {}),
+    ...(rule.rewrite?.regex
+      ? { regexRewrite: { pattern: { regex: rule.rewrite.regex.match }, substitution: rule.rewrite.regex.rewrite } }
+      : {}),
     ...(authority ? { hostRewriteSpecifier: { case: 'hostRewriteLiteral', value: authority } } : {}),
   };
 }
 
-function redirectAction(redirect: Redirect) {
+function redirectAction(redirect: Redirect, listenerPort: number) {
+  // Envoy leaves a port out only when none is given: what is the scheme's own must not be.
+  const derived = redirect.derivePort === 'FROM_REQUEST_PORT' && listenerPort !== 80 && listenerPort !== 443;
+  const path = redirect.uri
+    ? { case: 'pathRedirect' as const, value: redirect.uri }
+    : redirect.prefix !== undefined
+      ? { case: 'prefixRewrite' as const, value: redirect.prefix }
+      : undefined;
   return {
     responseCode: REDIRECT_CODES[redirect.code] ?? RedirectCode.MOVED_PERMANENTLY,
     hostRedirect: redirect.authority ?? '',
-    portRedirect: redirect.port ?? 0,
-    ...(redirect.uri ? { pathRewriteSpecifier: { case: 'pathRedirect' as const, value: redirect.uri } } : {}),
+    portRedirect: redirect.port ?? (derived ? listenerPort : 0),
+    ...(path ? { pathRewriteSpecifier: path } : {}),
     ...(redirect.scheme ? { schemeRewriteSpecifier: { case: 'schemeRedirect' as const, value: redirect.scheme } } : {}),
   };
 }
@@ -296,7 +370,10 @@ function faultConfig(fault: Fault) {
     ...(fault.abort
       ? {
           abort: {
-            errorType: { case: 'httpStatus', value: fault.abort.httpStatus },
+            errorType:
+              'grpcStatus' in fault.abort
+                ? { case: 'grpcStatus', value: fault.abort.grpcStatus }
+                : { case: 'httpStatus', value: fault.abort.httpStatus },
             percentage: fraction(fault.abort.percent),
           },
         }

@@ -1,17 +1,12 @@
-// Outbound listeners of a sidecar: virtualOutbound, one per HTTP port, one per TCP or undeclared Service port (traffic.md §1).
-import type { MessageInitShape } from '@bufbuild/protobuf';
 import { TrafficDirection } from '#proto/envoy/config/core/v3/base_pb.js';
-import type { FilterChainSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
 import { ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { type EncodedResource, encodeResource } from '../../base/envoy-api/any.ts';
 import {
   BLACKHOLE_CLUSTER,
   OUTBOUND_CAPTURE_PORT,
-  outboundCluster,
   PASSTHROUGH_CLUSTER,
   VIRTUAL_OUTBOUND,
 } from '../../base/xds/names.ts';
-import { isVisible } from '../model/hosts.ts';
 import { classOf } from '../model/protocol.ts';
 import type { ProxyNode } from '../model/proxy.ts';
 import type { Service, ServicePort } from '../model/services.ts';
@@ -21,44 +16,47 @@ import { address, protoDuration, ZERO } from './common.ts';
 import { httpConnectionManager, tcpFilters, tcpProxy } from './filters.ts';
 import { PLAIN_HTTP } from './inbound.ts';
 import { httpInspector, originalDst, tlsInspector } from './listener-filters.ts';
-
-type Chain = MessageInitShape<typeof FilterChainSchema>;
+import { outboundPorts } from './ports.ts';
+import { type Client, clientOf, virtualServiceFor } from './routes.ts';
+import { type Chain, distinctChains, l4Chains, serviceTarget } from './tcp-routes.ts';
 
 /** A headless TCP Service gets a listener per pod address, up to this many. */
 const MAX_HEADLESS_LISTENERS = 1000;
+const ANY_ADDRESS = '0.0.0.0';
 
 export function buildOutboundListeners(snapshot: Snapshot, proxy: ProxyNode): readonly EncodedResource[] {
-  return memoize(snapshot, `lds|${proxy.namespace}|${proxy.interceptionMode}`, () => {
+  const client = clientOf(snapshot, proxy);
+  return memoize(snapshot, `lds|${client.key}|${proxy.interceptionMode}`, () => {
     const out = new Map<string, EncodedResource>();
+    /** Ports of bytes by listener: several names may share one (told apart by SNI). */
+    const streams = new Map<string, { readonly ip: string; readonly port: number; readonly chains: Chain[] }>();
     for (const { service, port } of outboundPorts(snapshot, proxy.namespace)) {
       const kind = classOf(port.protocol);
       if (kind === 'http') {
         const name = `0.0.0.0_${port.port}`;
-        if (!out.has(name)) out.set(name, httpListener(snapshot, port.port));
+        if (!out.has(name) && !streams.has(name)) out.set(name, httpListener(snapshot, port.port));
         continue;
       }
       for (const ip of listenAddresses(service, port)) {
         const name = `${ip}_${port.port}`;
         // The first (by host name) keeps an address and port that two Services claim.
-        if (!out.has(name)) out.set(name, serviceListener(snapshot, service, port, ip));
+        if (out.has(name)) continue;
+        if (kind === 'auto') {
+          if (!streams.has(name)) out.set(name, sniffedListener(snapshot, client, service, port, ip));
+          continue;
+        }
+        const stream = streams.get(name) ?? { ip, port: port.port, chains: [] };
+        streams.set(name, stream);
+        stream.chains.push(...streamChains(snapshot, client, service, port, ip));
       }
     }
+    for (const [name, stream] of streams) out.set(name, streamListener(snapshot, name, stream));
     return [virtualOutbound(snapshot, proxy), ...out.values()];
   });
 }
 
-export function outboundPorts(
-  snapshot: Snapshot,
-  namespace: string,
-): readonly { readonly service: Service; readonly port: ServicePort }[] {
-  return memoize(snapshot, `ports|${namespace}`, () =>
-    snapshot.services
-      .filter((s) => isVisible(s.exportTo, s.namespace, namespace))
-      .flatMap((service) => service.ports.filter((p) => p.protocol !== 'UDP').map((port) => ({ service, port }))),
-  );
-}
-
 function listenAddresses(service: Service, port: ServicePort): readonly string[] {
+  if (service.origin === 'entry') return service.addresses.length > 0 ? service.addresses : [ANY_ADDRESS];
   if (!service.headless) return service.addresses;
   const ready = (service.endpoints.get(port.port) ?? []).filter((e) => e.ready);
   return [...new Set(ready.slice(0, MAX_HEADLESS_LISTENERS).map((e) => e.address))];
@@ -89,10 +87,10 @@ function virtualOutbound(snapshot: Snapshot, proxy: ProxyNode): EncodedResource 
   });
 }
 
-function inspected(snapshot: Snapshot) {
+function inspected(snapshot: Snapshot, http = true) {
   const ms = snapshot.mesh.protocolDetectionTimeoutMs;
   return {
-    listenerFilters: [tlsInspector(), httpInspector()],
+    listenerFilters: [tlsInspector(), ...(http ? [httpInspector()] : [])],
     listenerFiltersTimeout: ms > 0 ? protoDuration(ms) : ZERO,
     continueOnListenerFiltersTimeout: true,
   };
@@ -120,31 +118,89 @@ function httpListener(snapshot: Snapshot, port: number): EncodedResource {
   });
 }
 
-/** A TCP port, or one whose protocol is found out per connection. */
-function serviceListener(snapshot: Snapshot, service: Service, port: ServicePort, ip: string): EncodedResource {
+/** A port whose protocol is found out per connection. */
+function sniffedListener(
+  snapshot: Snapshot,
+  client: Client,
+  service: Service,
+  port: ServicePort,
+  ip: string,
+): EncodedResource {
   const { mesh } = snapshot;
   const name = `${ip}_${port.port}`;
-  const cluster = outboundCluster(port.port, '', service.host);
-  const tcp: Chain = { filters: tcpFilters(mesh, 'outbound', cluster) };
-  const auto = classOf(port.protocol) === 'auto';
   const route = `${service.host}:${port.port}`;
+  const [fallback] = streamChains(snapshot, client, service, port, ip).filter((c) => !c.filterChainMatch);
   return encodeResource(ListenerSchema, name, {
     name,
     address: address(ip, port.port),
     trafficDirection: TrafficDirection.OUTBOUND,
     bindToPort: false,
-    ...(auto
-      ? {
-          ...inspected(snapshot),
-          filterChains: [
-            {
-              filterChainMatch: { transportProtocol: 'raw_buffer', applicationProtocols: [...PLAIN_HTTP] },
-              filters: [httpConnectionManager(mesh, 'outbound', `outbound_${name};`, { kind: 'rds', name: route })],
-            },
-          ],
-          defaultFilterChain: tcp,
-        }
-      : { filterChains: [tcp] }),
+    ...inspected(snapshot),
+    filterChains: [
+      {
+        filterChainMatch: { transportProtocol: 'raw_buffer', applicationProtocols: [...PLAIN_HTTP] },
+        filters: [httpConnectionManager(mesh, 'outbound', `outbound_${name};`, { kind: 'rds', name: route })],
+      },
+    ],
+    ...(fallback ? { defaultFilterChain: fallback } : {}),
     accessLog: listenerLogs(mesh),
+  });
+}
+
+/** The chains of one Service's TCP or TLS port. */
+function streamChains(
+  snapshot: Snapshot,
+  client: Client,
+  service: Service,
+  port: ServicePort,
+  ip: string,
+): readonly Chain[] {
+  const config = virtualServiceFor(snapshot, client.namespace, service.host);
+  const context = {
+    snapshot,
+    listenerPort: port.port,
+    gateways: ['mesh'],
+    ...client,
+    direction: 'outbound' as const,
+  };
+  const isTls = port.protocol === 'HTTPS' || port.protocol === 'TLS';
+  const rules = config
+    ? l4Chains(config, isTls && config.spec.tls.length > 0 ? config.spec.tls : config.spec.tcp, context)
+    : [];
+  if (rules.some((chain) => !chain.filterChainMatch || Object.keys(chain.filterChainMatch).length === 0)) return rules;
+  const own: Chain = {
+    filters: tcpFilters(snapshot.mesh, 'outbound', serviceTarget(snapshot, client.namespace, service, port)),
+  };
+  // Names without an address share the port: only the name the client asks for tells them apart.
+  const shared = isTls && ip === ANY_ADDRESS;
+  return [...rules, shared ? { ...own, filterChainMatch: { serverNames: [service.host] } } : own];
+}
+
+function streamListener(
+  snapshot: Snapshot,
+  name: string,
+  stream: { readonly ip: string; readonly port: number; readonly chains: readonly Chain[] },
+): EncodedResource {
+  const chains = distinctChains(stream.chains);
+  const rest = chains.find((c) => !c.filterChainMatch || Object.keys(c.filterChainMatch).length === 0);
+  const matching = chains.filter((c) => c !== rest);
+  const byName = matching.some((c) => (c.filterChainMatch?.serverNames?.length ?? 0) > 0);
+  const passOn = stream.ip === ANY_ADDRESS && !rest;
+  return encodeResource(ListenerSchema, name, {
+    name,
+    address: address(stream.ip, stream.port),
+    trafficDirection: TrafficDirection.OUTBOUND,
+    bindToPort: false,
+    ...(byName ? inspected(snapshot, false) : {}),
+    filterChains: rest ? [...matching, rest] : matching,
+    ...(passOn
+      ? {
+          defaultFilterChain: {
+            name: 'PassthroughFilterChain',
+            filters: tcpFilters(snapshot.mesh, 'outbound', fallback(snapshot)),
+          },
+        }
+      : {}),
+    accessLog: listenerLogs(snapshot.mesh),
   });
 }

@@ -10,10 +10,11 @@ import { hostMatches, isVisible, moreSpecific, resolveHost } from '../model/host
 import { classOf } from '../model/protocol.ts';
 import type { ProxyNode } from '../model/proxy.ts';
 import type { Service, ServicePort } from '../model/services.ts';
-import { memoize, type Snapshot } from '../model/snapshot.ts';
+import { labelsOf, memoize, type Snapshot } from '../model/snapshot.ts';
 import { ZERO } from './common.ts';
+import { hashPolicies } from './hash-policy.ts';
 import { defaultRoute, translateHttpRoutes } from './http-routes.ts';
-import { outboundPorts } from './outbound.ts';
+import { outboundPorts } from './ports.ts';
 
 type VirtualHost = MessageInitShape<typeof VirtualHostSchema>;
 
@@ -29,16 +30,18 @@ export const ROUTE_DEFAULTS = {
 
 /** Undefined for a name that is no route of this proxy. */
 export function buildRoute(snapshot: Snapshot, proxy: ProxyNode, name: string): EncodedResource | undefined {
-  return memoize(snapshot, `rds|${proxy.namespace}|${name}`, () => {
+  const client = clientOf(snapshot, proxy);
+  return memoize(snapshot, `rds|${client.key}|${name}`, () => {
     const hosts = /^\d{1,5}$/.test(name)
-      ? portHosts(snapshot, proxy.namespace, Number(name))
-      : sniffedHost(snapshot, proxy.namespace, name);
+      ? portHosts(snapshot, client, Number(name))
+      : sniffedHost(snapshot, client, name);
     if (!hosts) return undefined;
     return encodeResource(RouteConfigurationSchema, name, { name, virtualHosts: hosts, ...ROUTE_DEFAULTS });
   });
 }
 
-function portHosts(snapshot: Snapshot, namespace: string, port: number): VirtualHost[] {
+function portHosts(snapshot: Snapshot, client: Client, port: number): VirtualHost[] {
+  const { namespace } = client;
   const hosts: VirtualHost[] = [];
   const used = new Set<string>();
   const add = (name: string, domains: readonly string[], routes: VirtualHost['routes']): void => {
@@ -52,15 +55,15 @@ function portHosts(snapshot: Snapshot, namespace: string, port: number): Virtual
     add(
       `${service.host}:${port}`,
       domainsOf(service, namespace, snapshot.domain),
-      serviceRoutes(snapshot, namespace, service, servicePort),
+      serviceRoutes(snapshot, client, service, servicePort),
     );
   }
   if (port === DEFAULT_HTTP_PORT) {
     for (const config of meshVirtualServices(snapshot, namespace)) {
       for (const host of config.spec.hosts) {
         const resolved = resolveHost(host, config.namespace, snapshot.domain);
-        if (snapshot.servicesByHost.has(resolved)) continue;
-        add(`${resolved}:${port}`, [resolved], rulesOf(snapshot, config, port));
+        if (snapshot.servicesByHost.has(resolved) || config.spec.http.length === 0) continue;
+        add(`${resolved}:${port}`, [resolved], rulesOf(snapshot, client, config, port));
       }
     }
   }
@@ -69,32 +72,36 @@ function portHosts(snapshot: Snapshot, namespace: string, port: number): Virtual
 }
 
 /** A port without declared protocol has a listener of its own, so every host is that Service. */
-function sniffedHost(snapshot: Snapshot, namespace: string, name: string): VirtualHost[] | undefined {
+function sniffedHost(snapshot: Snapshot, client: Client, name: string): VirtualHost[] | undefined {
+  const { namespace } = client;
   const colon = name.lastIndexOf(':');
   const service = snapshot.servicesByHost.get(name.slice(0, colon));
   const port = service?.ports.find((p) => p.port === Number(name.slice(colon + 1)));
   if (!service || !port || !isVisible(service.exportTo, service.namespace, namespace)) return undefined;
-  const routes = serviceRoutes(snapshot, namespace, service, port);
+  const routes = serviceRoutes(snapshot, client, service, port);
   return [{ name, domains: ['*'], routes, includeRequestAttemptCount: true }];
 }
 
-function serviceRoutes(
-  snapshot: Snapshot,
-  namespace: string,
-  service: Service,
-  port: ServicePort,
-): VirtualHost['routes'] {
+function serviceRoutes(snapshot: Snapshot, client: Client, service: Service, port: ServicePort): VirtualHost['routes'] {
+  const { namespace } = client;
   const config = virtualServiceFor(snapshot, namespace, service.host);
-  if (config) return rulesOf(snapshot, config, port.port);
-  return [defaultRoute(outboundCluster(port.port, '', service.host), `${service.host}:${port.port}/*`)];
+  if (config && config.spec.http.length > 0) return rulesOf(snapshot, client, config, port.port);
+  const hash = hashPolicies(snapshot, namespace, { host: service.host, port: port.port });
+  return [defaultRoute(outboundCluster(port.port, '', service.host), `${service.host}:${port.port}/*`, hash)];
 }
 
-function rulesOf(snapshot: Snapshot, config: Config<VirtualServiceSpec>, port: number): VirtualHost['routes'] {
-  return translateHttpRoutes(config, { snapshot, listenerPort: port, gateways: ['mesh'] }).map((r) => r.route);
+function rulesOf(
+  snapshot: Snapshot,
+  client: Client,
+  config: Config<VirtualServiceSpec>,
+  port: number,
+): VirtualHost['routes'] {
+  const context = { snapshot, listenerPort: port, gateways: ['mesh'], ...client };
+  return translateHttpRoutes(config, context).map((r) => r.route);
 }
 
 /** Oldest first. */
-function meshVirtualServices(snapshot: Snapshot, namespace: string): readonly Config<VirtualServiceSpec>[] {
+export function meshVirtualServices(snapshot: Snapshot, namespace: string): readonly Config<VirtualServiceSpec>[] {
   return memoize(snapshot, `vs|${namespace}`, () =>
     snapshot.virtualServices.filter(
       (c) =>
@@ -105,7 +112,7 @@ function meshVirtualServices(snapshot: Snapshot, namespace: string): readonly Co
 }
 
 /** The most specific host wins, then the oldest; VirtualServices are never merged in a sidecar. */
-function virtualServiceFor(
+export function virtualServiceFor(
   snapshot: Snapshot,
   namespace: string,
   host: string,
@@ -123,6 +130,7 @@ function virtualServiceFor(
 
 function domainsOf(service: Service, namespace: string, domain: string): readonly string[] {
   const { name, namespace: own } = service;
+  if (service.origin === 'entry') return [service.host, ...service.addresses.map(bracketed)];
   const names = [
     service.host,
     `${service.host}.`,
@@ -133,7 +141,26 @@ function domainsOf(service: Service, namespace: string, domain: string): readonl
   // A one-word cluster domain would make `name.ns.svc` and the full name equal.
   const unique = [...new Set(names)].filter((n) => n !== '' && n !== domain);
   if (service.headless) return [...unique, ...unique.map((n) => `*.${n}`)];
-  return [...unique, ...service.addresses.map((a) => (a.includes(':') ? `[${a}]` : a))];
+  return [...unique, ...service.addresses.map(bracketed)];
+}
+
+function bracketed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address;
+}
+
+/** The client side of a proxy: what its routes may depend on. */
+export interface Client {
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Equal keys: equal routes. */
+  readonly key: string;
+}
+
+export function clientOf(snapshot: Snapshot, proxy: ProxyNode): Client {
+  const { namespace } = proxy;
+  if (!snapshot.dependsOnLabels) return { namespace, labels: {}, key: namespace };
+  const labels = labelsOf(snapshot, proxy);
+  return { namespace, labels, key: `${namespace}|${JSON.stringify(Object.entries(labels).sort())}` };
 }
 
 function catchAll(snapshot: Snapshot): VirtualHost {

@@ -10,9 +10,11 @@ import {
   UpstreamTlsContextSchema,
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/tls_pb.js';
 import type { ClientTls } from '../../api/istio/destination-rule.ts';
+import type { ServerTls } from '../../api/istio/gateway.ts';
 import type { MeshConfig } from '../../api/mesh/mesh-config.ts';
 import { packAny } from '../../base/envoy-api/any.ts';
-import { SDS_SOURCE } from './common.ts';
+import { ADS_SECRETS, SDS_SOURCE } from './common.ts';
+import { CA_SUFFIX, credentialResource } from './secrets.ts';
 
 type Socket = MessageInitShape<typeof TransportSocketSchema>;
 
@@ -115,4 +117,46 @@ export function outboundUserTls(tls: ClientTls, http2: boolean): Socket {
     },
   };
   return { name: TLS, configType: { case: 'typedConfig', value: packAny(UpstreamTlsContextSchema, context) } };
+}
+
+/** What a gateway shows outside clients. Secrets come by ADS from the namespace of its pod; files from its agent. */
+export function gatewayTls(mesh: MeshConfig, tls: ServerTls, alpn: readonly string[]): Socket {
+  if (tls.mode === 'ISTIO_MUTUAL') return inboundTls(mesh, alpn);
+  const { credentialName } = tls;
+  const certificate = credentialName
+    ? { name: credentialResource(credentialName), sdsConfig: ADS_SECRETS }
+    : sds(`file-cert:${tls.serverCertificate}~${tls.privateKey}`);
+  const wantsClient = tls.mode === 'MUTUAL' || tls.mode === 'OPTIONAL_MUTUAL';
+  const roots = credentialName
+    ? { name: credentialResource(`${credentialName}${CA_SUFFIX}`), sdsConfig: ADS_SECRETS }
+    : sds(`file-root:${tls.caCertificates}`);
+  const sans = tls.subjectAltNames.map((name) => ({
+    sanType: name.includes('://') ? SubjectAltNameMatcher_SanType.URI : SubjectAltNameMatcher_SanType.DNS,
+    matcher: { matchPattern: { case: 'exact', value: name } as const },
+  }));
+  const versions = { TLSV1_2: TlsProtocol.TLSv1_2, TLSV1_3: TlsProtocol.TLSv1_3 };
+  const context = {
+    requireClientCertificate: tls.mode === 'MUTUAL',
+    commonTlsContext: {
+      alpnProtocols: [...alpn],
+      tlsParams: {
+        tlsMinimumProtocolVersion: versions[tls.minVersion],
+        tlsMaximumProtocolVersion: versions[tls.maxVersion],
+        cipherSuites: [...tls.cipherSuites],
+      },
+      tlsCertificateSdsSecretConfigs: [certificate],
+      ...(wantsClient
+        ? {
+            validationContextType: {
+              case: 'combinedValidationContext' as const,
+              value: {
+                defaultValidationContext: { matchTypedSubjectAltNames: sans },
+                validationContextSdsSecretConfig: roots,
+              },
+            },
+          }
+        : {}),
+    },
+  };
+  return { name: TLS, configType: { case: 'typedConfig', value: packAny(DownstreamTlsContextSchema, context) } };
 }

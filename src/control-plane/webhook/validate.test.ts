@@ -40,7 +40,8 @@ test('each mistake is named', () => {
       route({ route: [{ destination: { host: 'a' } }, { destination: { host: 'b' } }] }),
       /total destination weight = 0/,
     ],
-    [route({ ...to, mirror: { host: 'b' } }), /mirror is not supported by this version of Meltemi/],
+    [route({ ...to, delegate: { name: 'b' } }), /delegate is not supported by this version of Meltemi/],
+    [route({ ...to, mirror: { host: '' } }), /destination must have a host/],
     [verdict('DestinationRule', { host: '' }), /empty host/],
     [verdict('DestinationRule', { host: 'web', trafficPolicy: {} }), /traffic policy must have at least one field/],
     [verdict('DestinationRule', { host: 'w', subsets: [{ name: 'a' }, { name: 'a' }] }), /duplicate subset name: a/],
@@ -54,7 +55,7 @@ test('each mistake is named', () => {
 });
 
 test('kinds that would be ignored are refused by name', () => {
-  for (const kind of ['AuthorizationPolicy', 'EnvoyFilter', 'Sidecar', 'ServiceEntry'])
+  for (const kind of ['AuthorizationPolicy', 'EnvoyFilter', 'Sidecar', 'Telemetry'])
     assert.equal(verdict(kind, {}), `${kind} is not supported by this version of Meltemi`);
 });
 

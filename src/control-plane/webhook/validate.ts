@@ -4,6 +4,7 @@ import { parseGateway } from '../../api/istio/gateway.ts';
 import { ISTIO_KINDS, notSupported } from '../../api/istio/kinds.ts';
 import { parsePeerAuthentication } from '../../api/istio/peer-authentication.ts';
 import { createReader, type RawObject, type Reader, report } from '../../api/istio/reader.ts';
+import { parseServiceEntry, parseWorkloadEntry } from '../../api/istio/service-entry.ts';
 import { parseVirtualService } from '../../api/istio/virtual-service.ts';
 import type { AdmissionRequest, AdmissionResponse } from '../injection/types.ts';
 
@@ -12,6 +13,8 @@ const PARSERS: Readonly<Record<string, (spec: unknown, reader: Reader) => unknow
   DestinationRule: parseDestinationRule,
   VirtualService: parseVirtualService,
   Gateway: parseGateway,
+  ServiceEntry: parseServiceEntry,
+  WorkloadEntry: parseWorkloadEntry,
 };
 
 const TOP_LEVEL = new Set(['apiVersion', 'kind', 'metadata', 'spec', 'status']);

@@ -57,7 +57,7 @@ export function meshObjects(test: MeshTest, addresses: Addresses, yaml: (value: 
       ...test.services.flatMap((service) => serviceObjects(service, pods, addresses, created())),
       ...pods.map((pod) => podObject(pod)),
       ...test.resources.map(({ object }) => ({
-        ...object,
+        ...stored(object),
         metadata: {
           resourceVersion: '1',
           ...object.metadata,
@@ -66,6 +66,17 @@ export function meshObjects(test: MeshTest, addresses: Addresses, yaml: (value: 
       })),
     ],
   };
+}
+
+/** As the API server keeps it: stringData of a Secret becomes data. */
+function stored(object: KubeObject): KubeObject {
+  const { stringData, ...rest } = object as KubeObject & {
+    readonly stringData?: Readonly<Record<string, string>>;
+    readonly data?: Readonly<Record<string, string>>;
+  };
+  if (object.kind !== 'Secret' || stringData === undefined) return object;
+  const encoded = Object.entries(stringData).map(([k, v]) => [k, Buffer.from(v).toString('base64')]);
+  return { ...rest, data: { ...rest.data, ...Object.fromEntries(encoded) } } as KubeObject;
 }
 
 function podsOf(test: MeshTest, addresses: Addresses): readonly TestPod[] {
