@@ -94,9 +94,10 @@ export function startOfflineProxy(options: OfflineProxyOptions): OfflineProxy {
       reader: { file: noFiles, variable: () => undefined },
       files: {
         append(_path, bytes, done) {
-          for (const line of bytes.split('\n')) if (line !== '') options.onLogLine(line);
+          for (const line of bytes.toString().split('\n')) if (line !== '') options.onLogLine(line);
           done(undefined);
         },
+        reopen() {},
       },
       hostname: 'offline',
       runtimeFiles: { list: () => undefined, read: noFiles, watch: () => () => {} },

@@ -351,7 +351,7 @@ export class Engine implements AdminTarget {
   }
 
   reopenLogs(): void {
-    this.logs.flush();
+    this.logs.reopen();
     this.deps.workers?.command({ kind: 'reopen-logs' });
   }
 

@@ -131,6 +131,9 @@ export const WORKER_NUMBERS_MS = 2_000;
 export const WORKER_STOP_MS = 3_000;
 export const WORKER_RESTART_BASE_MS = 100;
 export const WORKER_RESTART_MAX_MS = 10_000;
+/** Lines are collected in blocks of this size; a line longer than the other is dropped. */
+export const LOG_BLOCK_BYTES = 68 * 1024;
+export const MAX_LOG_LINE_BYTES = 1024 * 1024;
 /** One gRPC message of the control plane. */
 export const MAX_XDS_MESSAGE_BYTES = 64 * 1024 * 1024;
 /** Reconnect to the control plane, ms. */

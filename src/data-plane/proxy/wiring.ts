@@ -1,7 +1,17 @@
 // Puts the engine together with the real clock, files, DNS and log. The only other file that reads the environment is main.ts.
 
 import { lookup } from 'node:dns/promises';
-import { appendFile, createWriteStream, readdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  createWriteStream,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  watch,
+  write,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
@@ -89,12 +99,47 @@ function readBytes(path: string): Buffer {
   }
 }
 
+/** Log files stay open between writes; one that was reopened is closed when its last write is done. */
+interface OpenLog {
+  readonly fd: number;
+  writes: number;
+  stale: boolean;
+}
+const openLogs = new Map<string, OpenLog>();
+
+function closeIfDone(log: OpenLog): void {
+  if (log.stale && log.writes === 0) closeSync(log.fd);
+}
+
 const logFiles: LogFiles = {
   append(path, bytes, done) {
-    if (path !== '/dev/stdout' && path !== '/dev/stderr')
-      return appendFile(path, bytes, (error) => done(error ?? undefined));
-    const stream = path === '/dev/stdout' ? process.stdout : process.stderr;
-    stream.write(bytes, (error) => done(error ?? undefined));
+    if (path === '/dev/stdout' || path === '/dev/stderr') {
+      const stream = path === '/dev/stdout' ? process.stdout : process.stderr;
+      stream.write(bytes, (error) => done(error ?? undefined));
+      return;
+    }
+    let log = openLogs.get(path);
+    try {
+      log ??= { fd: openSync(path, 'a', 0o644), writes: 0, stale: false };
+    } catch (error) {
+      done(error as Error);
+      return;
+    }
+    const used = log;
+    openLogs.set(path, used);
+    used.writes += 1;
+    write(used.fd, bytes, (error) => {
+      used.writes -= 1;
+      closeIfDone(used);
+      done(error ?? undefined);
+    });
+  },
+  reopen() {
+    for (const log of openLogs.values()) {
+      log.stale = true;
+      closeIfDone(log);
+    }
+    openLogs.clear();
   },
 };
 

@@ -10,9 +10,9 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
-import { MAX_LOG_BACKLOG_BYTES } from '../limits.ts';
+import { LOG_BLOCK_BYTES, MAX_LOG_BACKLOG_BYTES, MAX_LOG_LINE_BYTES } from '../limits.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
-import type { StatsStore } from '../stats/stats.ts';
+import type { Counter, StatsStore } from '../stats/stats.ts';
 import type { DataReader } from '../transport-socket/secrets.ts';
 import { compileLine, type FormatWorld } from './body-format.ts';
 import { compileFilter } from './filters.ts';
@@ -27,9 +27,12 @@ const DEFAULT_FORMAT =
 
 export type LogEntry = (info: StreamInfo) => void;
 
-/** Where lines go. `append` calls back when the bytes are written or lost. */
+/** Where lines go. */
 export interface LogFiles {
-  append(path: string, bytes: string, done: (error: Error | undefined) => void): void;
+  /** Calls back when the bytes are written or lost; they must not change before. */
+  append(path: string, bytes: Buffer, done: (error: Error | undefined) => void): void;
+  /** Files that were moved away are opened anew by name (/reopen_logs). */
+  reopen(): void;
 }
 
 export interface LogDeps {
@@ -45,11 +48,16 @@ export interface LogDeps {
   readonly format: FormatDeps;
 }
 
-/** One file, shared by all loggers that name it. */
+/** One file, shared by all loggers that name it. Lines are encoded at once: joined strings cost more to write than bytes. */
 class LogFile {
   readonly #path: string;
   readonly #deps: LogDeps;
-  #waiting = '';
+  readonly #buffered: Counter;
+  readonly #dropped: Counter;
+  #block: Buffer | undefined;
+  #used = 0;
+  /** Full blocks that wait for the one being written. */
+  readonly #full: Buffer[] = [];
   #writing = false;
   #timer: (() => void) | undefined;
   readonly #written: (() => void)[] = [];
@@ -57,41 +65,64 @@ class LogFile {
   constructor(path: string, deps: LogDeps) {
     this.#path = path;
     this.#deps = deps;
+    this.#buffered = deps.stats.counter('filesystem.write_buffered');
+    this.#dropped = deps.stats.counter('filesystem.write_dropped');
   }
 
   write(line: string): void {
-    const { stats } = this.#deps;
-    if (this.#waiting.length + line.length > MAX_LOG_BACKLOG_BYTES) {
-      stats.counter('filesystem.write_dropped').value += 1;
+    // UTF-8 needs at most three bytes a character.
+    const most = line.length * 3;
+    if (!this.#room(most)) {
+      this.#dropped.value += 1;
       return;
     }
-    this.#waiting += line;
-    stats.counter('filesystem.write_buffered').value += 1;
-    if (this.#waiting.length >= this.#deps.flushBytes) this.flush();
+    this.#used += this.#block!.write(line, this.#used);
+    this.#buffered.value += 1;
+    if (this.#used >= this.#deps.flushBytes) this.flush();
     else this.#timer ??= this.#deps.clock.after(this.#deps.flushMs, () => this.flush());
   }
 
   /** Resolves when nothing waits for the disk. */
   async settled(): Promise<void> {
-    while (this.#writing || this.#waiting !== '') {
+    while (this.#writing || this.#used > 0 || this.#full.length > 0) {
       this.flush();
-      await new Promise<void>((resolve) => this.#written.push(resolve));
+      if (this.#writing) await new Promise<void>((resolve) => this.#written.push(resolve));
     }
+  }
+
+  /** Makes room for `size` bytes; false when the disk is too far behind. */
+  #room(size: number): boolean {
+    if (this.#block && this.#used + size <= this.#block.length) return true;
+    if (size > MAX_LOG_LINE_BYTES || this.#full.length * LOG_BLOCK_BYTES >= MAX_LOG_BACKLOG_BYTES) return false;
+    this.#seal();
+    this.#block = Buffer.allocUnsafeSlow(Math.max(LOG_BLOCK_BYTES, size));
+    return true;
+  }
+
+  #seal(): void {
+    if (this.#block && this.#used > 0) this.#full.push(this.#block.subarray(0, this.#used));
+    this.#block = undefined;
+    this.#used = 0;
   }
 
   flush(): void {
     this.#timer?.();
     this.#timer = undefined;
-    if (this.#writing || this.#waiting === '') return;
-    const bytes = this.#waiting;
-    this.#waiting = '';
+    if (this.#writing) return;
+    this.#seal();
+    this.#next();
+  }
+
+  #next(): void {
+    const bytes = this.#full.shift();
+    if (!bytes) return;
     this.#writing = true;
-    const { stats } = this.#deps;
     this.#deps.files.append(this.#path, bytes, (error) => {
       this.#writing = false;
       for (const run of this.#written.splice(0)) run();
-      stats.counter(error ? 'filesystem.write_failed' : 'filesystem.write_completed').value += 1;
-      if (this.#waiting !== '') this.#timer ??= this.#deps.clock.after(this.#deps.flushMs, () => this.flush());
+      this.#deps.stats.counter(error ? 'filesystem.write_failed' : 'filesystem.write_completed').value += 1;
+      if (this.#full.length > 0) this.#next();
+      else if (this.#used > 0) this.#timer ??= this.#deps.clock.after(this.#deps.flushMs, () => this.flush());
     });
   }
 }
@@ -126,6 +157,11 @@ export class AccessLogManager {
 
   flush(): void {
     for (const file of this.#files.values()) file.flush();
+  }
+
+  reopen(): void {
+    this.flush();
+    this.#deps.files.reopen();
   }
 
   #one(message: AccessLog, path: string): LogEntry {

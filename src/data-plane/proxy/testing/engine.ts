@@ -83,9 +83,15 @@ export async function startEngine(
         append(path, bytes, done) {
           const list = lines.get(path) ?? [];
           lines.set(path, list);
-          list.push(...bytes.split('\n').filter((line) => line !== ''));
+          list.push(
+            ...bytes
+              .toString()
+              .split('\n')
+              .filter((line) => line !== ''),
+          );
           done(undefined);
         },
+        reopen() {},
       },
       resolve: async () => ['127.0.0.1'],
       memory: { heapBytes: () => 0, cgroup: () => undefined, shrink() {} },
