@@ -53,19 +53,21 @@ export interface ResponseSender {
   abort(reason: AbortReason): void;
   pauseRequest(): void;
   resumeRequest(): void;
+  /** The answer that follows is the connection's last, where one connection carries one exchange at a time. */
+  endConnection?(): void;
   /** Bytes of the head and body on the wire so far. */
   wireBytesReceived(): number;
   wireBytesSent(): number;
 }
 
 /** Why a head was not taken. */
-export type HeadRefusal = HeadError | 'headers_too_large' | 'http10_not_allowed' | 'request_header_timeout';
+export type HeadRefusal = HeadError | 'http1.headers_too_large' | 'request_header_timeout';
 
 /** Makes a receiver for each request; told of heads that could not be read. */
 export interface ServerCallbacks {
   newStream(sender: ResponseSender): RequestReceiver;
   /** A head was refused: answer with `status` was sent by the codec. */
-  onBadRequest(error: HeadRefusal | 'http1.body', status: number): void;
+  onBadRequest(error: HeadRefusal | 'http1.body', status: number, bodyBytes: number): void;
   onConnectionClosed(): void;
 }
 

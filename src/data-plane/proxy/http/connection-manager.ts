@@ -121,7 +121,7 @@ export class ConnectionManager {
         if (this.#drain !== undefined || load.pressure.any) this.#endSoon(connection);
         return new HttpStream(this, info, sender);
       },
-      onBadRequest: (error, status) => this.#badRequest(info, error, status),
+      onBadRequest: (error, status, bytes) => this.#badRequest(info, error, status, bytes),
       onProtocolError: () => {
         counters.cxProtocolError.value += 1;
       },
@@ -208,6 +208,7 @@ export class ConnectionManager {
     if (this.deps.load.pressure.any && this.#overloaded(stream)) return false;
     const { headers } = stream;
     const problem = this.#target(stream) ?? this.#upgrade(stream);
+    stream.info.authority = stream.authority;
     if (problem) {
       stream.localReply({ body: '', flags: problem.flags, status: problem.status, details: problem.details });
       return false;
@@ -257,15 +258,14 @@ export class ConnectionManager {
       stream.authority = absolute[1]!;
       stream.path = absolute[2]!.startsWith('/') ? absolute[2]! : `/${absolute[2]}`;
       headers.set(H.host, stream.authority);
-    } else if (stream.path.charCodeAt(0) !== 47 && !(stream.path === '*' && stream.method === 'OPTIONS')) {
-      return { status: 400, flags: FLAG.DPE, details: 'http1.invalid_url' };
     } else if (host === undefined) {
       if (stream.info.protocol === 'HTTP/1.1') return { status: 400, flags: 0, details: 'missing_host_header' };
     } else stream.authority = host;
     // Two Host headers join with a comma, which no host contains.
     if (/[\s,/?#@\\]/.test(stream.authority)) return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
-    const hash = stream.path.indexOf('#');
-    if (hash >= 0) return { status: 400, flags: FLAG.DPE, details: 'fragment_not_allowed' };
+    if (stream.path.charCodeAt(0) !== 47) return { status: 404, flags: 0, details: 'absolute_path_rejected' };
+    // A fragment never belongs into a request: what comes after it would be seen by one server and not by the next.
+    if (stream.path.includes('#')) return { status: 400, flags: 0, details: 'path_normalization_failed' };
     this.#stripPort(stream);
     return undefined;
   }
@@ -335,7 +335,7 @@ export class ConnectionManager {
   }
 
   /** A request that never became a stream still has its log line. */
-  #badRequest(connection: ConnectionInfo, error: string, status: number): void {
+  #badRequest(connection: ConnectionInfo, error: string, status: number, bytes: number): void {
     const { counters } = this;
     if (error === 'http1.body') {
       counters.cxProtocolError.value += 1;
@@ -347,12 +347,11 @@ export class ConnectionManager {
     const info = new StreamInfo(connection, this.deps.clock.now());
     info.responseCode = status;
     info.duration = 0;
-    if (error === 'http10_not_allowed') info.responseDetails = 'low_version';
-    else {
-      counters.cxProtocolError.value += 1;
-      info.flags = FLAG.DPE;
-      info.responseDetails = error;
-    }
+    info.bytesSent = bytes;
+    info.protocol = 'HTTP/1.1';
+    counters.cxProtocolError.value += 1;
+    info.flags = FLAG.DPE;
+    info.responseDetails = error;
     this.#log?.(info);
   }
 

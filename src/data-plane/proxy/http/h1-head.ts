@@ -43,9 +43,10 @@ export type HeadError =
   | 'http1.invalid_transfer_encoding'
   | 'http1.content_length_and_chunked_not_allowed'
   | 'http1.too_many_headers'
-  | 'http1.invalid_method'
-  | 'http1.invalid_url'
-  | 'http1.unsupported_version';
+  | 'http1.invalid_scheme'
+  | 'http.invalid_authority'
+  /** HTTP/1.0 where it is not wanted, or no version of HTTP/1 at all. */
+  | 'low_version';
 
 const MAX_METHOD = 32;
 const TCHAR = new Uint8Array(256);
@@ -85,16 +86,20 @@ export function parseRequestHead(
   while (i < MAX_METHOD && TCHAR[bytes[i]!] === 1) i += 1;
   if (i === 0 || bytes[i] !== 32) return 'http1.codec_error';
   info.method = bytes.toString('latin1', 0, i);
-  if (!METHODS.has(info.method)) return 'http1.invalid_method';
+  if (!METHODS.has(info.method)) return 'http1.codec_error';
   const targetStart = i + 1;
   i = targetStart;
   while (bytes[i]! > 32 && bytes[i]! < 127) i += 1;
-  if (i === targetStart) return 'http1.invalid_url';
-  if (bytes[i] !== 32) return bytes[i]! > 127 ? 'http1.invalid_url' : 'http1.codec_error';
+  if (i === targetStart) return 'http1.codec_error';
+  // HTTP/0.9 names no version.
+  if (bytes[i] === 13) return 'low_version';
+  if (bytes[i] !== 32) return 'http1.codec_error';
   info.target = bytes.toString('latin1', targetStart, i);
+  const form = targetError(info);
+  if (form) return form;
   i += 1;
   const version = parseVersion(bytes, i);
-  if (version < 0) return 'http1.unsupported_version';
+  if (version < 0) return version === OTHER_VERSION ? 'low_version' : 'http1.codec_error';
   info.minorVersion = version;
   i += 8;
   if (bytes[i] !== 13 || bytes[i + 1] !== 10) return 'http1.codec_error';
@@ -131,19 +136,26 @@ export function parseResponseHead(
   return parseFields(headers, i + 2, end, info, maxHeaders, false);
 }
 
-/** `HTTP/1.0` → 0, `HTTP/1.1` → 1, else -1. */
+/** The forms a target has: a path, `*` of OPTIONS, what CONNECT names, or a URL whose scheme we speak. */
+function targetError(info: HeadInfo): HeadError | undefined {
+  const { target } = info;
+  if (target.charCodeAt(0) === 47 || info.method === 'CONNECT' || /^https?:\/\//i.test(target)) return undefined;
+  if (target === '*' && info.method === 'OPTIONS') return undefined;
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(target) ? 'http1.invalid_scheme' : 'http1.codec_error';
+}
+
+/** A version we do not speak, well-formed. */
+const OTHER_VERSION = -2;
+
+/** `HTTP/1.0` → 0, `HTTP/1.1` → 1, else negative. */
 function parseVersion(b: Buffer, i: number): number {
   const fits =
-    b[i] === 72 &&
-    b[i + 1] === 84 &&
-    b[i + 2] === 84 &&
-    b[i + 3] === 80 &&
-    b[i + 4] === 47 &&
-    b[i + 5] === 49 &&
-    b[i + 6] === 46;
+    b[i] === 72 && b[i + 1] === 84 && b[i + 2] === 84 && b[i + 3] === 80 && b[i + 4] === 47 && b[i + 6] === 46;
   if (!fits) return -1;
+  const major = b[i + 5]! - 48;
   const minor = b[i + 7]! - 48;
-  return minor === 0 || minor === 1 ? minor : -1;
+  if (major === 1 && (minor === 0 || minor === 1)) return minor;
+  return major >= 0 && major <= 9 && minor >= 0 && minor <= 9 ? OTHER_VERSION : -1;
 }
 
 const CRLF_LENGTH = 2;
@@ -165,7 +177,11 @@ function parseFields(
   maxHeaders: number,
   request: boolean,
 ): HeadError | undefined {
-  return parseLines(headers, start, end, maxHeaders) ?? framing(headers, info, request);
+  return (
+    parseLines(headers, start, end, maxHeaders) ??
+    framing(headers, info, request) ??
+    (request ? hostError(headers) : undefined)
+  );
 }
 
 function parseLines(headers: HeaderMap, start: number, end: number, maxHeaders: number): HeadError | undefined {
@@ -204,6 +220,12 @@ function parseLines(headers: HeaderMap, start: number, end: number, maxHeaders: 
     headers.push(ns, ne, vs, ve, hash, vs === ne + 2 && bytes[ne + 1] === 32 && ve === i - 2);
   }
   return i === stop ? undefined : 'http1.codec_error';
+}
+
+/** Bytes that stand in no host: they end it in a URL, and a server behind us may read another host than we do. */
+function hostError(headers: HeaderMap): HeadError | undefined {
+  const host = headers.get(H.host);
+  return host !== undefined && /[\s/?#\\<>^`{|}"]/.test(host) ? 'http.invalid_authority' : undefined;
 }
 
 /** Reads what decides where the message ends, refuses everything ambiguous, and drops the framing headers. */

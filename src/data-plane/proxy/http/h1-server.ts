@@ -18,11 +18,14 @@ import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from './h1-bo
 import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead } from './h1-head.ts';
 import { HeaderMap } from './header-map.ts';
 import { H } from './names.ts';
-import { httpDate, statusLine } from './status.ts';
+import { httpDate, reasonPhrase, statusLine } from './status.ts';
 
 const CRLF = Buffer.from('\r\n');
 const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
 const CLOSE_LINE = Buffer.from('connection: close\r\n');
+const KEEP_LINE = Buffer.from('connection: keep-alive\r\n');
+/** Offset of the last digit of `HTTP/1.1`. */
+const MINOR_VERSION = 7;
 const EMPTY_LINE = Buffer.from('content-length: 0\r\n');
 /** Room for the lines this file adds to a head. */
 const HEAD_SLACK = 256;
@@ -168,13 +171,16 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
       return this.#keep(bytes, at, end, limit);
     }
     this.#headSettled();
-    if (stop < 0 || stop - at > limit) return this.#refuse('headers_too_large', 431);
+    if (stop < 0 || stop - at > limit) return this.#refuse('http1.headers_too_large', 431);
     this.#headers.clear();
     this.#headers.load(bytes, at, stop);
     const info = this.#info;
     const error = parseRequestHead(this.#headers, stop - at, info, this.#options.maxHeaders);
-    if (error) return this.#refuse(error, statusOf(error));
-    if (info.minorVersion === 0 && !this.#options.acceptHttp10) return this.#refuse('http10_not_allowed', 426);
+    if (error) {
+      const nul = bytes.subarray(at, stop).includes(0);
+      return nul ? this.#refuse('http1.invalid_characters', 400) : this.#refuse(error, statusOf(error));
+    }
+    if (info.minorVersion === 0 && !this.#options.acceptHttp10) return this.#refuse('low_version', 426);
     this.#begin(stop - at);
     return stop;
   }
@@ -210,11 +216,12 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   }
 
   #refuse(error: HeadRefusal, status: number): number {
-    this.#callbacks.onBadRequest(error, status);
-    const head = `${statusLine(status)}content-length: 0\r\nconnection: close\r\ndate: ${httpDate(this.#clock.now())}\r\n${
-      this.#options.serverName ? `server: ${this.#options.serverName}\r\n` : ''
-    }\r\n`;
-    const text = Buffer.from(head, 'latin1');
+    const reason = reasonPhrase(status);
+    this.#callbacks.onBadRequest(error, status, reason.length);
+    const head = `${statusLine(status)}content-length: ${reason.length}\r\ncontent-type: text/plain\r\ndate: ${httpDate(
+      this.#clock.now(),
+    )}\r\n${this.#options.serverName ? `server: ${this.#options.serverName}\r\n` : ''}connection: close\r\n\r\n`;
+    const text = Buffer.from(head + reason, 'latin1');
     this.transport.write(text, 0, text.length);
     this.#finishConnection();
     return -1;
@@ -222,7 +229,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   /** A body that cannot be read: if nothing was answered yet the client hears 400, in any case the connection ends. */
   #badBody(): void {
-    this.#callbacks.onBadRequest('http1.body', 400);
+    this.#callbacks.onBadRequest('http1.body', 400, 0);
     const started = this.#responseStarted;
     this.#dropStream('protocol');
     if (started) this.transport.destroy();
@@ -292,6 +299,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     const from = at;
     const out = arena.buffer;
     at += statusLine(status).copy(out, at);
+    // The answer speaks the request's version.
+    if (this.#info.minorVersion === 0) out[from + MINOR_VERSION] = 48;
     if (!switching && !headers.has(H.contentLength)) {
       if (status === 204 || status === 304 || (this.#headOnly && endStream)) this.#chunked = false;
       else if (endStream) at += EMPTY_LINE.copy(out, at);
@@ -305,6 +314,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
       at += out.write('connection: upgrade\r\n', at, 'latin1');
       this.#tunnel = true;
     } else if (this.#closing || this.#info.close) at += CLOSE_LINE.copy(out, at);
+    else if (this.#info.minorVersion === 0) at += KEEP_LINE.copy(out, at);
     at += CRLF.copy(out, at);
     transport.commit(at);
     this.#wireOut += at - from;
@@ -331,6 +341,10 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     if (this.#chunked)
       this.#wireOut += writeLastChunk(this.transport, this.#options.enableTrailers ? trailers : undefined);
     this.#exchangeDone();
+  }
+
+  endConnection(): void {
+    this.#closing = true;
   }
 
   abort(_reason: AbortReason): void {
@@ -364,5 +378,6 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 function statusOf(error: HeadError): number {
   if (error === 'http1.invalid_transfer_encoding') return 501;
   if (error === 'http1.too_many_headers') return 431;
+  if (error === 'low_version') return 426;
   return 400;
 }

@@ -60,6 +60,8 @@ const REASONS: Readonly<Record<number, string>> = {
   511: 'Network Authentication Required',
 };
 
+export const reasonPhrase = (status: number): string => REASONS[status] ?? 'Unknown';
+
 const lines = new Map<number, Buffer>();
 
 /** `HTTP/1.1 200 OK\r\n` as bytes. */

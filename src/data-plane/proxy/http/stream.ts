@@ -469,6 +469,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     }
     const headers = new HeaderMap(16);
     const { status, body } = localReplyHead(this, reply, headers);
+    // As in Envoy: after a bad request, and before the rest of one that still comes.
+    if (reply.status === 400 || !this.requestEnded) this.sender.endConnection?.();
     const hasBody = body.length > 0 && this.method !== 'HEAD';
     this.sendHead(status, headers, !hasBody);
     if (!hasBody) return;
