@@ -66,6 +66,13 @@ const METHODS: ReadonlySet<string> = new Set(
 const HEAD_END = Buffer.from('\r\n\r\n');
 const BARE_END = Buffer.from('\n\n');
 
+/** True when these first bytes of a head can never become a request line: no need to wait for the rest. */
+export function startsBadly(bytes: Buffer, from: number, end: number): boolean {
+  let i = from;
+  while (i < end && TCHAR[bytes[i]!] === 1) i += 1;
+  return i < end && (bytes[i] !== 32 || i === from);
+}
+
 /** Index after the blank line at or after `from`; -1 when not there yet, -2 when the head uses bare LF. */
 export function findHeadEnd(bytes: Buffer, from: number, end: number): number {
   const at = bytes.indexOf(HEAD_END, from);
@@ -251,6 +258,18 @@ function framing(headers: HeaderMap, info: HeadInfo, request: boolean): HeadErro
   info.upgrade = '';
   if (connection !== undefined) connectionOptions(headers, info, connection.toLowerCase());
   else if (headers.has(H.upgrade)) headers.remove(H.upgrade);
+  // Of what a client accepts of the next server only the wish for trailers goes on.
+  const te = headers.get(H.te);
+  if (te !== undefined && te !== 'trailers') {
+    if (
+      te
+        .toLowerCase()
+        .split(',')
+        .some((part) => part.trim() === 'trailers')
+    )
+      headers.set(H.te, 'trailers');
+    else headers.remove(H.te);
+  }
   headers.remove(H.keepAlive);
   headers.remove(H.proxyConnection);
   return undefined;
@@ -274,10 +293,16 @@ function connectionOptions(headers: HeaderMap, info: HeadInfo, connection: strin
     else if (option === 'keep-alive') {
       if (info.minorVersion === 0) info.close = false;
     } else if (option === 'upgrade') upgrade = true;
-    else if (option !== '' && !PROTECTED.has(option) && /^[a-z0-9-]+$/.test(option)) removeNamed(headers, option);
+    else if (option !== '' && option !== 'te' && !PROTECTED.has(option) && /^[a-z0-9-]+$/.test(option))
+      removeNamed(headers, option);
   }
   const wanted = headers.get(H.upgrade);
   if (upgrade && wanted !== undefined) info.upgrade = wanted.toLowerCase();
+  // An offer, not a demand: HTTP/1.1 goes on.
+  if (info.upgrade === 'h2c') {
+    info.upgrade = '';
+    headers.remove(H.http2Settings);
+  }
   headers.remove(H.connection);
   headers.remove(H.upgrade);
 }

@@ -15,7 +15,7 @@ import type {
 } from './codec.ts';
 import { drainAndClose } from './draining.ts';
 import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from './h1-body.ts';
-import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead } from './h1-head.ts';
+import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead, startsBadly } from './h1-head.ts';
 import { HeaderMap } from './header-map.ts';
 import { H } from './names.ts';
 import { httpDate, reasonPhrase, statusLine } from './status.ts';
@@ -164,6 +164,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     if (stop < 0 && end - at <= limit) {
       this.#scanned = end - at;
       if (at === end) return end;
+      if (startsBadly(bytes, at, end)) return this.#refuse('http1.codec_error', 400);
       this.#headTimer ??= this.#clock.after(REQUEST_HEAD_TIMEOUT_MS, () => {
         this.#headTimer = undefined;
         if (!this.transport.closed) this.#refuse('request_header_timeout', 408);
@@ -218,6 +219,11 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #refuse(error: HeadRefusal, status: number): number {
     const reason = reasonPhrase(status);
     this.#callbacks.onBadRequest(error, status, reason.length);
+    return this.#answer(status, reason);
+  }
+
+  /** The codec's own answer, the connection's last. */
+  #answer(status: number, reason: string): number {
     const head = `${statusLine(status)}content-length: ${reason.length}\r\ncontent-type: text/plain\r\ndate: ${httpDate(
       this.#clock.now(),
     )}\r\n${this.#options.serverName ? `server: ${this.#options.serverName}\r\n` : ''}connection: close\r\n\r\n`;
@@ -233,7 +239,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     const started = this.#responseStarted;
     this.#dropStream('protocol');
     if (started) this.transport.destroy();
-    else this.#refuse('http1.codec_error', 400);
+    else this.#answer(400, reasonPhrase(400));
   }
 
   #dropStream(reason: RequestReset): void {

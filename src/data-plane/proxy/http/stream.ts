@@ -26,6 +26,7 @@ export interface RequestTarget {
   onResponseBacklog(full: boolean): void;
 }
 
+const BAD_REQUEST_BYTES = 'Bad Request'.length;
 const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
   disconnect: FLAG.DC,
   'remote-reset': FLAG.DR,
@@ -245,7 +246,11 @@ export class HttpStream implements RequestReceiver, RequestView {
     const { info } = this;
     info.flags |= RESET_FLAGS[reason];
     info.responseDetails = details;
-    if (!this.responseStarted) info.responseCode = reason === 'protocol' ? 400 : 0;
+    // The codec answers a malformed body with the reason phrase.
+    if (!this.responseStarted) {
+      info.responseCode = reason === 'protocol' ? 400 : 0;
+      if (reason === 'protocol') info.bytesSent = BAD_REQUEST_BYTES;
+    }
     if (reason !== 'protocol') this.manager.counters.rqRxReset.value += 1;
     this.target?.onCancel();
     this.#complete();

@@ -1,7 +1,14 @@
 // HTTP/1 on a connection to an upstream host: one exchange at a time. Made and reused by connection pools.
 
 import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from '../http/h1-body.ts';
-import { BODY_NONE, BODY_UNTIL_CLOSE, findHeadEnd, HeadInfo, parseResponseHead } from '../http/h1-head.ts';
+import {
+  BODY_CHUNKED,
+  BODY_NONE,
+  BODY_UNTIL_CLOSE,
+  findHeadEnd,
+  HeadInfo,
+  parseResponseHead,
+} from '../http/h1-head.ts';
 import { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { DEFAULT_MAX_HEADERS, HARD_MAX_HEAD_BYTES } from '../limits.ts';
@@ -16,6 +23,13 @@ const NO_BODY_LINE = Buffer.from('content-length: 0\r\n');
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'TRACE', 'CONNECT']);
 const VERSION = ' HTTP/1.1\r\n';
 const HEAD_SLACK = 128;
+
+const STATUS_START = Buffer.from('HTTP/1.');
+
+function startsStatusLine(bytes: Buffer, at: number, end: number): boolean {
+  const length = Math.min(end - at, STATUS_START.length);
+  return bytes.compare(STATUS_START, 0, length, at, at + length) === 0;
+}
 
 export interface H1ClientOwner {
   /** The exchange is over and the connection can serve another. */
@@ -193,6 +207,10 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
       return -1;
     }
     if (stop < 0) {
+      if (!startsStatusLine(bytes, at, end)) {
+        this.#fail('protocol-error');
+        return -1;
+      }
       this.#pending = Buffer.from(bytes.subarray(at, end));
       return -1;
     }
@@ -200,7 +218,9 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     this.#headers.load(bytes, at, stop);
     const info = this.#info;
     const error = parseResponseHead(this.#headers, stop - at, info, DEFAULT_MAX_HEADERS);
-    if (error || (info.status === 101 && this.#upgrade === '')) {
+    // A status without a body that says it has one: who believed which would lose step.
+    const bodiless = info.status === 204 && (info.contentLength > 0 || info.bodyMode === BODY_CHUNKED);
+    if (error || bodiless || (info.status === 101 && this.#upgrade === '')) {
       this.#fail('protocol-error');
       return -1;
     }
@@ -288,7 +308,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
       this.#bodyDone(true);
       return;
     }
-    this.#fail('connection-termination');
+    this.#fail(this.#headDone ? 'protocol-error' : 'connection-termination');
   }
 
   onBacklog(full: boolean): void {
@@ -301,6 +321,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     this.#receiver = undefined;
     if (!receiver) return;
     if (this.#headDone && this.#decoder.mode === BODY_UNTIL_CLOSE && !failure) receiver.onResponseEnd();
-    else receiver.onUpstreamReset('connection-termination');
+    // A body that was promised and did not come whole.
+    else receiver.onUpstreamReset(this.#headDone && !this.#tunnel ? 'protocol-error' : 'connection-termination');
   }
 }
