@@ -1,3 +1,4 @@
+// Clusters of a proxy: outbound for every visible Service port and subset, inbound for its own ports, and the special ones (traffic.md §1, §5).
 import {
   ClusterSchema,
   Cluster_DiscoveryType as Discovery,

@@ -1,3 +1,4 @@
+// Outbound listeners of a sidecar: virtualOutbound, one per HTTP port, one per TCP or undeclared Service port (traffic.md §1).
 import { TrafficDirection } from '#proto/envoy/config/core/v3/base_pb.js';
 import { ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { type EncodedResource, encodeResource } from '../../base/envoy-api/any.ts';
