@@ -102,7 +102,7 @@ export function startOfflineProxy(options: OfflineProxyOptions): OfflineProxy {
       hostname: 'offline',
       runtimeFiles: { list: () => undefined, read: noFiles, watch: () => () => {} },
       watchedFiles: { read: noFiles, watch: noFiles, parseYaml: noFiles },
-      resolve: async (hostname) => [...options.resolve(hostname)],
+      resolve: async (hostname) => ({ addresses: options.resolve(hostname), ttlMs: undefined }),
       capture: {
         arrival(socket) {
           const found = arrivals.get(socket);

@@ -160,6 +160,8 @@ export const MAX_PEER_CACHE = 1_000;
 export const MAX_DIRECT_RESPONSE_BYTES = 1024 * 1024;
 /** Default of STRICT_DNS and LOGICAL_DNS refresh, ms. */
 export const DEFAULT_DNS_REFRESH_MS = 5_000;
+/** A name is not asked for again before this, whatever its time to live, ms. */
+export const MIN_DNS_TTL_MS = 1_000;
 /** Addresses taken from one DNS answer. */
 export const MAX_DNS_ADDRESSES = 256;
 /** Runtime: values a layer may hold, bytes of one file, directories below each other. */
@@ -197,6 +199,8 @@ export const DEFAULT_PANIC_THRESHOLD = 50;
 export const DEFAULT_MERGE_WINDOW_MS = 1_000;
 /** Highest priority of endpoints (Envoy's bound). */
 export const MAX_PRIORITY = 128;
+/** Between two addresses of one endpoint that are tried (Envoy's), ms. */
+export const HAPPY_EYEBALLS_DELAY_MS = 300;
 /** Envoy's default for cleanup_interval of ORIGINAL_DST, ms. */
 export const DEFAULT_CLEANUP_MS = 5_000;
 /** stats_flush_interval when the bootstrap says nothing, ms (Envoy: 5 s). */

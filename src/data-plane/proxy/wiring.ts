@@ -1,6 +1,5 @@
 // Puts the engine together with the real clock, files, DNS and log. The only other file that reads the environment is main.ts.
 
-import { lookup } from 'node:dns/promises';
 import {
   closeSync,
   createWriteStream,
@@ -22,7 +21,7 @@ import { systemClock } from '../../base/runtime/clock.ts';
 import type { Logger } from '../../base/runtime/log.ts';
 import { MELTEMI_VERSION } from '../../base/version.ts';
 import type { LogFiles } from './access-log/logger.ts';
-import type { Resolve } from './cluster/dns.ts';
+import { systemResolve } from './cluster/system-dns.ts';
 import { type CommandLine, MAX_CONCURRENCY } from './command-line.ts';
 import { addressText } from './config/address.ts';
 import { type BootstrapSource, loadBootstrap } from './config/bootstrap.ts';
@@ -220,7 +219,7 @@ export function createEngine(
   },
   /** Of an engine with workers, or of a worker. */
   threads: Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve'> & { readonly isWorker?: boolean } = {
-    resolve,
+    resolve: systemResolve,
   },
 ): Engine {
   const { isWorker = false, ...threadDeps } = threads;
@@ -260,9 +259,6 @@ export function createEngine(
     },
   );
 }
-
-export const resolve: Resolve = async (hostname, family) =>
-  (await lookup(hostname, { all: true, family })).map((entry) => entry.address);
 
 /** Workers for `--concurrency`, or for `--cpuset-threads`. */
 export function workerCount(options: CommandLine): number {

@@ -7,7 +7,7 @@ import { ConfigError, join } from '../config/fields.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
-import type { UpstreamSocket } from '../transport-socket/dial.ts';
+import type { UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
 import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
@@ -15,6 +15,7 @@ import { H1Pool } from '../upstream/h1-pool.ts';
 import { type Balancer, balancerCounters } from './balancer/balancer.ts';
 import { createBalancer } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
+import { inTurns } from './connection-config.ts';
 import { type ClusterCounters, clusterCounters } from './counters.ts';
 import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
 import { HealthChecker } from './health/checker.ts';
@@ -89,6 +90,11 @@ export class Cluster {
           type === 'strict-dns' || type === 'logical-dns',
         )
       : NO_ENDPOINTS;
+    if (type === 'logical-dns' && this.configured.specs.length !== 1)
+      throw new ConfigError(
+        join(path, 'load_assignment'),
+        'LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single lb_endpoint',
+      );
     this.counters = clusterCounters(this.scope, deps.stats);
     const breakers = buildBreakers(
       message.circuitBreakers,
@@ -138,6 +144,7 @@ export class Cluster {
     const { settings, counters } = this;
     return new Membership({
       checked: settings.health !== undefined,
+      single: settings.type === 'logical-dns',
       warmHosts: settings.common.warmHosts,
       removeAtOnce: settings.removeAtOnce,
       mergeMs: settings.common.mergeMs,
@@ -257,10 +264,21 @@ export class Cluster {
     return this.#sockets.for(host);
   }
 
-  source(host: Host): string | undefined {
-    const { address } = host.spec;
+  /** How sockets to `host` are made. */
+  source(host: Host): UpstreamSource | undefined {
+    const { address, additional } = host.spec;
     if (address.kind !== 'ip') return undefined;
-    return address.ip.includes(':') ? this.settings.source6 : this.settings.source4;
+    const { connect } = this.settings;
+    const from = address.ip.includes(':') ? connect.source6 : connect.source4;
+    if (!from && additional.length === 0 && connect.options.length === 0 && !connect.keepAlive) return undefined;
+    return {
+      ip: from?.ip,
+      port: from?.port ?? 0,
+      options: connect.options,
+      keepAlive: connect.keepAlive,
+      targets: () =>
+        host.spec.additional.length === 0 ? [] : inTurns([host.spec.address, ...host.spec.additional], connect),
+    };
   }
 
   breakersFor(priority: RoutingPriority): Breakers {
@@ -284,7 +302,7 @@ export class Cluster {
     const { settings } = this;
     const name = tls && settings.autoSni && socket.sni === '' ? hostOf(authority) : '';
     const own = settings.poolPerDownstream ? downstream : '';
-    const key = `${host.key}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}`;
+    const key = `${host.id}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}`;
     const known = this.#pools.get(key);
     // Discovery may have chosen another transport socket for the host.
     if (known?.host === host && known.socket === socket) return known.pool;
@@ -305,7 +323,7 @@ export class Cluster {
         connectTimeoutMs: settings.connectTimeoutMs,
         idleMs: settings.idleMs,
         maxRequestsPerConnection: settings.maxRequestsPerConnection,
-        keepAlive: settings.keepAlive,
+        keepAlive: settings.connect.keepAlive !== undefined,
         enableTrailers: settings.enableTrailers,
       },
       breakers,

@@ -5,11 +5,8 @@ import {
   Cluster_OriginalDstLbConfigSchema,
   type Cluster as ClusterMessage,
   ClusterSchema,
-  Cluster_DnsLookupFamily as Family,
   Cluster_DiscoveryType as Type,
-  UpstreamConnectionOptionsSchema,
 } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
-import { BindConfigSchema, ExtraSourceAddressSchema } from '#proto/envoy/config/core/v3/address_pb.js';
 import {
   HttpProtocolOptionsSchema as CommonHttpOptionsSchema,
   Http1ProtocolOptionsSchema,
@@ -26,7 +23,6 @@ import { headerName } from '../http/header-map.ts';
 import {
   DEFAULT_CLEANUP_MS,
   DEFAULT_CONNECT_TIMEOUT_MS,
-  DEFAULT_DNS_REFRESH_MS,
   DEFAULT_MERGE_WINDOW_MS,
   DEFAULT_PANIC_THRESHOLD,
   DEFAULT_UPSTREAM_IDLE_MS,
@@ -34,6 +30,8 @@ import {
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { readSource, type Source } from '../xds/source.ts';
 import type { LbPolicy } from './balancer/balancer.ts';
+import { type ConnectSettings, readConnect } from './connection-config.ts';
+import { type DnsSettings, readDns } from './dns-config.ts';
 import { type HealthCheckSettings, readHealthCheck } from './health/settings.ts';
 import { readLbPolicy } from './lb-config.ts';
 import type { OriginalDstSettings } from './original-dst.ts';
@@ -67,14 +65,10 @@ export interface ClusterSettings {
   /** The upstream server name comes from the request's host. */
   readonly autoSni: boolean;
   readonly autoSanValidation: boolean;
-  readonly keepAlive: boolean;
   /** Trailers of HTTP/1 chunked bodies are passed on. */
   readonly enableTrailers: boolean;
-  /** Source address for IPv4 and IPv6 targets. */
-  readonly source4: string | undefined;
-  readonly source6: string | undefined;
-  readonly dnsRefreshMs: number;
-  readonly dnsFamily: 'auto' | 'v4' | 'v6' | 'v4-preferred' | 'all';
+  readonly connect: ConnectSettings;
+  readonly dns: DnsSettings;
   /** Where endpoints come from; only for EDS. */
   readonly edsSource: Source | undefined;
   readonly edsName: string;
@@ -100,6 +94,11 @@ const SUPPORTED = [
   'dns_refresh_rate',
   'respect_dns_ttl',
   'dns_lookup_family',
+  'dns_failure_refresh_rate',
+  'dns_resolvers',
+  'dns_resolution_config',
+  'typed_dns_resolver_config',
+  'wait_for_warm_on_init',
   'upstream_bind_config',
   'least_request_lb_config',
   'ring_hash_lb_config',
@@ -130,9 +129,7 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
   only(ClusterSchema, message, path, SUPPORTED);
   const type = typeOf(message, path);
   const http = httpOptions(message, path);
-  const source = bindOf(message, path);
   const policy = readLbPolicy(message, type === 'original-dst', runtime, path);
-  checkOptions(message, path);
   checkFilters(message, path);
   const eds = message.edsClusterConfig;
   if (eds) only(Cluster_EdsClusterConfigSchema, eds, join(path, 'eds_cluster_config'), ['eds_config', 'service_name']);
@@ -154,11 +151,8 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
     enableTrailers: http.enableTrailers,
     autoSni: http.autoSni,
     autoSanValidation: http.autoSanValidation,
-    keepAlive: message.upstreamConnectionOptions?.tcpKeepalive !== undefined,
-    source4: source.v4,
-    source6: source.v6,
-    dnsRefreshMs: millis(message.dnsRefreshRate, DEFAULT_DNS_REFRESH_MS),
-    dnsFamily: familyOf(message.dnsLookupFamily),
+    connect: readConnect(message, path),
+    dns: readDns(message, path),
     edsSource: type === 'eds' ? readSource(eds?.edsConfig, join(path, 'eds_cluster_config.eds_config')) : undefined,
     edsName: eds?.serviceName || message.name,
   };
@@ -190,17 +184,6 @@ function typeOf(message: ClusterMessage, path: string): ClusterSettings['type'] 
     default:
       throw new ConfigError(join(path, 'type'), 'unknown discovery type');
   }
-}
-
-function familyOf(family: Family): ClusterSettings['dnsFamily'] {
-  const names = {
-    [Family.AUTO]: 'auto',
-    [Family.V4_ONLY]: 'v4',
-    [Family.V6_ONLY]: 'v6',
-    [Family.V4_PREFERRED]: 'v4-preferred',
-    [Family.ALL]: 'all',
-  } as const;
-  return names[family];
 }
 
 function healthOf(
@@ -250,30 +233,6 @@ function originalDstOf(message: ClusterMessage, path: string): OriginalDstSettin
     portOverride: port,
     cleanupMs: millis(message.cleanupInterval, DEFAULT_CLEANUP_MS),
   };
-}
-
-function checkOptions(message: ClusterMessage, path: string): void {
-  if (message.upstreamConnectionOptions)
-    only(
-      UpstreamConnectionOptionsSchema,
-      message.upstreamConnectionOptions,
-      join(path, 'upstream_connection_options'),
-      ['tcp_keepalive'],
-    );
-}
-
-function bindOf(message: ClusterMessage, path: string): { v4: string | undefined; v6: string | undefined } {
-  const bind = message.upstreamBindConfig;
-  if (!bind) return { v4: undefined, v6: undefined };
-  const at = join(path, 'upstream_bind_config');
-  only(BindConfigSchema, bind, at, ['source_address', 'extra_source_addresses']);
-  const all = [bind.sourceAddress?.address];
-  for (const [i, extra] of bind.extraSourceAddresses.entries()) {
-    only(ExtraSourceAddressSchema, extra, join(at, `extra_source_addresses[${i}]`), ['address']);
-    all.push(extra.address?.address);
-  }
-  const used = all.filter((ip) => ip !== undefined && ip !== '0.0.0.0' && ip !== '::');
-  return { v4: used.find((ip) => !ip?.includes(':')), v6: used.find((ip) => ip?.includes(':')) };
 }
 
 interface HttpOptions {

@@ -90,10 +90,14 @@ export interface OutlierView {
   readonly localOriginSuccessRate: number;
 }
 
+let lastId = 0;
+
 export class Host {
   #spec: HostSpec;
+  /** Different for every host of this process, the same for its life. */
+  readonly id: number;
   /** `ip:port` or the path of a pipe. */
-  readonly key: string;
+  key: string;
   /** Bits of HEALTH. */
   flags = 0;
   /** Since when the host is healthy, ms; -1 = unknown. Slow start counts from it. */
@@ -110,6 +114,8 @@ export class Host {
 
   constructor(spec: HostSpec) {
     this.#spec = spec;
+    lastId += 1;
+    this.id = lastId;
     this.key = addressText(spec.address);
     this.flags = EDS_FLAG[spec.health];
   }
@@ -120,6 +126,8 @@ export class Host {
 
   /** Discovery says something new about the same endpoint. */
   set spec(spec: HostSpec) {
+    // The host of LOGICAL_DNS moves.
+    if (spec.address !== this.#spec.address) this.key = addressText(spec.address);
     this.#spec = spec;
     this.flags = (this.flags & ~FROM_EDS) | EDS_FLAG[spec.health];
   }

@@ -140,7 +140,7 @@ export class ClusterManager {
     stops.push(cluster.listenSecrets(again));
     cluster.onWarm(again);
     if (settings.type === 'strict-dns' || settings.type === 'logical-dns')
-      stops.push(followDns(cluster, this.#deps.resolve, this.#deps.clock, again));
+      stops.push(followDns(cluster, this.#deps.resolve, this.#deps.clock, this.#deps.random, again));
     if (settings.edsSource)
       stops.push(
         this.#deps.endpoints.follow(settings.edsSource, settings.edsName, cluster.scope.prefix, {

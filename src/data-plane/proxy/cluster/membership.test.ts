@@ -17,6 +17,7 @@ function setUp(extra: Partial<MembershipOptions> = {}) {
   const names = (list: readonly Host[]) => list.map((host) => host.key).join(',');
   const membership = new Membership({
     checked: false,
+    single: false,
     warmHosts: false,
     removeAtOnce: false,
     mergeMs: 1_000,

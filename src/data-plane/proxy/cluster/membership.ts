@@ -10,6 +10,8 @@ import { type HostSet, hostSets } from './host-set.ts';
 export interface MembershipOptions {
   /** Active health checks decide: new hosts begin unhealthy, removed ones stay while they are healthy. */
   readonly checked: boolean;
+  /** One host stands for a name, whatever its address is now (LOGICAL_DNS). */
+  readonly single: boolean;
   /** New hosts count neither way until their first check (ignore_new_hosts_until_first_hc). */
   readonly warmHosts: boolean;
   /** Removed hosts go at once, healthy or not (ignore_health_on_host_removal). */
@@ -59,7 +61,7 @@ export class Membership {
     const after = new Map<string, Host>();
     const added: Host[] = [];
     for (const spec of assignment.specs) {
-      const key = addressText(spec.address);
+      const key = this.#options.single ? '' : addressText(spec.address);
       if (after.has(key)) continue;
       const known = before.get(key);
       if (known && sameEndpoint(known.spec, spec)) {
@@ -91,7 +93,7 @@ export class Membership {
     // A host that was only kept because it was healthy goes when it is not.
     const gone = this.hosts.filter((host) => host.has(HEALTH.pendingRemoval) && host.has(HEALTH.failedActiveHc));
     if (gone.length > 0) {
-      for (const host of gone) this.#byKey.delete(host.key);
+      for (const [key, host] of this.#byKey) if (gone.includes(host)) this.#byKey.delete(key);
       this.hosts = [...this.#byKey.values()];
     }
     this.#changed([], gone);

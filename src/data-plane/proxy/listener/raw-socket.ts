@@ -1,5 +1,5 @@
 // A bound socket with options that Node does not set (SO_*, IP_TRANSPARENT, IP_FREEBIND): made by system calls and handed to
-// net.Server as a descriptor. koffi is loaded only when a listener asks for such options. Called by the listener manager.
+// net.Server as a descriptor. koffi is loaded only when somebody asks for such options. Called by the listener manager and by dial.ts.
 import { createRequire } from 'node:module';
 import type { SocketAddr } from '../config/address.ts';
 import { parseIp } from '../config/address.ts';

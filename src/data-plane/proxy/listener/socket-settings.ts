@@ -82,7 +82,7 @@ function modeOf(address: Address | undefined, path: string): number | undefined 
   return mode;
 }
 
-function readOption(option: SocketOption, path: string): RawOption {
+export function readOption(option: SocketOption, path: string): RawOption {
   only(SocketOptionSchema, option, path, ['description', 'level', 'name', 'int_value', 'buf_value', 'state']);
   const { value } = option;
   if (value.case === undefined) throw new ConfigError(join(path, 'value'), 'value is required');

@@ -196,7 +196,7 @@ class TcpSession implements LbContext {
         socket: cluster.socketFor(host),
         alpn: undefined,
         host: undefined,
-        keepAlive: cluster.settings.keepAlive,
+        keepAlive: cluster.settings.connect.keepAlive !== undefined,
         clock: this.#handler.deps.clock,
       },
       (result) => {

@@ -93,7 +93,7 @@ export async function startEngine(
         },
         reopen() {},
       },
-      resolve: async () => ['127.0.0.1'],
+      resolve: async () => ({ addresses: ['127.0.0.1'], ttlMs: undefined }),
       memory: { heapBytes: () => 0, cgroup: () => undefined, shrink() {} },
       hostname: 'host.test',
       runtimeFiles: { list: () => undefined, read: () => '', watch: () => () => {} },

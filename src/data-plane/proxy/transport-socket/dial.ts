@@ -1,9 +1,12 @@
 // Opens a connection to an upstream host, plain or TLS. Called by connection pools and tcp_proxy.
-import { connect, type NetConnectOpts, type Socket } from 'node:net';
+import { connect, type NetConnectOpts, Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { addressText } from '../config/address.ts';
+import { boundSocket, setOption } from '../listener/raw-socket.ts';
+import type { RawOption } from '../listener/socket-settings.ts';
+import { dialInTurns } from './happy-eyeballs.ts';
 import { coversHost } from './san.ts';
 import { failureOf, SocketTransport, VERIFY_FAILED } from './socket-transport.ts';
 import { UNSPOKEN } from './tls-accept.ts';
@@ -20,10 +23,28 @@ export interface UpstreamTls {
 }
 export type UpstreamSocket = { readonly kind: 'raw' } | UpstreamTls;
 
+/** Numbers of TCP keepalive; undefined = the system's. */
+export interface KeepAlive {
+  readonly probes: number | undefined;
+  readonly timeS: number | undefined;
+  readonly intervalS: number | undefined;
+}
+
+/** What a cluster says about its sockets to one host. */
+export interface UpstreamSource {
+  /** Address to bind; undefined = any. */
+  readonly ip: string | undefined;
+  readonly port: number;
+  readonly options: readonly RawOption[];
+  readonly keepAlive: KeepAlive | undefined;
+  /** All addresses of the host in the order they are tried; empty = only the target. */
+  targets(): readonly SocketAddr[];
+}
+
 export interface DialOptions {
   readonly target: SocketAddr;
-  /** Source address to bind, without a port. */
-  readonly source: string | undefined;
+  /** How the socket is made, when there is something to say about it. */
+  readonly source: UpstreamSource | undefined;
   readonly timeoutMs: number;
   readonly socket: UpstreamSocket;
   /** ALPN list that replaces the one of the TLS context. */
@@ -42,6 +63,12 @@ export type DialResult =
 
 /** Calls `done` exactly once, never synchronously. The returned function gives up silently. */
 export function dial(options: DialOptions, done: (result: DialResult) => void): () => void {
+  const targets = options.source?.targets() ?? [];
+  if (targets.length < 2) return dialOne(options, done);
+  return dialInTurns(targets, options.clock, (target, tried) => dialOne({ ...options, target }, tried), done);
+}
+
+function dialOne(options: DialOptions, done: (result: DialResult) => void): () => void {
   let finished = false;
   let current: Socket;
   const finish = (result: DialResult): void => {
@@ -53,19 +80,13 @@ export function dial(options: DialOptions, done: (result: DialResult) => void): 
   };
   const cancelTimer = options.clock.after(options.timeoutMs, () => finish({ kind: 'timeout' }));
   const { target } = options;
-  const where: NetConnectOpts = {
-    ...(target.kind === 'pipe' ? { path: target.path } : { host: target.ip, port: target.port }),
-    ...(options.source === undefined ? {} : { localAddress: options.source }),
-    noDelay: true,
-    keepAlive: options.keepAlive,
-    allowHalfOpen: true,
-  };
-  const plain = connect(where);
+  const plain = open(options);
   current = plain;
   plain.once('error', (error: NodeJS.ErrnoException) => finish({ kind: 'failed', reason: connectReason(error) }));
   plain.once('connect', () => {
     if (finished) return;
-    const socket = options.socket;
+    const { socket, source } = options;
+    if (source?.keepAlive) setKeepAlive(plain, source.keepAlive);
     const addresses = { local: localOf(plain), remote: target };
     if (socket.kind === 'raw') {
       plain.removeAllListeners('error');
@@ -83,6 +104,49 @@ export function dial(options: DialOptions, done: (result: DialResult) => void): 
     cancelTimer();
     current.destroy();
   };
+}
+
+function open(options: DialOptions): Socket {
+  const { target, source, keepAlive } = options;
+  const common = { noDelay: true, keepAlive, allowHalfOpen: true };
+  if (target.kind === 'pipe') return connect({ ...common, path: target.path });
+  const where: NetConnectOpts = { ...common, host: target.ip, port: target.port };
+  if (!source) return connect(where);
+  if (source.options.length === 0)
+    return connect({
+      ...where,
+      ...(source.ip === undefined ? {} : { localAddress: source.ip }),
+      ...(source.port === 0 ? {} : { localPort: source.port }),
+    });
+  const any = target.ip.includes(':') ? '::' : '0.0.0.0';
+  try {
+    const from = { kind: 'ip', ip: source.ip ?? any, port: source.port } as const;
+    const fd = boundSocket(from, source.options, { reusePort: false, ipv4Compat: false });
+    return new Socket({ fd, allowHalfOpen: true }).setNoDelay(true).setKeepAlive(keepAlive).connect(where);
+  } catch (error) {
+    // As a connection that fails, in the next turn.
+    const broken = new Socket();
+    process.nextTick(() => broken.destroy(error instanceof Error ? error : new Error(String(error))));
+    return broken;
+  }
+}
+
+const IPPROTO_TCP = 6;
+const TCP_KEEPIDLE = 4;
+const TCP_KEEPINTVL = 5;
+const TCP_KEEPCNT = 6;
+
+/** Numbers that Node has no way to set. */
+function setKeepAlive(socket: Socket, { timeS, intervalS, probes }: KeepAlive): void {
+  const { _handle } = socket as Socket & { _handle?: { fd?: number } };
+  const fd = _handle?.fd;
+  if (fd === undefined || fd < 0) return;
+  for (const [name, value] of [
+    [TCP_KEEPIDLE, timeS],
+    [TCP_KEEPINTVL, intervalS],
+    [TCP_KEEPCNT, probes],
+  ] as const)
+    if (value !== undefined && value > 0) setOption(fd, { level: IPPROTO_TCP, name, value });
 }
 
 function handshake(

@@ -2,7 +2,7 @@
 // Owned by a cluster; the router asks for an exchange.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { Host } from '../cluster/host.ts';
-import { dial, type UpstreamSocket } from '../transport-socket/dial.ts';
+import { dial, type UpstreamSocket, type UpstreamSource } from '../transport-socket/dial.ts';
 import type { Breakers } from './breakers.ts';
 import type { PoolFailure, PoolWaiter, UpstreamPool } from './exchange.ts';
 import { H1ClientConnection, type H1ClientOwner } from './h1-client.ts';
@@ -12,7 +12,7 @@ export interface PoolOptions {
   readonly alpn: readonly string[] | undefined;
   /** Server name from the request, see DialOptions. */
   readonly name: { readonly name: string; readonly verify: boolean } | undefined;
-  readonly source: string | undefined;
+  readonly source: UpstreamSource | undefined;
   readonly connectTimeoutMs: number;
   readonly idleMs: number;
   /** 0 = no limit. */

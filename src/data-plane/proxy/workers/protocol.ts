@@ -2,6 +2,7 @@
 // Nothing of it is logged: resources hold keys.
 
 import type { HostCounts } from '../admin/target.ts';
+import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { CommandLine } from '../command-line.ts';
 import type { SocketAddr } from '../config/address.ts';
 
@@ -56,7 +57,13 @@ export type ToMain =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'numbers'; readonly id: number; readonly numbers: Numbers }
   /** Questions; answered under their id. */
-  | { readonly kind: 'resolve'; readonly id: number; readonly hostname: string; readonly family: 0 | 4 | 6 }
+  | {
+      readonly kind: 'resolve';
+      readonly id: number;
+      readonly hostname: string;
+      readonly family: 4 | 6;
+      readonly how: ResolverSettings;
+    }
   | { readonly kind: 'port'; readonly id: number; readonly socket: string }
   | { readonly kind: 'bound'; readonly socket: string; readonly address: SocketAddr };
 

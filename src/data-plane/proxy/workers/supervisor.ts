@@ -2,7 +2,8 @@
 // adds up their numbers, and starts one anew that died of a bug. Made by wiring.ts when --concurrency is above 1.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { errorText, type Logger } from '../../../base/runtime/log.ts';
-import type { Resolve } from '../cluster/dns.ts';
+import type { DnsAnswer, Resolve } from '../cluster/dns.ts';
+import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { WORKER_NUMBERS_MS, WORKER_RESTART_BASE_MS, WORKER_RESTART_MAX_MS, WORKER_STOP_MS } from '../limits.ts';
 import type { Command, Discovered, Numbers, ToMain, ToWorker, WorkerStart } from './protocol.ts';
@@ -45,7 +46,7 @@ export class Supervisor {
   /** The port that the first worker got for a socket whose port the kernel chooses. */
   readonly #ports = new Map<string, { port: number | undefined; owner: number; waiting: ((port: number) => void)[] }>();
   readonly #bound = new Map<string, SocketAddr>();
-  readonly #answers = new Map<string, Promise<readonly string[]>>();
+  readonly #answers = new Map<string, Promise<DnsAnswer>>();
   #flushing = false;
   #stopping = false;
   #lastId = 0;
@@ -216,7 +217,7 @@ export class Supervisor {
         );
         return;
       case 'resolve':
-        this.#resolve(message.hostname, message.family).then(
+        this.#resolve(message.hostname, message.family, message.how).then(
           (value) => thread.post({ kind: 'answer', id: message.id, value, error: undefined }),
           (error: unknown) =>
             thread.post({ kind: 'answer', id: message.id, value: undefined, error: errorText(error) }),
@@ -244,11 +245,11 @@ export class Supervisor {
   }
 
   /** One question to DNS for all workers. */
-  #resolve(hostname: string, family: 0 | 4 | 6): Promise<readonly string[]> {
-    const key = `${family} ${hostname}`;
+  #resolve(hostname: string, family: 4 | 6, how: ResolverSettings): Promise<DnsAnswer> {
+    const key = `${family} ${hostname} ${JSON.stringify(how)}`;
     const known = this.#answers.get(key);
     if (known) return known;
-    const asked = this.#deps.resolve(hostname, family);
+    const asked = this.#deps.resolve(hostname, family, how);
     this.#answers.set(key, asked);
     const forget = (): void => {
       this.#deps.clock.after(SAME_ANSWER_MS, () => this.#answers.delete(key));

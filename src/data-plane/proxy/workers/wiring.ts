@@ -4,10 +4,11 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { type Bootstrap, BootstrapSchema } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { systemClock } from '../../../base/runtime/clock.ts';
 import type { Logger } from '../../../base/runtime/log.ts';
+import { systemResolve } from '../cluster/system-dns.ts';
 import type { CommandLine } from '../command-line.ts';
 import { ConfigError } from '../config/fields.ts';
 import type { EngineDeps } from '../engine.ts';
-import { createEngine, openProcessLog, resolve } from '../wiring.ts';
+import { createEngine, openProcessLog } from '../wiring.ts';
 import { FollowerHub } from './follower-hub.ts';
 import { MirrorHub } from './mirror-hub.ts';
 import type { ToMain, WorkerStart } from './protocol.ts';
@@ -29,7 +30,7 @@ export function createWorkers(
     count: options.concurrency,
     clock: systemClock,
     log: log.scope('main'),
-    resolve,
+    resolve: systemResolve,
     start: (start) => thread({ ...start, bootstrap: bytes, options, format }),
   });
   return {
@@ -43,7 +44,7 @@ export function createWorkers(
         whereIs: (socket) => supervisor.bound(socket),
       },
       workers: supervisor,
-      resolve,
+      resolve: systemResolve,
     },
     stop: () => supervisor.stop(),
   };
@@ -93,7 +94,7 @@ export async function runThisWorker(): Promise<void> {
     },
     {
       isWorker: true,
-      resolve: (hostname, family) => link.resolve(hostname, family),
+      resolve: (hostname, family, how) => link.resolve(hostname, family, how),
       createHub: (deps) => {
         hub = new FollowerHub(deps, start.mirror);
         return hub;

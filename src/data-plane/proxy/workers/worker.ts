@@ -1,6 +1,8 @@
 // A worker's side: an engine that serves connections, told by the main thread what to serve. Called by worker-main.ts.
 
 import { errorText } from '../../../base/runtime/log.ts';
+import type { DnsAnswer } from '../cluster/dns.ts';
+import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
 import type { Engine } from '../engine.ts';
 import type { FollowerHub } from './follower-hub.ts';
@@ -31,8 +33,8 @@ export class MainLink {
     this.#waiting.delete(message.id);
   }
 
-  resolve(hostname: string, family: 0 | 4 | 6): Promise<readonly string[]> {
-    return this.#ask((id) => ({ kind: 'resolve', id, hostname, family })) as Promise<readonly string[]>;
+  resolve(hostname: string, family: 4 | 6, how: ResolverSettings): Promise<DnsAnswer> {
+    return this.#ask((id) => ({ kind: 'resolve', id, hostname, family, how })) as Promise<DnsAnswer>;
   }
 
   /** The port all workers share for a socket whose port the kernel chooses; 0 = choose it and say so. */

@@ -63,7 +63,7 @@ function supervise(count = 2) {
     log: silentLog,
     resolve: async (hostname) => {
       asked.push(hostname);
-      return ['10.0.0.1'];
+      return { addresses: ['10.0.0.1'], ttlMs: undefined };
     },
     start: (start) => {
       const thread = new FakeThread(start);
@@ -140,10 +140,14 @@ test('one worker chooses a port, the others take it, also when the first dies ov
 
 test('the same name is asked of DNS once for all', async () => {
   const { threads, asked } = supervise();
-  for (const [id, thread] of threads.entries()) thread.say({ kind: 'resolve', id, hostname: 'a.example', family: 4 });
+  const how = { servers: [], serversAsFallback: false, search: true, ttl: false };
+  for (const [id, thread] of threads.entries())
+    thread.say({ kind: 'resolve', id, hostname: 'a.example', family: 4, how });
   await settle();
   assert.deepEqual(asked, ['a.example']);
-  assert.deepEqual(threads[1]!.posted, [{ kind: 'answer', id: 1, value: ['10.0.0.1'], error: undefined }]);
+  assert.deepEqual(threads[1]!.posted, [
+    { kind: 'answer', id: 1, value: { addresses: ['10.0.0.1'], ttlMs: undefined }, error: undefined },
+  ]);
 });
 
 test('numbers are waited for, but not for ever; the end too', async () => {

@@ -4,7 +4,7 @@ import type { Clock } from '../../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../../config/address.ts';
 import { EMPTY_RUNTIME } from '../../runtime/runtime.ts';
 import { StatsScope, StatsStore } from '../../stats/stats.ts';
-import { dial, type UpstreamSocket } from '../../transport-socket/dial.ts';
+import { dial, type UpstreamSocket, type UpstreamSource } from '../../transport-socket/dial.ts';
 import { buildBreakers } from '../../upstream/breakers.ts';
 import { H1Pool } from '../../upstream/h1-pool.ts';
 import { clusterCounters } from '../counters.ts';
@@ -18,7 +18,7 @@ export interface ProbeDeps {
   readonly clusterName: string;
   readonly clock: Clock;
   readonly connectTimeoutMs: number;
-  readonly source: (host: Host) => string | undefined;
+  readonly source: (host: Host) => UpstreamSource | undefined;
   readonly socket: (host: Host) => UpstreamSocket;
   readonly onVerify: () => void;
 }
