@@ -74,7 +74,7 @@ export function createIstioStatsFilter(message: PluginConfig, context: StatsFilt
       values.push(
         String(info.responseCode),
         grpc ? (info.responseHeaders?.get(H.grpcStatus) ?? '') : '',
-        flagsText(info.flags),
+        flagsText(info),
         securityPolicy(settings, info.connection.tls),
       );
       const series = context.istioStats.http(values);

@@ -222,7 +222,8 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     }
     this.#host = host;
     const { hostname } = host.spec;
-    if (this.#action.hostRewrite?.kind === 'auto' && hostname !== '') setAuthority(stream, this.#action, hostname);
+    if (this.#action.hostRewrite?.kind === 'auto' && hostname !== '')
+      setAuthority(stream, this.#action, hostname, this.#options);
     host.active += 1;
     host.rqTotal += 1;
     if (this.#retries) {

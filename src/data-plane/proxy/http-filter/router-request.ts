@@ -8,7 +8,6 @@ import type { ClusterChoice, ForwardSettings, StreamDuration } from '../route/ac
 import type { CompiledRoute } from '../route/compiled.ts';
 import { applyEdits } from '../route/header-edits.ts';
 import { pathOf } from '../route/path.ts';
-import type { HostRewrite } from '../route/rewrite.ts';
 
 export interface RouterOptions {
   /** Do not add x-envoy-* headers. */
@@ -123,6 +122,8 @@ export function streamDuration(duration: StreamDuration | undefined, manager: nu
   const max = duration.grpcMaxMs ?? 0;
   let asked = max !== 0 && (own === 0 || own > max) ? max : own;
   if (duration.grpcOffsetMs > 0 && duration.grpcOffsetMs < asked) asked -= duration.grpcOffsetMs;
+  // The upstream is told what is left of its caller's wish.
+  if (asked > 0) stream.headers.set(GRPC_TIMEOUT, `${Math.round(asked)}m`);
   return asked;
 }
 
@@ -159,7 +160,7 @@ export function finalizeRequest(
   if (!route.specificLast) applyEdits(choice.requestEdits, headers, info);
   for (const edits of route.requestEdits) applyEdits(edits, headers, info);
   if (route.specificLast) applyEdits(choice.requestEdits, headers, info);
-  rewriteHost(stream, action, choice);
+  rewriteHost(stream, action, choice, options);
   const rewritten = action.rewritePath?.(stream.path, info);
   if (rewritten === undefined) return;
   if (!options.suppressEnvoyHeaders) headers.set(H.originalPath, stream.path);
@@ -167,9 +168,12 @@ export function finalizeRequest(
   info.path = rewritten;
 }
 
-function rewriteHost(stream: HttpStream, action: ForwardSettings, choice: ClusterChoice): void {
-  const rewrite: HostRewrite | undefined =
-    choice.hostRewrite === '' ? action.hostRewrite : { kind: 'literal', value: choice.hostRewrite };
+function rewriteHost(stream: HttpStream, action: ForwardSettings, choice: ClusterChoice, options: RouterOptions): void {
+  if (choice.hostRewrite !== '') {
+    setAuthority(stream, action, choice.hostRewrite, undefined);
+    return;
+  }
+  const rewrite = action.hostRewrite;
   if (!rewrite) return;
   let authority: string | undefined;
   switch (rewrite.kind) {
@@ -189,14 +193,21 @@ function rewriteHost(stream: HttpStream, action: ForwardSettings, choice: Cluste
       // Known with the host.
       return;
   }
-  if (authority) setAuthority(stream, action, authority);
+  if (authority) setAuthority(stream, action, authority, options);
 }
 
-export function setAuthority(stream: HttpStream, action: ForwardSettings, authority: string): void {
+/** Without `options` the old authority is not told (Envoy does not for weighted clusters). */
+export function setAuthority(
+  stream: HttpStream,
+  action: ForwardSettings,
+  authority: string,
+  options: RouterOptions | undefined,
+): void {
   const { headers } = stream;
+  if (options && !options.suppressEnvoyHeaders) headers.set(H.originalHost, stream.authority);
   if (action.appendForwardedHost && stream.authority !== '') {
     const before = headers.getAll(H.forwardedHost);
-    headers.set(H.forwardedHost, before ? `${before}, ${stream.authority}` : stream.authority);
+    headers.set(H.forwardedHost, before ? `${before},${stream.authority}` : stream.authority);
   }
   stream.authority = authority;
   stream.info.authority = authority;

@@ -94,6 +94,7 @@ function decide(stream: HttpStream, route: CompiledRoute, clusters: ClusterFinde
     case 'redirect': {
       stream.manager.counters.rqDirect.value += 1;
       const location = action.location(stream);
+      stream.info.path = action.rewrite?.(stream.path, stream.info) ?? stream.path;
       stream.localReply({
         status: action.status,
         body: '',

@@ -55,8 +55,9 @@ export function compileLocalReplies(
       info.responseHeaders = headers;
       const mapper = mappers.find((one) => one.applies(info));
       const status = mapper?.status ?? reply.status;
-      info.responseCode = status;
+      // The headers are made before the status is changed.
       if (mapper) applyEdits(mapper.edits, headers, info);
+      info.responseCode = status;
       const body = mapper?.body ?? reply.body;
       const print = mapper?.format ?? format;
       if (!print) return { status, body, contentType: mapper?.body === undefined ? reply.contentType : undefined };

@@ -33,6 +33,7 @@ export const H = {
   decorator: headerName('x-envoy-decorator-operation'),
   serviceTime: headerName('x-envoy-upstream-service-time'),
   expectedTimeout: headerName('x-envoy-expected-rq-timeout-ms'),
+  originalHost: headerName('x-envoy-original-host'),
   originalPath: headerName('x-envoy-original-path'),
   overloaded: headerName('x-envoy-overloaded'),
   rateLimited: headerName('x-envoy-ratelimited'),

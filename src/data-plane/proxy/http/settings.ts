@@ -47,6 +47,8 @@ export interface ManagerSettings extends H2ServerOptions {
   readonly proxy100Continue: boolean;
   readonly stripPort: 'no' | 'matching' | 'any';
   readonly codec: 'auto' | 'http1' | 'http2';
+  /** A 400 of ours does not end an HTTP/1 connection. */
+  readonly keepAfterInvalid: boolean;
   /** local_reply_config; undefined = answers leave as they are. */
   readonly localReplies: LocalReplies | undefined;
   /** Requests after which the connection is closed; 0 = no limit. */
@@ -149,6 +151,7 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     requestTimeoutMs: millis(message.requestTimeout, 0),
     idleMs: millis(common?.idleTimeout, DEFAULT_DOWNSTREAM_IDLE_MS),
     maxStreamMs: millis(common?.maxStreamDuration, 0),
+    keepAfterInvalid: message.streamErrorOnInvalidHttpMessage ?? false,
     localReplies: compileLocalReplies(message.localReplyConfig, context, join(path, 'local_reply_config')),
     maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,
     upgrades: upgradesOf(message, path),

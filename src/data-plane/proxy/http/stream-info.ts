@@ -39,6 +39,7 @@ export const FLAG = {
   UDO: 1 << 29,
 } as const;
 
+const NO_FLAGS: readonly string[] = [];
 const FLAG_NAMES = Object.entries(FLAG);
 const LONG_NAMES: Readonly<Record<string, string>> = {
   LH: 'FailedLocalHealthCheck',
@@ -73,10 +74,10 @@ const LONG_NAMES: Readonly<Record<string, string>> = {
   UDO: 'UnconditionalDropOverload',
 };
 
-export function flagsText(flags: number, long = false): string {
-  if (flags === 0) return '-';
-  const set = FLAG_NAMES.filter(([, bit]) => (flags & bit) !== 0).map(([name]) => (long ? LONG_NAMES[name]! : name));
-  return set.join(',');
+/** Flags in the order in which they were set. */
+export function flagsText(info: StreamInfo, long = false): string {
+  if (info.flags === 0) return '-';
+  return info.flagOrder.map((name) => (long ? LONG_NAMES[name]! : name)).join(',');
 }
 
 /** Facts of the downstream connection, the same for all its requests. */
@@ -126,7 +127,9 @@ export class StreamInfo {
   responseTrailers: HeaderMap | undefined;
   responseCode = 0;
   responseDetails = '';
-  flags = 0;
+  #flags = 0;
+  /** Names of the flags as they came; empty until the first. */
+  flagOrder: readonly string[] = NO_FLAGS;
   connectionTermination = '';
   upstreamFailure = '';
   bytesReceived = 0;
@@ -187,6 +190,17 @@ export class StreamInfo {
     this.connection = connection;
     this.startTime = startTime;
     this.remote = connection.remote;
+  }
+
+  get flags(): number {
+    return this.#flags;
+  }
+
+  set flags(next: number) {
+    const added = next & ~this.#flags;
+    this.#flags = next;
+    if (added === 0) return;
+    this.flagOrder = [...this.flagOrder, ...FLAG_NAMES.filter(([, bit]) => (added & bit) !== 0).map(([name]) => name)];
   }
 
   /** The cluster the request or connection goes to; undefined = there is none of that name. */

@@ -33,6 +33,7 @@ const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
   protocol: FLAG.DPE,
 };
 
+const GRPC_DEADLINE_EXCEEDED = 4;
 /** AccessLogType of the line at the end of a request. */
 const LOG_DOWNSTREAM_END = 6;
 
@@ -139,7 +140,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.localReply({
       status: this.requestEnded ? 504 : 408,
       body: 'downstream duration timeout',
-      flags: FLAG.DT,
+      flags: 0,
+      grpcStatus: GRPC_DEADLINE_EXCEEDED,
       details: 'max_duration_timeout',
     });
   }
@@ -475,7 +477,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     const headers = new HeaderMap(16);
     const { status, body } = localReplyHead(this, reply, headers);
     // As in Envoy: after a bad request, and before the rest of one that still comes.
-    if (reply.status === 400 || !this.requestEnded) this.sender.endConnection?.();
+    const disorder = status === 400 && !this.manager.settings.keepAfterInvalid;
+    if (disorder || !this.requestEnded) this.sender.endConnection?.();
     const hasBody = body.length > 0 && this.method !== 'HEAD';
     this.sendHead(status, headers, !hasBody);
     if (!hasBody) return;

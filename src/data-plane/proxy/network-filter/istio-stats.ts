@@ -70,7 +70,7 @@ function report(
     virtualHost: '',
     protocol: 'tcp',
   });
-  values.push(flagsText(info.flags), securityPolicy(settings, info.connection.tls));
+  values.push(flagsText(info), securityPolicy(settings, info.connection.tls));
   const series = context.istioStats.tcp(values);
   if (!series) return;
   if (!reported.opened) {

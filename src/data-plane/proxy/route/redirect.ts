@@ -18,6 +18,8 @@ export interface RedirectSettings {
   readonly kind: 'redirect';
   readonly status: number;
   readonly location: (request: RequestView) => string;
+  /** Of the path, which logs show too; undefined = it stays. */
+  readonly rewrite: TargetRewrite | undefined;
 }
 
 export interface DirectSettings {
@@ -48,11 +50,13 @@ export function redirect(message: RedirectAction, match: PathMatch, path: string
     'strip_query',
   ]);
   const scheme = message.schemeRewriteSpecifier;
-  const rewrite = targetOf(message, match, path);
+  const rewrite = rewriteOf(message, match, path);
+  const target = targetOf(message, rewrite, path);
   const port = message.portRedirect === 0 ? '' : `:${message.portRedirect}`;
   return {
     kind: 'redirect',
     status: REDIRECT_STATUS[message.responseCode],
+    rewrite,
     location(request) {
       const to =
         scheme.case === 'schemeRedirect' && scheme.value !== ''
@@ -61,12 +65,22 @@ export function redirect(message: RedirectAction, match: PathMatch, path: string
             ? 'https'
             : request.scheme;
       const host = message.hostRedirect || requestHost(request, to, port !== '');
-      return `${to}://${host}${port}${rewrite(request)}`;
+      return `${to}://${host}${port}${target(request)}`;
     },
   };
 }
 
-function targetOf(message: RedirectAction, match: PathMatch, path: string): (request: RequestView) => string {
+function rewriteOf(message: RedirectAction, match: PathMatch, path: string): TargetRewrite | undefined {
+  const spec = message.pathRewriteSpecifier;
+  if (spec.case === 'prefixRewrite' && spec.value !== '') return prefixPath(spec.value, match);
+  return spec.case === 'regexRewrite' ? regexPath(spec.value, join(path, 'regex_rewrite')) : undefined;
+}
+
+function targetOf(
+  message: RedirectAction,
+  rewrite: TargetRewrite | undefined,
+  path: string,
+): (request: RequestView) => string {
   const spec = message.pathRewriteSpecifier;
   const { stripQuery } = message;
   if (spec.case === 'pathRedirect' && spec.value !== '') {
@@ -77,11 +91,8 @@ function targetOf(message: RedirectAction, match: PathMatch, path: string): (req
     if (spec.value.includes('?')) return () => spec.value;
     return (request) => spec.value + (stripQuery ? '' : request.path.slice(pathOf(request.path).length));
   }
-  let rewrite: TargetRewrite = (target) => target;
-  if (spec.case === 'prefixRewrite' && spec.value !== '') rewrite = prefixPath(spec.value, match);
-  if (spec.case === 'regexRewrite') rewrite = regexPath(spec.value, join(path, 'regex_rewrite'));
   return (request) => {
-    const target = rewrite(request.path, request.info) ?? request.path;
+    const target = rewrite?.(request.path, request.info) ?? request.path;
     return stripQuery ? pathOf(target) : target;
   };
 }

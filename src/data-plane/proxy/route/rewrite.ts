@@ -15,22 +15,28 @@ import { compileTemplateRewrite } from './uri-template.ts';
 /** A target (path and query) changed; undefined = it stays. */
 export type TargetRewrite = (target: string, info: StreamInfo) => string | undefined;
 
-/** `\1` of RE2 becomes `$1` of the library; its own specials are taken literally. */
+/** Every match is replaced, `\1` by its group. A substitution that names a group the expression has not changes nothing. */
 export function regexReplace(message: RegexMatchAndSubstitute, path: string): (text: string) => string {
   const pattern = compileRegex(message.pattern?.regex ?? '', join(path, 'pattern.regex'));
-  const { substitution } = message;
-  for (const [, digit] of substitution.matchAll(/\\(\d)/g))
-    if (Number(digit) > pattern.groupCount())
-      throw new ConfigError(
-        path,
-        `Invalid regex '${message.pattern?.regex ?? ''}' or substitution '${substitution}': it names group ${digit}`,
-      );
-  const replacement = substitution.replaceAll(/\\(.)|\$/g, (all, escaped: string | undefined) => {
-    if (escaped === undefined) return '\\$';
-    if (/\d/.test(escaped)) return `$${escaped}`;
-    return escaped === '\\' ? '\\\\' : all;
-  });
-  return (text) => pattern.matcher(text).replaceAll(replacement);
+  const parts: (string | number)[] = [];
+  for (const [, group, escaped, plain] of message.substitution.matchAll(/\\(\d)|\\(.)|([^\\]+)/gs)) {
+    if (group !== undefined) parts.push(Number(group));
+    else if (plain !== undefined) parts.push(plain);
+    else if (escaped === '\\') parts.push('\\');
+    else throw new ConfigError(path, `invalid substitution '${message.substitution}'`);
+  }
+  if (parts.some((part) => typeof part === 'number' && part > pattern.groupCount())) return (text) => text;
+  return (text) => {
+    const matcher = pattern.matcher(text);
+    let out = '';
+    let at = 0;
+    while (matcher.find()) {
+      out += text.slice(at, matcher.start());
+      for (const part of parts) out += typeof part === 'string' ? part : (matcher.group(part) ?? '');
+      at = matcher.end();
+    }
+    return at === 0 && out === '' ? text : out + text.slice(at);
+  };
 }
 
 /** The path part is replaced by an expression; the query stays. */

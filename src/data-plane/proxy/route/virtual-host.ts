@@ -284,6 +284,7 @@ function tlsRedirect(host: CompiledVirtualHost): CompiledRoute {
     action: {
       kind: 'redirect',
       status: 301,
+      rewrite: undefined,
       location: (request) => `https://${request.authority}${request.path}`,
     },
     metadata: {},
