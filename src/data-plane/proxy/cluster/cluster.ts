@@ -4,6 +4,8 @@ import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/c
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
+import type { Protocol } from '../http/codec.ts';
+import { type H2Counters, h2Counters } from '../http/h2-options.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
@@ -11,7 +13,7 @@ import type { UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts
 import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
-import { H1Pool } from '../upstream/h1-pool.ts';
+import { HttpPool, type PoolDeps } from '../upstream/pool.ts';
 import { type Balancer, balancerCounters } from './balancer/balancer.ts';
 import { createBalancer } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
@@ -62,6 +64,8 @@ export class Cluster {
   readonly configured: Assignment;
   readonly #deps: ClusterDeps;
   readonly #sockets: SocketMatches;
+  readonly #poolDeps: PoolDeps;
+  #h2: H2Counters | undefined;
   readonly #pools = new Map<string, PoolEntry>();
   readonly #membership: Membership;
   readonly #balancer: Balancer;
@@ -78,6 +82,14 @@ export class Cluster {
     this.metadata = metadataOf(message.metadata);
     this.service = serviceOf(this.metadata.istio);
     this.#deps = deps;
+    this.#poolDeps = {
+      clock: deps.clock,
+      random: deps.random,
+      h2: () => {
+        this.#h2 ??= h2Counters(this.scope);
+        return this.#h2;
+      },
+    };
     this.scope = new StatsScope(deps.stats, `cluster.${message.altStatName || message.name}.`);
     this.#sockets = new SocketMatches(message, deps, this.scope, path);
     const { type } = this.settings;
@@ -294,15 +306,18 @@ export class Cluster {
     host: Host,
     alpn: readonly string[] | undefined,
     authority: string,
+    speaks: Protocol,
     priority: RoutingPriority = 'default',
     downstream = 0,
   ): UpstreamPool | undefined {
     const socket = this.socketFor(host);
     const tls = socket.kind === 'tls';
     const { settings } = this;
-    const name = tls && settings.autoSni && socket.sni === '' ? hostOf(authority) : '';
+    const { http } = settings;
+    const protocol = http.protocol !== 'downstream' ? http.protocol : speaks === 'HTTP/2' ? 'http2' : 'http1';
+    const name = tls && http.autoSni && socket.sni === '' ? hostOf(authority) : '';
     const own = settings.poolPerDownstream ? downstream : '';
-    const key = `${host.id}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}`;
+    const key = `${host.id}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}|${protocol}`;
     const known = this.#pools.get(key);
     // Discovery may have chosen another transport socket for the host.
     if (known?.host === host && known.socket === socket) return known.pool;
@@ -313,22 +328,21 @@ export class Cluster {
       this.counters.cxPoolOverflow.value += 1;
       return undefined;
     }
-    const made = new H1Pool(
+    const made = new HttpPool(
       host,
       {
         socket,
         alpn: tls ? alpn : undefined,
-        name: name === '' ? undefined : { name, verify: settings.autoSanValidation },
+        name: name === '' ? undefined : { name, verify: http.autoSanValidation },
         source: this.source(host),
         connectTimeoutMs: settings.connectTimeoutMs,
-        idleMs: settings.idleMs,
-        maxRequestsPerConnection: settings.maxRequestsPerConnection,
         keepAlive: settings.connect.keepAlive !== undefined,
-        enableTrailers: settings.enableTrailers,
+        http,
+        protocol,
       },
       breakers,
       this.counters,
-      this.#deps.clock,
+      this.#poolDeps,
     );
     this.#pools.set(key, { host, socket, pool: made, breakers });
     return made;

@@ -7,15 +7,6 @@ import {
   ClusterSchema,
   Cluster_DiscoveryType as Type,
 } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
-import {
-  HttpProtocolOptionsSchema as CommonHttpOptionsSchema,
-  Http1ProtocolOptionsSchema,
-  UpstreamHttpProtocolOptionsSchema,
-} from '#proto/envoy/config/core/v3/protocol_pb.js';
-import {
-  HttpProtocolOptions_ExplicitHttpConfigSchema,
-  HttpProtocolOptionsSchema,
-} from '#proto/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js';
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
@@ -25,9 +16,9 @@ import {
   DEFAULT_CONNECT_TIMEOUT_MS,
   DEFAULT_MERGE_WINDOW_MS,
   DEFAULT_PANIC_THRESHOLD,
-  DEFAULT_UPSTREAM_IDLE_MS,
 } from '../limits.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
+import { readUpstreamHttp, type UpstreamHttp } from '../upstream/http-options.ts';
 import { readSource, type Source } from '../xds/source.ts';
 import type { LbPolicy } from './balancer/balancer.ts';
 import { type ConnectSettings, readConnect } from './connection-config.ts';
@@ -59,14 +50,7 @@ export interface ClusterSettings {
   readonly health: HealthCheckSettings | undefined;
   readonly outlier: OutlierSettings | undefined;
   readonly connectTimeoutMs: number;
-  readonly idleMs: number;
-  readonly maxRequestsPerConnection: number;
-  readonly protocol: 'http1' | 'http2' | 'downstream';
-  /** The upstream server name comes from the request's host. */
-  readonly autoSni: boolean;
-  readonly autoSanValidation: boolean;
-  /** Trailers of HTTP/1 chunked bodies are passed on. */
-  readonly enableTrailers: boolean;
+  readonly http: UpstreamHttp;
   readonly connect: ConnectSettings;
   readonly dns: DnsSettings;
   /** Where endpoints come from; only for EDS. */
@@ -122,13 +106,10 @@ const SUPPORTED = [
   'per_connection_buffer_limit_bytes',
 ];
 
-export const HTTP_OPTIONS_KEY = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
-
 export function readCluster(message: ClusterMessage, runtime: RuntimeView, path: string): ClusterSettings {
   if (message.name === '') throw new ConfigError(join(path, 'name'), 'value is required');
   only(ClusterSchema, message, path, SUPPORTED);
   const type = typeOf(message, path);
-  const http = httpOptions(message, path);
   const policy = readLbPolicy(message, type === 'original-dst', runtime, path);
   checkFilters(message, path);
   const eds = message.edsClusterConfig;
@@ -145,12 +126,7 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
     health: healthOf(message, type, path),
     outlier: readOutlier(message.outlierDetection, join(path, 'outlier_detection')),
     connectTimeoutMs: millis(message.connectTimeout, DEFAULT_CONNECT_TIMEOUT_MS),
-    idleMs: http.idleMs,
-    maxRequestsPerConnection: http.maxRequests || (message.maxRequestsPerConnection ?? 0),
-    protocol: http.protocol,
-    enableTrailers: http.enableTrailers,
-    autoSni: http.autoSni,
-    autoSanValidation: http.autoSanValidation,
+    http: readUpstreamHttp(message, path),
     connect: readConnect(message, path),
     dns: readDns(message, path),
     edsSource: type === 'eds' ? readSource(eds?.edsConfig, join(path, 'eds_cluster_config.eds_config')) : undefined,
@@ -232,69 +208,6 @@ function originalDstOf(message: ClusterMessage, path: string): OriginalDstSettin
     header: own?.useHttpHeader ? headerName(own.httpHeaderName || 'x-envoy-original-dst-host') : undefined,
     portOverride: port,
     cleanupMs: millis(message.cleanupInterval, DEFAULT_CLEANUP_MS),
-  };
-}
-
-interface HttpOptions {
-  readonly protocol: ClusterSettings['protocol'];
-  readonly idleMs: number;
-  readonly maxRequests: number;
-  readonly enableTrailers: boolean;
-  readonly autoSni: boolean;
-  readonly autoSanValidation: boolean;
-}
-
-function httpOptions(message: ClusterMessage, path: string): HttpOptions {
-  let protocol: ClusterSettings['protocol'] = message.http2ProtocolOptions ? 'http2' : 'http1';
-  if (message.protocolSelection === 1) protocol = 'downstream';
-  let enableTrailers = false;
-  let common = message.commonHttpProtocolOptions;
-  let upstream = message.upstreamHttpProtocolOptions;
-  for (const [key, any] of Object.entries(message.typedExtensionProtocolOptions)) {
-    const at = join(path, `typed_extension_protocol_options[${key}]`);
-    if (key !== HTTP_OPTIONS_KEY) throw new ConfigError(at, 'these options are not supported by this proxy');
-    const options = openAny(any, at).open(HttpProtocolOptionsSchema);
-    only(HttpProtocolOptionsSchema, options, at, [
-      'common_http_protocol_options',
-      'upstream_http_protocol_options',
-      'explicit_http_config',
-      'use_downstream_protocol_config',
-    ]);
-    common = options.commonHttpProtocolOptions ?? common;
-    upstream = options.upstreamHttpProtocolOptions ?? upstream;
-    const kind = options.upstreamProtocolOptions;
-    if (kind.case === 'useDownstreamProtocolConfig') protocol = 'downstream';
-    if (kind.case === 'explicitHttpConfig') {
-      only(HttpProtocolOptions_ExplicitHttpConfigSchema, kind.value, join(at, 'explicit_http_config'), [
-        'http_protocol_options',
-        'http2_protocol_options',
-      ]);
-      protocol = kind.value.protocolConfig.case === 'http2ProtocolOptions' ? 'http2' : 'http1';
-      if (kind.value.protocolConfig.case === 'httpProtocolOptions') {
-        only(Http1ProtocolOptionsSchema, kind.value.protocolConfig.value, join(at, 'http_protocol_options'), [
-          'enable_trailers',
-        ]);
-        enableTrailers = kind.value.protocolConfig.value.enableTrailers;
-      }
-    }
-  }
-  if (common)
-    only(CommonHttpOptionsSchema, common, join(path, 'common_http_protocol_options'), [
-      'idle_timeout',
-      'max_requests_per_connection',
-    ]);
-  if (upstream)
-    only(UpstreamHttpProtocolOptionsSchema, upstream, join(path, 'upstream_http_protocol_options'), [
-      'auto_sni',
-      'auto_san_validation',
-    ]);
-  return {
-    protocol,
-    idleMs: millis(common?.idleTimeout, DEFAULT_UPSTREAM_IDLE_MS),
-    maxRequests: common?.maxRequestsPerConnection ?? 0,
-    enableTrailers,
-    autoSni: upstream?.autoSni ?? false,
-    autoSanValidation: upstream?.autoSanValidation ?? false,
   };
 }
 

@@ -5,6 +5,9 @@ export function clusterCounters(scope: StatsScope, store: StatsStore) {
   return {
     cxTotal: scope.counter('upstream_cx_total'),
     cxActive: scope.gauge('upstream_cx_active'),
+    cxHttp1Total: scope.counter('upstream_cx_http1_total'),
+    cxHttp2Total: scope.counter('upstream_cx_http2_total'),
+    cxCloseNotify: scope.counter('upstream_cx_close_notify'),
     cxConnectFail: scope.counter('upstream_cx_connect_fail'),
     cxConnectTimeout: scope.counter('upstream_cx_connect_timeout'),
     cxOverflow: scope.counter('upstream_cx_overflow'),

@@ -34,10 +34,11 @@ export function createAlpnFilter(
     onRequest(stream) {
       const action = stream.route?.action;
       if (action?.kind !== 'forward') return 'continue';
-      // Upstream connections speak HTTP/1.1 whatever the client spoke.
-      const alpn = byProtocol.get('HTTP/1.1');
-      if (!alpn || alpn.length === 0) return 'continue';
       const cluster = context.clusters.find(action.clusters[0] ?? '');
+      const speaks = cluster?.settings.http.protocol;
+      const http2 = speaks === 'http2' || (speaks === 'downstream' && stream.protocol === 'HTTP/2');
+      const alpn = byProtocol.get(http2 ? 'HTTP/2' : 'HTTP/1.1');
+      if (!alpn || alpn.length === 0) return 'continue';
       if (cluster?.metadata.istio?.alpn_override === 'false') return 'continue';
       stream.upstreamAlpn = alpn;
       return 'continue';

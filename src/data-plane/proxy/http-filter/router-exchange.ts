@@ -135,15 +135,6 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   begin(choice: ClusterChoice): void {
     const stream = this.#stream;
     const cluster = this.#cluster;
-    if (cluster.settings.protocol === 'http2') {
-      stream.localReply({
-        status: 503,
-        body: 'upstream speaks HTTP/2 only, which this proxy does not originate',
-        flags: FLAG.UPE,
-        details: 'http2_upstream_not_supported',
-      });
-      return;
-    }
     this.#prepare(choice);
     const drop = cluster.dropOverload();
     if (drop !== 'none') {
@@ -232,7 +223,14 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     }
     this.#noteHost(host);
     if (this.#completeAt >= 0) this.#startTryTimers();
-    const pool = cluster.pool(host, stream.upstreamAlpn, stream.authority, this.priority, stream.connection.id);
+    const pool = cluster.pool(
+      host,
+      stream.upstreamAlpn,
+      stream.authority,
+      stream.protocol,
+      this.priority,
+      stream.connection.id,
+    );
     if (!pool) {
       this.#noHost();
       return;
@@ -479,7 +477,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     }
     const host = this.#host;
     this.#leaveHost('error');
-    if (exchange && this.#diedIdle(exchange)) {
+    if (exchange && reason === 'connection-termination' && this.#diedIdle(exchange)) {
       this.#try();
       return;
     }

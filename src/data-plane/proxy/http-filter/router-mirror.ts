@@ -103,7 +103,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
         this.#cluster.counters.rqTimeout.value += 1;
         this.#giveUp();
       });
-    const leave = cluster.pool(this.#host, stream.upstreamAlpn, host)?.request(this);
+    const leave = cluster.pool(this.#host, stream.upstreamAlpn, host, stream.protocol)?.request(this);
     if (!leave) {
       this.#finish();
       return;

@@ -503,6 +503,12 @@ export class H2Session implements FrameSink {
     if (reason) stream.onReset(reason, code);
   }
 
+  /** The peer will not answer a stream (GOAWAY). */
+  drop(stream: H2Stream, code: number): void {
+    this.#drop(stream, false);
+    stream.onReset('remote', code);
+  }
+
   resetId(id: number, code: number): void {
     const stream = this.streams.get(id);
     if (stream) this.reset(stream, code, 'protocol');

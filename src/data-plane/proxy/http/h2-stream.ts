@@ -13,7 +13,8 @@ export type StreamReset = 'remote' | 'disconnect' | 'protocol';
 const QUANTUM = 16_384;
 
 export abstract class H2Stream {
-  readonly id: number;
+  /** 0 until the head of an exchange of ours is sent. */
+  id: number;
   readonly session: H2Session;
   sendWindow: number;
   recvWindow: number;

@@ -103,6 +103,12 @@ export class H2Writer {
     this.commit(at + end - start);
   }
 
+  /** Bytes that are no frame: the client's preface. */
+  raw(bytes: Buffer): void {
+    const from = this.reserve(bytes.length);
+    this.commit(from + bytes.copy(this.buffer, from));
+  }
+
   /** A frame of `type` on a stream; its end can still be marked. */
   streamFrame(type: number, id: number, bytes: Buffer, start: number, end: number): void {
     this.frame(type, 0, id, bytes, start, end);

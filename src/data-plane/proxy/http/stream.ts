@@ -9,7 +9,15 @@ import type { ClusterChoice } from '../route/action.ts';
 import type { CompiledRoute } from '../route/compiled.ts';
 import { applyEdits } from '../route/header-edits.ts';
 import type { RequestView } from '../route/matchers.ts';
-import type { AbortReason, BodyKind, RequestHead, RequestReceiver, RequestReset, ResponseSender } from './codec.ts';
+import type {
+  AbortReason,
+  BodyKind,
+  Protocol,
+  RequestHead,
+  RequestReceiver,
+  RequestReset,
+  ResponseSender,
+} from './codec.ts';
 import type { ConnectionManager } from './connection-manager.ts';
 import { HeaderMap } from './header-map.ts';
 import { type LocalReply, localReplyHead } from './local-reply.ts';
@@ -57,6 +65,8 @@ export class HttpStream implements RequestReceiver, RequestView {
   scheme = 'http';
   upgrade = '';
   body: BodyKind = 'none';
+  /** What the client speaks. */
+  protocol: Protocol = 'HTTP/1.1';
   grpc = false;
   /** The caller is one of ours (x-envoy-internal). */
   internal = false;
@@ -208,6 +218,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.upgrade = info.upgrade;
     this.requestEnded = endStream;
     this.body = info.body;
+    this.protocol = info.protocol;
     stream.method = info.method;
     stream.path = info.target;
     stream.protocol = info.protocol;

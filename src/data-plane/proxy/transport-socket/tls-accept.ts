@@ -87,7 +87,7 @@ export function acceptTls(acceptance: Acceptance): () => void {
 }
 
 /** Protocols that configurations name and this proxy does not speak: neither offered nor agreed to. */
-export const UNSPOKEN: ReadonlySet<string> = new Set(['h2', 'istio-peer-exchange']);
+export const UNSPOKEN: ReadonlySet<string> = new Set(['istio-peer-exchange']);
 
 function wrap(
   socket: Socket,

@@ -11,10 +11,12 @@ import {
 } from '../http/h1-head.ts';
 import { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
-import { DEFAULT_MAX_HEADERS, HARD_MAX_HEAD_BYTES } from '../limits.ts';
+import { HARD_MAX_HEAD_BYTES } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset } from './exchange.ts';
+import type { UpstreamHttp } from './http-options.ts';
+import type { ConnectionOwner, PooledConnection } from './pool.ts';
 
 const CRLF = Buffer.from('\r\n');
 const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
@@ -31,19 +33,14 @@ function startsStatusLine(bytes: Buffer, at: number, end: number): boolean {
   return bytes.compare(STATUS_START, 0, length, at, at + length) === 0;
 }
 
-export interface H1ClientOwner {
-  /** The exchange is over and the connection can serve another. */
-  onIdle(connection: H1ClientConnection): void;
-  onClosed(connection: H1ClientConnection): void;
-}
-
-export class H1ClientConnection implements TransportSink, UpstreamExchange, BodySink {
+export class H1ClientConnection implements PooledConnection, TransportSink, UpstreamExchange, BodySink {
   readonly transport: Transport;
   readonly protocol = 'HTTP/1.1';
   lastActive = 0;
-  /** Exchanges started on this connection. */
   served = 0;
-  readonly #owner: H1ClientOwner;
+  listed = false;
+  readonly #owner: ConnectionOwner;
+  readonly #maxHeaders: number;
   readonly #enableTrailers: boolean;
   readonly #info = new HeadInfo();
   readonly #headers = new HeaderMap();
@@ -60,11 +57,14 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
   #tunnel = false;
   #reusable = true;
   #anyByte = false;
+  /** From `open` to the end of the exchange. */
+  #busy = false;
 
-  constructor(transport: Transport, owner: H1ClientOwner, enableTrailers: boolean) {
+  constructor(transport: Transport, owner: ConnectionOwner, http: UpstreamHttp) {
     this.transport = transport;
     this.#owner = owner;
-    this.#enableTrailers = enableTrailers;
+    this.#enableTrailers = http.enableTrailers;
+    this.#maxHeaders = http.maxHeaders;
   }
 
   start(): void {
@@ -75,9 +75,22 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     return !this.#anyByte;
   }
 
+  get active(): number {
+    return this.#busy ? 1 : 0;
+  }
+
+  get capacity(): number {
+    return this.#busy || !this.#reusable || this.transport.closed ? 0 : 1;
+  }
+
+  open(): UpstreamExchange {
+    this.#busy = true;
+    this.served += 1;
+    return this;
+  }
+
   begin(head: OutgoingHead, receiver: ResponseReceiver): void {
     this.#receiver = receiver;
-    this.served += 1;
     this.#headDone = false;
     this.#requestDone = false;
     this.#responseDone = false;
@@ -89,7 +102,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
   /** Not to be used again after the current exchange. */
   retire(): void {
     this.#reusable = false;
-    if (!this.#receiver) this.transport.closeSoon();
+    if (!this.#busy) this.transport.closeSoon();
   }
 
   // --- request
@@ -217,7 +230,7 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
     this.#headers.clear();
     this.#headers.load(bytes, at, stop);
     const info = this.#info;
-    const error = parseResponseHead(this.#headers, stop - at, info, DEFAULT_MAX_HEADERS);
+    const error = parseResponseHead(this.#headers, stop - at, info, this.#maxHeaders);
     // A status without a body that says it has one: who believed which would lose step.
     const bodiless = info.status === 204 && (info.contentLength > 0 || info.bodyMode === BODY_CHUNKED);
     if (error || bodiless || (info.status === 101 && this.#upgrade === '')) {
@@ -279,7 +292,8 @@ export class H1ClientConnection implements TransportSink, UpstreamExchange, Body
       this.transport.destroy();
       return;
     }
-    this.#owner.onIdle(this);
+    this.#busy = false;
+    this.#owner.onCapacity(this);
   }
 
   #fail(reason: UpstreamReset): void {

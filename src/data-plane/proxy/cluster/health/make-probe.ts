@@ -2,11 +2,13 @@
 // cluster for its health checker.
 import type { Clock } from '../../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../../config/address.ts';
+import { h2Counters } from '../../http/h2-options.ts';
 import { EMPTY_RUNTIME } from '../../runtime/runtime.ts';
 import { StatsScope, StatsStore } from '../../stats/stats.ts';
 import { dial, type UpstreamSocket, type UpstreamSource } from '../../transport-socket/dial.ts';
 import { buildBreakers } from '../../upstream/breakers.ts';
-import { H1Pool } from '../../upstream/h1-pool.ts';
+import { DEFAULT_HTTP } from '../../upstream/http-options.ts';
+import { HttpPool } from '../../upstream/pool.ts';
 import { clusterCounters } from '../counters.ts';
 import { Host } from '../host.ts';
 import { grpcQuestion, HttpProbe, httpQuestion } from './http-probe.ts';
@@ -81,10 +83,10 @@ function openPool(
   socket: UpstreamSocket,
   settings: HealthCheckSettings,
   deps: ProbeDeps,
-): H1Pool {
+): HttpPool {
   const scope = new StatsScope(new StatsStore(), '');
   const store = new StatsStore();
-  return new H1Pool(
+  return new HttpPool(
     new Host({ ...host.spec, address: target }),
     {
       socket,
@@ -92,13 +94,13 @@ function openPool(
       name: undefined,
       source: deps.source(host),
       connectTimeoutMs: deps.connectTimeoutMs,
-      idleMs: 0,
-      maxRequestsPerConnection: 0,
       keepAlive: false,
-      enableTrailers: false,
+      http: DEFAULT_HTTP,
+      protocol:
+        settings.check.kind === 'grpc' || (settings.check.kind === 'http' && settings.check.http2) ? 'http2' : 'http1',
     },
     buildBreakers(undefined, { scope, runtime: EMPTY_RUNTIME, clusterName: '' }, '').default,
     clusterCounters(scope, store),
-    deps.clock,
+    { clock: deps.clock, random: () => 0, h2: () => h2Counters(scope) },
   );
 }
