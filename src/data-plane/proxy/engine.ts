@@ -34,6 +34,7 @@ import { IstioStats } from './stats/istio-stats.ts';
 import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
+import type { TlsTransport } from './transport-socket/tls-context.ts';
 import { addUp } from './workers/numbers.ts';
 import type { Command, Numbers } from './workers/protocol.ts';
 import { DynamicStart } from './xds/dynamic.ts';
@@ -74,6 +75,8 @@ export interface EngineDeps {
   readonly workers?: WorkerGroup;
   /** Absent: the kernel captures. */
   readonly capture?: Capture;
+  /** Who does TLS; absent: Node's TLSSocket. */
+  readonly tlsTransport?: TlsTransport;
 }
 
 export interface EngineOptions {
@@ -223,11 +226,13 @@ export class Engine implements AdminTarget {
       eventLog: (path) => this.logs.writer(path),
       outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? '',
       endpoints: createEndpointSource(this.hub),
+      tlsTransport: deps.tlsTransport ?? 'tlssocket',
     });
     this.listeners = new ListenerManager({
       healthFailed: () => this.#failingHealth,
       sharedBuckets: new SharedBuckets(),
       serviceCluster: nodeMessage.cluster,
+      tlsTransport: deps.tlsTransport ?? 'tlssocket',
       capture: deps.capture,
       stats,
       clock,

@@ -78,6 +78,10 @@ export const MAX_CHAIN_CERTIFICATES = 10;
 export const MAX_PEM_CERTIFICATES = 1_000;
 /** Entries of one certificate revocation list. */
 export const MAX_CRL_ENTRIES = 100_000;
+/** Plain text of one read of the direct TLS transport, shared by all connections. */
+export const TLS_PLAIN_BUFFER_BYTES = 256 * 1024;
+/** Answers to a TLS peer (key updates) that it does not take, before the connection is cut. */
+export const MAX_TLS_CONTROL_BACKLOG_BYTES = 64 * 1024;
 /** A TLS session can be resumed this long, s (Envoy's default for session_timeout). */
 export const TLS_SESSION_TIMEOUT_S = 7_200;
 /** Sessions one upstream TLS context remembers, over all its hosts. */

@@ -31,6 +31,7 @@ import { MAX_BOOTSTRAP_BYTES } from './limits.ts';
 import type { MemoryReader } from './overload/manager.ts';
 import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLevels } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
+import type { TlsTransport } from './transport-socket/tls-context.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
 
 /** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it; the commit is not known to a checkout. */
@@ -207,6 +208,13 @@ function collectGarbage(): void {
   if (typeof collect === 'function') collect();
 }
 
+/** `MELTEMI_TLS_TRANSPORT`: `tlssocket` (the default) or `openssl`. */
+function tlsTransportOf(text: string | undefined): TlsTransport {
+  if (text === undefined || text === '' || text === 'tlssocket') return 'tlssocket';
+  if (text === 'openssl') return 'openssl';
+  throw new ConfigError('', `MELTEMI_TLS_TRANSPORT: '${text}' is neither tlssocket nor openssl`);
+}
+
 /** Builds an engine on the real world. Throws ConfigError. */
 export function createEngine(
   bootstrap: Bootstrap,
@@ -255,6 +263,7 @@ export function createEngine(
       memory,
       hostname: hostname(),
       watchedFiles,
+      tlsTransport: tlsTransportOf(process_.variable('MELTEMI_TLS_TRANSPORT')),
       ...threadDeps,
     },
   );

@@ -28,12 +28,12 @@ import {
   trustMaterial,
 } from '../transport-socket/secrets.ts';
 import { acceptTls } from '../transport-socket/tls-accept.ts';
-import type { SecretProvider, TlsBuildContext } from '../transport-socket/tls-context.ts';
+import type { SecretProvider, TlsBuildContext, TlsTransport } from '../transport-socket/tls-context.ts';
 import { TlsCounters } from '../transport-socket/tls-stats.ts';
 import type { TlsDetails, Transport, TransportFailure } from '../transport-socket/transport.ts';
 import type { Entity } from './pki.ts';
 
-export type TransportName = 'tlssocket';
+export type TransportName = TlsTransport;
 
 /** A clock whose hands a test may move; timers run on real time. */
 export class TestClock implements Clock {
@@ -125,6 +125,7 @@ function contextOf(setup: TlsSetup): TlsBuildContext {
     secrets: setup.secrets ?? new TestSecrets(),
     reader,
     clock: setup.clock ?? systemClock,
+    tlsTransport: setup.transport,
   };
 }
 
@@ -152,6 +153,9 @@ export interface TlsServer {
   counter(name: string): number;
 }
 
+/** As a listener: a handshake takes no longer. */
+const HANDSHAKE_MS = 1_000;
+
 /** Accepts TLS by a DownstreamTlsContext and echoes bytes. */
 export async function startTlsServer(t: TestContext, config: JsonObject, setup: TlsSetup): Promise<TlsServer> {
   const stats = new StatsStore();
@@ -165,7 +169,7 @@ export async function startTlsServer(t: TestContext, config: JsonObject, setup: 
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true }, (socket) => {
     inspect(socket, { tls: true, http: false, timeoutMs: 0 }, systemClock, (inspection) => {
       if (inspection.outcome !== 'done') return;
-      acceptTls({
+      const giveUp = acceptTls({
         socket,
         initial: inspection.bytes,
         tls,
@@ -185,6 +189,7 @@ export async function startTlsServer(t: TestContext, config: JsonObject, setup: 
           });
         },
       });
+      systemClock.after(HANDSHAKE_MS, giveUp);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', () => resolve()));

@@ -7,6 +7,7 @@ import { addressText } from '../config/address.ts';
 import { boundSocket, setOption } from '../listener/raw-socket.ts';
 import type { RawOption } from '../listener/socket-settings.ts';
 import { dialInTurns } from './happy-eyeballs.ts';
+import { connectDirect } from './openssl/connect.ts';
 import { coversHost } from './san.ts';
 import { failureOf, SocketTransport, VERIFY_FAILED } from './socket-transport.ts';
 import { UNSPOKEN } from './tls-accept.ts';
@@ -82,19 +83,20 @@ function dialOne(options: DialOptions, done: (result: DialResult) => void): () =
   const { target } = options;
   const plain = open(options);
   current = plain;
-  plain.once('error', (error: NodeJS.ErrnoException) => finish({ kind: 'failed', reason: connectReason(error) }));
+  const refused = (error: NodeJS.ErrnoException): void => finish({ kind: 'failed', reason: connectReason(error) });
+  plain.once('error', refused);
   plain.once('connect', () => {
     if (finished) return;
     const { socket, source } = options;
     if (source?.keepAlive) setKeepAlive(plain, source.keepAlive);
     const addresses = { local: localOf(plain), remote: target };
     if (socket.kind === 'raw') {
-      plain.removeAllListeners('error');
+      plain.removeListener('error', refused);
       return finish({ kind: 'connected', transport: new SocketTransport(plain, addresses) });
     }
     handshake(plain, socket, options, (result, wrapped) => {
       if (wrapped) current = wrapped;
-      if (result.kind === 'connected') plain.removeAllListeners('error');
+      if (result.kind === 'connected') plain.removeListener('error', refused);
       finish(result);
     });
   });
@@ -156,8 +158,8 @@ function handshake(
   done: (result: DialResult, wrapped?: TLSSocket) => void,
 ): void {
   const { context } = tls;
-  const secureContext = context.secureContext();
-  if (!secureContext) {
+  const opened = context.clientContext();
+  if (!opened) {
     tls.counters.notReady.value += 1;
     done({ kind: 'failed', reason: 'TLS_error:Secret is not supplied by SDS' });
     return;
@@ -165,12 +167,23 @@ function handshake(
   const alpn = (options.alpn ?? tls.context.alpn).filter((name) => !UNSPOKEN.has(name));
   const { host } = options;
   const sni = tls.sni || host?.name || '';
+  const settled = (transport: Transport | undefined, reason: string): void =>
+    done(transport ? { kind: 'connected', transport } : { kind: 'failed', reason });
   const key = `${addressText(options.target)}|${sni}|${alpn.join()}`;
   const session = context.sessions.take(key, options.clock.now());
+  const addresses = { local: localOf(plain), remote: options.target };
+  if (opened.kind === 'openssl') {
+    const raw = new SocketTransport(plain, addresses);
+    connectDirect(
+      { raw, context, counters: tls.counters, sni, alpn, host, key, session, done: settled },
+      opened.direct,
+    );
+    return;
+  }
   const { generation } = context;
   const how: ConnectionOptions & { allowHalfOpen: boolean } = {
     socket: plain,
-    secureContext,
+    secureContext: opened.secure,
     // The chain and the SANs are judged below, by Envoy's rules.
     rejectUnauthorized: false,
     checkServerIdentity: () => undefined,
@@ -214,7 +227,7 @@ function handshake(
       if (once) wrapped.on('session', keep);
       else if (wrapped.getTLSTicket()) keep(wrapped.getSession()!);
     }
-    const transport = new SocketTransport(wrapped, { local: localOf(plain), remote: options.target, tls: details });
+    const transport = new SocketTransport(wrapped, { ...addresses, tls: details });
     done({ kind: 'connected', transport }, wrapped);
   });
 }

@@ -37,6 +37,7 @@ const DOWNSTREAM: readonly Extension<TlsBuildContext, DownstreamTls | undefined>
     const at = join(path, 'common_tls_context');
     const tls = new TlsContext(message.commonTlsContext, context, at, {
       server: true,
+      requireClientCertificate,
       tickets: !(keys.case === 'disableStatelessSessionResumption' && keys.value),
       ticketKeys:
         keys.case === 'sessionTicketKeys'
@@ -86,6 +87,7 @@ const UPSTREAM: readonly Extension<UpstreamContext, UpstreamSocket>[] = [
         join(path, 'common_tls_context'),
         {
           server: false,
+          requireClientCertificate: false,
           tickets: false,
           ticketKeys: undefined,
           sessionTimeoutS: 0,

@@ -79,6 +79,8 @@ export class SocketTransport implements Transport, ArenaOwner {
         early.push(chunk);
     }
     for (const chunk of early) this.#deliver(chunk, chunk.length);
+    // The end came while an inspector looked: it will not come again.
+    if (socket.readableEnded) queueMicrotask(() => this.#inTurn(() => this.#sink?.onEnd()));
     if (this.#fast && !this.#paused && !this.closed) startReading(socket);
     // Makes the stream notice an end of input that came together with the early bytes.
     if (this.#fast && !this.#paused && !this.closed) socket.read(0);
@@ -110,6 +112,11 @@ export class SocketTransport implements Transport, ArenaOwner {
     const socket = this.#socket;
     if (this.closed || socket.destroyed || this.#ended) return false;
     this.bytesWritten += end - start;
+    // Past the stream: its bookkeeping costs more than the system call.
+    if (this.tls === undefined && socket.writableLength === 0) {
+      start += sendNow(handleOf(socket)?.fd ?? -1, buffer, start, end);
+      if (start === end) return false;
+    }
     return this.#send(buffer.subarray(start, end));
   }
 
@@ -123,6 +130,24 @@ export class SocketTransport implements Transport, ArenaOwner {
       this.#sink?.onBacklog(true);
     }
     return stuck;
+  }
+
+  /** Bytes wait for the kernel, and the sink was told so. */
+  get backlogged(): boolean {
+    return this.#full;
+  }
+
+  /** Sends at once, past the arena: for a layer that has put its bytes together already. */
+  send(bytes: Buffer, start: number, end: number): void {
+    const socket = this.#socket;
+    if (this.closed || socket.destroyed || this.#ended) return;
+    this.bytesWritten += end - start;
+    const sent = socket.writableLength > 0 ? 0 : sendNow(handleOf(socket)?.fd ?? -1, bytes, start, end);
+    if (sent === end - start) return;
+    const room = socket.write(Buffer.from(bytes.subarray(start + sent, end)));
+    if (room || this.#full) return;
+    this.#full = true;
+    this.#sink?.onBacklog(true);
   }
 
   forward(bytes: Buffer, start: number, end: number): boolean {
@@ -263,12 +288,16 @@ export function failureOf(error: NodeJS.ErrnoException): TransportFailure {
 export function tlsReason(error: NodeJS.ErrnoException): string {
   const reason = (error as { reason?: string }).reason ?? error.code?.replace(/^ERR_SSL_/, '') ?? error.message;
   const name = reason.toUpperCase().replaceAll(/[^A-Z0-9]+/g, '_');
-  const number = TLS_CODES[name] ?? 268435456;
-  return tlsErrorText(number, name);
+  return tlsFailureText(name);
 }
 
 export function tlsErrorText(code: number, name: string): string {
   return `TLS_error:|${code}:SSL routines:OPENSSL_internal:${name}:TLS_error_end`;
+}
+
+/** The same for a reason of OpenSSL's that is already in that spelling. */
+export function tlsFailureText(name: string): string {
+  return tlsErrorText(TLS_CODES[name] ?? 268435456, name);
 }
 
 /** BoringSSL's packed codes (library 16) for the reasons a mesh meets. */

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import type { SocketAddr } from '../config/address.ts';
+import { acceptDirect } from './openssl/accept.ts';
 import { failureOf, SocketTransport } from './socket-transport.ts';
 import type { TlsContext } from './tls-context.ts';
 import { detailsOf, evidenceOf } from './tls-details.ts';
@@ -45,24 +46,39 @@ export function acceptTls(acceptance: Acceptance): () => void {
     done(undefined, 'TLS_error:Secret is not supplied by SDS');
     return () => {};
   }
-  const wrapped = wrap(socket, acceptance.initial, tls, hello, identity.secure);
+  if (socket.readableEnded) {
+    // Who will say no more cannot end a handshake.
+    counters.connectionError.value += 1;
+    socket.destroy();
+    done(undefined, CLOSED_EARLY);
+    return () => {};
+  }
+  // Node answers "no common protocol" with an alert, Envoy goes on without one: offer only when there is a common one.
+  const protocol = tls.context.alpn.find((name) => hello.alpn.includes(name) && !UNSPOKEN.has(name));
+  if (identity.context.kind === 'openssl') return acceptDirect(acceptance, identity, identity.context.direct, protocol);
+  const wrapped = wrap(socket, acceptance.initial, tls, protocol, identity.context.secure);
   let finished = false;
   const finish = (transport: Transport | undefined, reason: string): void => {
     if (finished) return;
     finished = true;
-    wrapped.removeAllListeners('close');
+    wrapped.removeListener('close', gone);
     if (!transport) wrapped.destroy();
     done(transport, reason);
   };
+  const gone = (): void => finish(undefined, CLOSED_EARLY);
   const failed = (error: NodeJS.ErrnoException): void => {
-    if (finished) return;
+    if (finished) {
+      // Without a tls.Server Node only tells of what goes wrong later, and leaves the connection open.
+      wrapped.destroy(error);
+      return;
+    }
     counters.connectionError.value += 1;
     if (error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') counters.failVerifyNoCert.value += 1;
     finish(undefined, failureOf(error).reason);
   };
   wrapped.on('error', failed);
   wrapped.on('_tlsError', failed);
-  wrapped.once('close', () => finish(undefined, 'connection closed during the TLS handshake'));
+  wrapped.once('close', gone);
   wrapped.once('secure', () => {
     const evidence = evidenceOf(wrapped);
     const { peer } = evidence;
@@ -77,7 +93,7 @@ export function acceptTls(acceptance: Acceptance): () => void {
         `TLS_error: certificate verify failed (${verdict}${chainError ? `, ${chainError}` : ''})`,
       );
     }
-    if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain());
+    if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain);
     const details = detailsOf(wrapped, evidence, identity.certificate, judged);
     counters.established(details);
     const { local, remote } = acceptance;
@@ -86,6 +102,8 @@ export function acceptTls(acceptance: Acceptance): () => void {
   return () => finish(undefined, 'TLS handshake timeout');
 }
 
+const CLOSED_EARLY = 'connection closed during the TLS handshake';
+
 /** Protocols that configurations name and this proxy does not speak: neither offered nor agreed to. */
 export const UNSPOKEN: ReadonlySet<string> = new Set(['istio-peer-exchange']);
 
@@ -93,18 +111,16 @@ function wrap(
   socket: Socket,
   initial: Buffer | undefined,
   tls: DownstreamTls,
-  hello: ClientHelloInfo,
+  protocol: string | undefined,
   secureContext: SecureContext,
 ): TLSSocket {
   // Bytes put back are given to OpenSSL first; the TLS stream stays on the native handle.
   if (initial && initial.length > 0) socket.unshift(initial);
-  // Node answers "no common protocol" with an alert, Envoy goes on without one: offer only when there is a common one.
-  const common = tls.context.alpn.find((name) => hello.alpn.includes(name) && !UNSPOKEN.has(name));
   return new TLSSocket(socket, {
     isServer: true,
     secureContext,
     requestCert: tls.context.verifyPeer || tls.requireClientCertificate,
     rejectUnauthorized: tls.requireClientCertificate,
-    ...(common === undefined ? {} : { ALPNProtocols: [common] }),
+    ...(protocol === undefined ? {} : { ALPNProtocols: [protocol] }),
   });
 }

@@ -15,6 +15,7 @@ import { MAX_CHAIN_CERTIFICATES, MAX_EARLY_ENDS, TLS_SESSION_TIMEOUT_S } from '.
 import { choosePair, type HelloFacts } from './certificate-choice.ts';
 import { pathError, readChain } from './chain.ts';
 import { ClientSessions } from './client-sessions.ts';
+import { createContext, type OpenSslContext } from './openssl/context.ts';
 import type { PeerCertificate } from './peer-certificate.ts';
 import {
   type CertificateMaterial,
@@ -41,11 +42,16 @@ export interface TlsBuildContext {
   readonly secrets: SecretProvider;
   readonly reader: DataReader;
   readonly clock: Clock;
+  /** Who does TLS: Node's TLSSocket, or OpenSSL called directly. */
+  readonly tlsTransport: TlsTransport;
 }
+
+export type TlsTransport = 'tlssocket' | 'openssl';
 
 /** What the messages around CommonTlsContext add. */
 export interface TlsRole {
   readonly server: boolean;
+  readonly requireClientCertificate: boolean;
   /** Server: sealed tickets may be given out and taken back. */
   readonly tickets: boolean;
   readonly ticketKeys: Live<TicketKeys> | undefined;
@@ -67,12 +73,31 @@ export interface PeerEvidence {
   readonly peer: PeerCertificate | undefined;
   /** The certificates that came with the peer's, in order; not asked for when the session was resumed. */
   chain(): readonly X509Certificate[];
+  /** OpenSSL's verdict on the chain took every setting of the validation context into account. */
+  readonly complete: boolean;
   readonly resumed: boolean;
 }
 
+/** Everything an OpenSSL context is made of. */
+export interface ContextSpec {
+  readonly params: TlsParams;
+  readonly role: TlsRole;
+  readonly certificate: CertificateMaterial | undefined;
+  readonly trust: TrustMaterial | undefined;
+  readonly verifyPeer: boolean;
+  readonly tickets: boolean;
+  readonly ticketKey: Buffer | undefined;
+  readonly sessionContext: string;
+  readonly alpn: boolean;
+}
+
+export type SocketContext =
+  | { readonly kind: 'tlssocket'; readonly secure: SecureContext }
+  | { readonly kind: 'openssl'; readonly direct: OpenSslContext };
+
 /** One certificate's OpenSSL context of the current secrets. */
 export interface ServerIdentity {
-  readonly secure: SecureContext;
+  readonly context: SocketContext;
   readonly certificate: CertificateMaterial | undefined;
 }
 
@@ -85,11 +110,13 @@ export class TlsContext {
   /** Grows with every change of a secret. */
   generation = 0;
   readonly #clock: Clock;
+  readonly #transport: TlsTransport;
   readonly #certificates: readonly Live<CertificateMaterial>[];
   readonly #trust: Live<TrustMaterial> | undefined;
   readonly #made = new Map<CertificateMaterial | undefined, ServerIdentity>();
   /** Server: when the sessions of peers end whose issuers expire before they do, by fingerprint. */
   readonly #earlyEnds = new Map<string, number>();
+  #noted = new WeakSet<PeerCertificate>();
   readonly #stops: (() => void)[] = [];
   #resumable = true;
 
@@ -104,6 +131,7 @@ export class TlsContext {
       'alpn_protocols',
     ]);
     this.#clock = context.clock;
+    this.#transport = context.tlsTransport;
     this.role = role;
     this.alpn = message.alpnProtocols;
     this.params = readTlsParams(message.tlsParams, join(path, 'tls_params'), role.server);
@@ -136,10 +164,16 @@ export class TlsContext {
 
   #changed(): void {
     this.generation += 1;
-    this.#made.clear();
+    this.#forgetContexts();
     this.#earlyEnds.clear();
+    this.#noted = new WeakSet();
     this.sessions.clear();
     this.#resumable = true;
+  }
+
+  #forgetContexts(): void {
+    for (const { context } of this.#made.values()) if (context.kind === 'openssl') context.direct.dispose();
+    this.#made.clear();
   }
 
   /** Calls back at every change of a secret. */
@@ -152,6 +186,7 @@ export class TlsContext {
 
   dispose(): void {
     for (const stop of this.#stops) stop();
+    this.#forgetContexts();
     this.sessions.clear();
   }
 
@@ -161,8 +196,8 @@ export class TlsContext {
   }
 
   /** The client's OpenSSL context. Undefined while a secret is missing. */
-  secureContext(): SecureContext | undefined {
-    return this.usable ? this.#identity(this.certificates()[0]).secure : undefined;
+  clientContext(): SocketContext | undefined {
+    return this.usable ? this.#identity(this.certificates()[0])?.context : undefined;
   }
 
   /** The server's, for the certificate that fits the client best. */
@@ -176,12 +211,12 @@ export class TlsContext {
     // A session must not outlive our own certificate or the lists it was checked against.
     if (this.#resumable && this.#clock.now() >= this.#resumableUntil()) {
       this.#resumable = false;
-      this.#made.clear();
+      this.#forgetContexts();
       this.sessions.clear();
     }
     let made = this.#made.get(certificate);
     if (!made) {
-      made = { secure: this.#create(certificate), certificate };
+      made = { context: this.#create(certificate), certificate };
       this.#made.set(certificate, made);
     }
     return made;
@@ -194,35 +229,23 @@ export class TlsContext {
     return until;
   }
 
-  #create(certificate: CertificateMaterial | undefined): SecureContext {
-    const { params, role } = this;
+  #create(certificate: CertificateMaterial | undefined): SocketContext {
+    const { params, role, verifyPeer } = this;
     const trust = this.trust();
-    const tickets = role.tickets && this.#resumable;
-    const ticketKey = role.ticketKeys?.current()?.keys[0];
-    return createSecureContext({
-      minVersion: params.minVersion,
-      maxVersion: params.maxVersion,
-      ciphers: `${params.suites13}:${params.ciphers}`,
-      ecdhCurve: params.groups,
-      ...(params.sigalgs === '' ? {} : { sigalgs: params.sigalgs }),
-      ...(certificate ? { cert: certificate.chainPem, key: certificate.keyPem } : {}),
-      // Without a validation context nothing is trusted, so Node's built-in roots must not be either.
-      ca: trust?.caPem ? [trust.caPem] : [],
-      allowPartialTrustChain: true,
-      ...(trust && trust.crls.length > 0 && !trust.leafCrlOnly ? { crl: trust.crls.map((crl) => crl.pem) } : {}),
-      ...(role.server
-        ? {
-            honorCipherOrder: true,
-            sessionTimeout: role.sessionTimeoutS,
-            sessionIdContext: this.#sessionContext(certificate, trust),
-            ...(tickets && ticketKey ? { ticketKeys: nodeTicketKey(ticketKey) } : {}),
-          }
-        : {}),
-      secureOptions:
-        constants.SSL_OP_NO_RENEGOTIATION |
-        (role.server ? constants.SSL_OP_CIPHER_SERVER_PREFERENCE : 0) |
-        (role.server && !tickets ? constants.SSL_OP_NO_TICKET : 0),
-    });
+    const spec: ContextSpec = {
+      params,
+      role,
+      certificate,
+      trust,
+      verifyPeer,
+      tickets: role.tickets && this.#resumable,
+      ticketKey: role.ticketKeys?.current()?.keys[0],
+      sessionContext: this.#sessionContext(certificate, trust),
+      alpn: this.alpn.length > 0,
+    };
+    return this.#transport === 'openssl'
+      ? { kind: 'openssl', direct: createContext(spec) }
+      : { kind: 'tlssocket', secure: nodeContext(spec) };
   }
 
   /** Binds sessions to the identity shown and to every rule the peer was accepted under. */
@@ -257,11 +280,12 @@ export class TlsContext {
     const { chainError } = evidence;
     if (evidence.resumed) {
       // Every rule was checked when the session was made; only time has passed since.
-      if (chainError !== undefined && !(chainError === 'CERT_HAS_EXPIRED' && trust.allowExpired)) return false;
+      if (chainError !== undefined && !(TIME_ERRORS.has(chainError) && trust.allowExpired)) return false;
       if (trust.allowExpired) return true;
       return now <= peer.notAfter && now <= (this.#earlyEnds.get(peer.fingerprint256) ?? Number.POSITIVE_INFINITY);
     }
-    const expired = chainError === 'CERT_HAS_EXPIRED' && trust.allowExpired;
+    if (evidence.complete) return chainError === undefined && (!trust.allowExpired || listsFresh(trust, now));
+    const expired = TIME_ERRORS.has(chainError ?? '') && trust.allowExpired;
     if (chainError !== undefined && !expired) return false;
     const chain = evidence.chain();
     if (depthOf(chain, trust) > trust.maxDepth) return false;
@@ -278,17 +302,55 @@ export class TlsContext {
   }
 
   /** Server: remembers a peer whose issuer expires before it does. */
-  noteIssuers(peer: PeerCertificate, chain: readonly X509Certificate[]): void {
+  noteIssuers(peer: PeerCertificate, chain: () => readonly X509Certificate[]): void {
+    if (this.#noted.has(peer)) return;
+    this.#noted.add(peer);
     let end = Number.POSITIVE_INFINITY;
-    for (const issuer of chain) end = Math.min(end, Date.parse(issuer.validTo));
+    for (const issuer of chain()) end = Math.min(end, Date.parse(issuer.validTo));
     if (end >= peer.notAfter) return;
     this.#earlyEnds.set(peer.fingerprint256, end);
     if (this.#earlyEnds.size <= MAX_EARLY_ENDS || !this.#resumable) return;
     // Too many to remember: nobody resumes until the secrets change.
     this.#resumable = false;
-    this.#made.clear();
+    this.#forgetContexts();
     this.#earlyEnds.clear();
   }
+}
+
+function nodeContext(spec: ContextSpec): SecureContext {
+  const { params, role, certificate, trust } = spec;
+  return createSecureContext({
+    minVersion: params.minVersion,
+    maxVersion: params.maxVersion,
+    ciphers: `${params.suites13}:${params.ciphers}`,
+    ecdhCurve: params.groups,
+    ...(params.sigalgs === '' ? {} : { sigalgs: params.sigalgs }),
+    ...(certificate ? { cert: certificate.chainPem, key: certificate.keyPem } : {}),
+    // Without a validation context nothing is trusted, so Node's built-in roots must not be either.
+    ca: trust?.caPem ? [trust.caPem] : [],
+    allowPartialTrustChain: true,
+    ...(trust && trust.crls.length > 0 && !trust.leafCrlOnly ? { crl: trust.crls.map((crl) => crl.pem) } : {}),
+    ...(role.server
+      ? {
+          honorCipherOrder: true,
+          sessionTimeout: role.sessionTimeoutS,
+          sessionIdContext: spec.sessionContext,
+          ...(spec.tickets && spec.ticketKey ? { ticketKeys: nodeTicketKey(spec.ticketKey) } : {}),
+        }
+      : {}),
+    secureOptions:
+      constants.SSL_OP_NO_RENEGOTIATION |
+      (role.server ? constants.SSL_OP_CIPHER_SERVER_PREFERENCE : 0) |
+      (role.server && !spec.tickets ? constants.SSL_OP_NO_TICKET : 0),
+  });
+}
+
+/** What allow_expired_certificate forgives. */
+const TIME_ERRORS: ReadonlySet<string> = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID']);
+
+/** Where OpenSSL was told to overlook time, it overlooks that of the lists too. */
+function listsFresh(trust: TrustMaterial, now: number): boolean {
+  return trust.crls.every((crl) => crl.thisUpdate <= now && now <= crl.nextUpdate);
 }
 
 /** Certificates between the peer's and the first trusted one. */

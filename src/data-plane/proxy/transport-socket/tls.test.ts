@@ -18,7 +18,7 @@ import {
 } from '../testing/tls.ts';
 
 const HOUR = 3_600_000;
-const TRANSPORTS: readonly TransportName[] = ['tlssocket'];
+const TRANSPORTS: readonly TransportName[] = ['tlssocket', 'openssl'];
 const SPIFFE = 'spiffe://cluster.local/ns/a/sa/';
 
 let root: Entity;
