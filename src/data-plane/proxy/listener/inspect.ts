@@ -3,16 +3,27 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { readClientHello } from '../listener-filter/client-hello.ts';
 import { detectHttp } from '../listener-filter/http-detect.ts';
+import {
+  type ProxyCounters,
+  type ProxyHeader,
+  type ProxyProtocolSettings,
+  takeProxyHeader,
+} from '../listener-filter/proxy-protocol.ts';
 
 export interface Inspection {
-  readonly outcome: 'done' | 'timeout' | 'closed';
+  /** `refused`: what came may not be served. */
+  readonly outcome: 'done' | 'timeout' | 'closed' | 'refused';
   readonly bytes: Buffer | undefined;
   readonly transportProtocol: 'tls' | 'raw_buffer';
   readonly serverName: string;
   readonly alpn: readonly string[];
   /** The client can verify ECDSA signatures. */
   readonly ecdsa: boolean;
+  /** What a PROXY protocol header said. */
+  readonly proxied: Proxied | undefined;
 }
+
+export type Proxied = Extract<ProxyHeader, { kind: 'header' }>;
 
 export const NOT_INSPECTED: Inspection = {
   outcome: 'done',
@@ -21,11 +32,13 @@ export const NOT_INSPECTED: Inspection = {
   serverName: '',
   alpn: [],
   ecdsa: true,
+  proxied: undefined,
 };
 
 interface Wanted {
   readonly tls: boolean;
   readonly http: boolean;
+  readonly proxy?: { readonly settings: ProxyProtocolSettings; readonly counters: ProxyCounters } | undefined;
   /** ms; 0 = no limit. */
   readonly timeoutMs: number;
 }
@@ -34,6 +47,8 @@ interface Wanted {
 export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (result: Inspection) => void): void {
   let bytes: Buffer = Buffer.alloc(0);
   let finished = false;
+  let proxied: Proxied | undefined;
+  let headerTaken = wanted.proxy === undefined;
   const finish = (result: Inspection): void => {
     if (finished) return;
     finished = true;
@@ -43,16 +58,34 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
     socket.removeListener('end', onGone);
     socket.removeListener('close', onGone);
     socket.pause();
-    done(result);
+    done({ ...result, proxied });
   };
   const onData = (chunk: Buffer): void => {
     bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+    if (!headerTaken) {
+      const header = takeProxyHeader(bytes, wanted.proxy!.settings, wanted.proxy!.counters);
+      if (header === undefined) return;
+      if (header === 'refused') {
+        finish({ ...NOT_INSPECTED, outcome: 'refused' });
+        return;
+      }
+      headerTaken = true;
+      if (header.kind === 'header') {
+        proxied = header;
+        bytes = bytes.subarray(header.length);
+      }
+      if (!wanted.tls && !wanted.http) {
+        finish(unknown(bytes, 'done'));
+        return;
+      }
+      if (bytes.length === 0) return;
+    }
     const result = classify(bytes, wanted);
     if (result) finish(result);
   };
   const onGone = (): void => {
     // A client that sent something and half-closed is still served.
-    if (bytes.length > 0 && !socket.destroyed) {
+    if (headerTaken && bytes.length > 0 && !socket.destroyed) {
       finish(unknown(bytes, 'done'));
       return;
     }
@@ -80,7 +113,7 @@ export function classify(
   if (wanted.tls) {
     const hello = readClientHello(bytes);
     if (hello.kind === 'more') return undefined;
-    if (hello.kind === 'hello') return { ...hello, outcome: 'done', bytes, transportProtocol: 'tls' };
+    if (hello.kind === 'hello') return { ...NOT_INSPECTED, ...hello, outcome: 'done', bytes, transportProtocol: 'tls' };
   }
   if (!wanted.http) return unknown(bytes, 'done');
   const found = detectHttp(bytes);

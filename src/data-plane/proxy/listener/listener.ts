@@ -1,6 +1,7 @@
 // One listener: accepts connections, finds out what they are, gives them to a filter chain; its chains can be swapped
 // while connections live on. Owned by the listener manager.
 import type { Socket } from 'node:net';
+import type { JsonObject } from '@bufbuild/protobuf';
 import type { Listener as ListenerMessage } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import type { LogEntry } from '../access-log/logger.ts';
 import { addressText, type SocketAddr } from '../config/address.ts';
@@ -9,6 +10,12 @@ import { type ChainContext, chainFingerprint, FilterChain } from '../filter-chai
 import { ChainTable, matchKey } from '../filter-chain/match.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
 import { originalDestination } from '../listener-filter/original-dst.ts';
+import {
+  type ProxyCounters,
+  type ProxyProtocolSettings,
+  proxyCounters,
+  tlvMetadata,
+} from '../listener-filter/proxy-protocol.ts';
 import type { Pressure, PressureView } from '../overload/pressure.ts';
 import { StatsScope } from '../stats/stats.ts';
 import { handleOf } from '../transport-socket/read-buffer.ts';
@@ -18,7 +25,7 @@ import { TlsCounters } from '../transport-socket/tls-stats.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import type { Capture } from './capture.ts';
 import { type Drain, startDrain } from './drain.ts';
-import { type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
+import { type Inspection, inspect, NOT_INSPECTED, type Proxied } from './inspect.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
 export interface ListenerDeps extends Omit<ChainContext, 'direction' | 'load'> {
@@ -51,8 +58,11 @@ function counters(scope: StatsScope) {
 interface Arrival {
   readonly socket: Socket;
   readonly remote: SocketAddr;
+  readonly directRemote: SocketAddr;
   readonly directLocal: SocketAddr;
   readonly local: SocketAddr;
+  /** From a PROXY protocol header. */
+  readonly metadata?: ReadonlyMap<string, JsonObject> | undefined;
 }
 
 export class Listener {
@@ -64,6 +74,7 @@ export class Listener {
   readonly #counters: ReturnType<typeof counters>;
   readonly #tlsCounters: TlsCounters;
   readonly #log: LogEntry | undefined;
+  readonly #proxy: { readonly settings: ProxyProtocolSettings; readonly counters: ProxyCounters } | undefined;
   #chains: readonly FilterChain[];
   #default: FilterChain | undefined;
   #table: ChainTable<FilterChain>;
@@ -80,6 +91,8 @@ export class Listener {
     this.message = message;
     this.#deps = deps;
     this.settings = readListener(message, path);
+    const proxy = this.settings.filters.proxy?.settings;
+    this.#proxy = proxy && { settings: proxy, counters: proxyCounters(proxy, deps.stats) };
     this.name = message.name;
     this.scope = scope ?? new StatsScope(deps.stats, `listener.${statName(message, this.settings)}.`);
     this.#log = deps.logs.build(message.accessLog, path);
@@ -171,7 +184,7 @@ export class Listener {
       const fd = handleOf(socket)?.fd ?? -1;
       local = originalDestination(fd, directLocal.kind === 'ip' && directLocal.ip.includes(':')) ?? directLocal;
     }
-    const arrival: Arrival = { socket, remote, directLocal, local };
+    const arrival: Arrival = { socket, remote, directRemote: remote, directLocal, local };
     const other = this.settings.useOriginalDst && local !== directLocal ? this.#deps.handOff(local, this) : undefined;
     (other ?? this).#inspect(arrival);
   }
@@ -196,14 +209,19 @@ export class Listener {
     const port = arrival.local.kind === 'ip' ? arrival.local.port : 0;
     const tls = settings.filters.tls !== undefined && !settings.filters.tls(port);
     const http = settings.filters.http !== undefined && !settings.filters.http(port);
-    if (!tls && !http) {
+    const proxy = this.#proxy && !settings.filters.proxy?.disabled(port) ? this.#proxy : undefined;
+    if (!tls && !http && !proxy) {
       this.#choose(arrival, NOT_INSPECTED);
       return;
     }
     this.#counters.preActive.value += 1;
-    inspect(arrival.socket, { tls, http, timeoutMs: settings.filtersTimeoutMs }, this.#deps.clock, (result) => {
+    inspect(arrival.socket, { tls, http, proxy, timeoutMs: settings.filtersTimeoutMs }, this.#deps.clock, (result) => {
       this.#counters.preActive.value -= 1;
       if (result.outcome === 'closed') return this.#gone();
+      if (result.outcome === 'refused') {
+        resetSocket(arrival.socket);
+        return this.#gone();
+      }
       if (result.outcome === 'timeout') {
         this.#counters.preTimeout.value += 1;
         if (!settings.continueOnTimeout) {
@@ -211,8 +229,22 @@ export class Listener {
           return this.#gone();
         }
       }
-      this.#choose(arrival, result);
+      this.#choose(result.proxied ? this.#proxiedArrival(arrival, result.proxied) : arrival, result);
     });
+  }
+
+  /** The connection as the proxy in front saw it. */
+  #proxiedArrival(arrival: Arrival, { addresses, tlvs }: Proxied): Arrival {
+    const { filters } = this.settings;
+    const metadata = filters.proxy && tlvMetadata(filters.proxy.settings, tlvs);
+    if (!addresses) return { ...arrival, metadata };
+    const keepLocal = filters.originalDstLast && arrival.local !== arrival.directLocal;
+    return {
+      ...arrival,
+      remote: addresses.source,
+      local: keepLocal ? arrival.local : addresses.destination,
+      metadata,
+    };
   }
 
   #gone(): void {
@@ -313,7 +345,7 @@ export class Listener {
       local: arrival.local,
       directLocal: arrival.directLocal,
       remote: arrival.remote,
-      directRemote: arrival.remote,
+      directRemote: arrival.directRemote,
       requestedServerName: inspection.serverName,
       transportProtocol: inspection.transportProtocol,
       alpn: inspection.alpn,
@@ -322,7 +354,7 @@ export class Listener {
       chainName,
       direction: this.settings.direction,
       state: new Map(),
-      metadata: new Map(),
+      metadata: new Map(arrival.metadata),
     };
   }
 }
