@@ -62,6 +62,9 @@ function bundle(root: string, out: string, { name, main, parts = {} }: Program):
       `--outdir=${out}`,
       `--chunk-names=${name}-[hash]`,
       '--out-extension:.js=.mjs',
+      // Comments cost memory (the source stays in it), and one beyond ASCII doubles that. Lines stay short for stack traces.
+      '--minify-whitespace',
+      '--line-limit=160',
       '--legal-comments=none',
       '--log-level=warning',
       `--banner:js=${REQUIRE}`,

@@ -1,20 +1,7 @@
 // Puts the engine together with the real clock, files, DNS and log. The only other file that reads the environment is main.ts.
 
-import {
-  closeSync,
-  createWriteStream,
-  openSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  watch,
-  write,
-  writeFileSync,
-} from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { basename, dirname } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { isMainThread, threadId } from 'node:worker_threads';
 import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { systemClock } from '../../base/runtime/clock.ts';
@@ -33,6 +20,10 @@ import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLe
 import type { RuntimeFiles } from './runtime/disk.ts';
 import type { TlsTransport } from './transport-socket/tls-context.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
+
+// An import of node:fs as an ES module reads all its properties, and one of them loads readline: 2 MB.
+const { closeSync, createWriteStream, openSync, readdirSync, readFileSync, statSync, watch, write, writeFileSync } =
+  process.getBuiltinModule('node:fs');
 
 /** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it; the commit is not known to a checkout. */
 export const VERSION = `${'0'.repeat(40)}/${MELTEMI_VERSION}/Clean/RELEASE/OpenSSL`;
@@ -203,9 +194,12 @@ const memory: MemoryReader = {
 };
 
 function collectGarbage(): void {
+  const { setFlagsFromString } = process.getBuiltinModule('node:v8');
+  const { runInNewContext } = process.getBuiltinModule('node:vm');
   setFlagsFromString('--expose-gc');
   const collect: unknown = runInNewContext('gc');
-  if (typeof collect === 'function') collect();
+  // The thorough kind also gives back pages, of the young generation too.
+  if (typeof collect === 'function') collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
 }
 
 /** `MELTEMI_TLS_TRANSPORT`: `tlssocket` (the default) or `openssl`. */

@@ -1,5 +1,4 @@
 // Opens one listening socket as the listener's settings say. Called by the listener manager.
-import { chmodSync, unlinkSync } from 'node:fs';
 import type { Server } from 'node:net';
 import type { SocketAddr } from '../config/address.ts';
 import { boundSocket, setOption } from './raw-socket.ts';
@@ -20,6 +19,7 @@ export function listenOn(
     const path = address.path.startsWith('@') ? `\0${address.path.slice(1)}` : address.path;
     const mode = socket.modes[index];
     // What an earlier process left behind would be in the way.
+    const { chmodSync } = process.getBuiltinModule('node:fs');
     if (!address.path.startsWith('@')) unlinkQuietly(path);
     server.listen({ path, backlog }, () => {
       if (mode !== undefined) chmodSync(path, mode);
@@ -47,7 +47,7 @@ export function listenOn(
 
 function unlinkQuietly(path: string): void {
   try {
-    unlinkSync(path);
+    process.getBuiltinModule('node:fs').unlinkSync(path);
   } catch {
     // There was none, or bind says what is wrong.
   }

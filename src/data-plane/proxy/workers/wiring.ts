@@ -15,6 +15,8 @@ import type { ToMain, WorkerStart } from './protocol.ts';
 import { Supervisor, type Thread } from './supervisor.ts';
 import { MainLink, runWorker } from './worker.ts';
 
+const YOUNG_GENERATION_MB = 6;
+
 type Threads = Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve'> & { readonly isWorker?: boolean };
 
 /** The workers of this process, and what the engine of the main thread needs of them. */
@@ -61,7 +63,12 @@ function refuseExactBalance(bootstrap: Bootstrap): void {
 
 function thread(start: WorkerStart): Thread {
   // The same program again; it sees that it is not the main thread.
-  const worker = new Worker(process.argv[1]!, { workerData: start, stdin: false });
+  const worker = new Worker(process.argv[1]!, {
+    workerData: start,
+    stdin: false,
+    // As the main thread's.
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+  });
   let failure: unknown;
   worker.on('error', (error) => {
     failure = error;

@@ -1,5 +1,5 @@
 // A bidirectional gRPC stream over HTTP/2 (node:http2), enough for discovery services. Called by ads.ts and sds.ts.
-import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from 'node:http2';
+import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
 import { connect } from 'node:net';
 import type { SocketAddr } from '../config/address.ts';
 import { MAX_XDS_MESSAGE_BYTES } from '../limits.ts';
@@ -24,6 +24,8 @@ const COMPRESSED = 1;
 
 export function openGrpcStream(options: GrpcStreamOptions): GrpcStream {
   const { address } = options;
+  // Loaded by whoever discovers: 4 MB that others do without.
+  const { connect: connectHttp2 } = process.getBuiltinModule('node:http2');
   const session: ClientHttp2Session = connectHttp2('http://xds', {
     createConnection: () => (address.kind === 'pipe' ? connect(address.path) : connect(address.port, address.ip)),
     settings: { enablePush: false },
