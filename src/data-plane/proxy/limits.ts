@@ -201,6 +201,8 @@ export const MAX_MAGLEV_TABLE = 5_000_011;
 export const DEFAULT_PANIC_THRESHOLD = 50;
 /** Envoy's default for common_lb_config.update_merge_window, ms. */
 export const DEFAULT_MERGE_WINDOW_MS = 1_000;
+/** Assignments whose endpoints are remembered to decode the next one faster. */
+export const MAX_REMEMBERED_ASSIGNMENTS = 4_096;
 /** Highest priority of endpoints (Envoy's bound). */
 export const MAX_PRIORITY = 128;
 /** Between two addresses of one endpoint that are tried (Envoy's), ms. */

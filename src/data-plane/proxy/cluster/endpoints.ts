@@ -110,14 +110,25 @@ function readGroup(group: LocalityLbEndpoints, path: string, allowNames: boolean
     zone: group.locality?.zone ?? '',
     subZone: group.locality?.subZone ?? '',
   };
-  const shared: EndpointGroup = {
-    locality,
-    weight: group.loadBalancingWeight ?? 0,
-    metadata: metadataOf(group.metadata),
-  };
+  const weight = group.loadBalancingWeight ?? 0;
+  const metadata = metadataOf(group.metadata);
+  const key = JSON.stringify([locality, weight, metadata, group.priority, allowNames]);
+  let shared: EndpointGroup | undefined;
   const add = (endpoints: readonly LbEndpoint[], at: string): void => {
-    for (const [k, endpoint] of endpoints.entries())
-      out.push(hostSpec(endpoint, group, shared, `${at}[${k}]`, allowNames));
+    for (let k = 0; k < endpoints.length; k++) {
+      const endpoint = endpoints[k]!;
+      // What the decoder has kept from the last assignment was read then.
+      const known = readBefore.get(endpoint);
+      if (known?.key === key) {
+        shared ??= known.spec.group;
+        out.push(known.spec);
+        continue;
+      }
+      shared ??= { locality, weight, metadata };
+      const spec = hostSpec(endpoint, group, shared, `${at}[${k}]`, allowNames);
+      readBefore.set(endpoint, { key, spec });
+      out.push(spec);
+    }
   };
   add(group.lbEndpoints, join(path, 'lb_endpoints'));
   const more = group.lbConfig;
@@ -126,6 +137,9 @@ function readGroup(group: LocalityLbEndpoints, path: string, allowNames: boolean
   only(LocalityLbEndpoints_LbEndpointListSchema, more.value, at, ['lb_endpoints']);
   add(more.value.lbEndpoints, join(at, 'lb_endpoints'));
 }
+
+/** Specs by the message they were read from, and all else they depend on. */
+const readBefore = new WeakMap<LbEndpoint, { readonly key: string; readonly spec: HostSpec }>();
 
 function hostSpec(
   message: LbEndpoint,

@@ -64,8 +64,8 @@ export class Membership {
       const key = this.#options.single ? '' : addressText(spec.address);
       if (after.has(key)) continue;
       const known = before.get(key);
-      if (known && sameEndpoint(known.spec, spec)) {
-        known.spec = spec;
+      if (known && (known.spec === spec || sameEndpoint(known.spec, spec))) {
+        if (known.spec !== spec) known.spec = spec;
         known.set(HEALTH.pendingRemoval, false);
         after.set(key, known);
         continue;

@@ -37,9 +37,12 @@ export function buildRing(
   const smallest = hosts.reduce((least, entry) => Math.min(least, entry.weight), 1);
   // The host with the least weight gets a whole number of entries.
   const scale = Math.min(Math.ceil(smallest * options.minSize) / smallest, options.maxSize);
-  const owners: number[] = [];
-  const his: number[] = [];
-  const los: number[] = [];
+  // The running sum may round up once more than `scale` says.
+  const room = Math.ceil(scale) + 1;
+  const owners = new Uint32Array(room);
+  const his = new Uint32Array(room);
+  const los = new Uint32Array(room);
+  let filled = 0;
   let target = 0;
   let least = Math.ceil(scale);
   let most = 0;
@@ -49,20 +52,21 @@ export function buildRing(
     key.copy(text);
     target += scale * entry.weight;
     let count = 0;
-    for (; owners.length < target; count++) {
+    for (; filled < target && filled < room; count++) {
       const bytes = text.subarray(0, key.length + text.write(String(count), key.length, 'latin1'));
       const hash = options.murmur ? murmurHash2(bytes) : xxHash64(bytes);
-      owners.push(index);
-      his.push(hash.hi);
-      los.push(hash.lo);
+      owners[filled] = index;
+      his[filled] = hash.hi;
+      los[filled] = hash.lo;
+      filled += 1;
     }
     least = Math.min(least, count);
     most = Math.max(most, count);
   }
-  const order = Uint32Array.from(owners.keys()).sort((a, b) => his[a]! - his[b]! || los[a]! - los[b]!);
-  const hi = Uint32Array.from(order, (i) => his[i]!);
-  const lo = Uint32Array.from(order, (i) => los[i]!);
-  const owner = Uint32Array.from(order, (i) => owners[i]!);
+  const order = sorted(his.subarray(0, filled), los.subarray(0, filled));
+  const hi = order.map((i) => his[i]!);
+  const lo = order.map((i) => los[i]!);
+  const owner = order.map((i) => owners[i]!);
   return {
     size: owner.length,
     least,
@@ -112,26 +116,54 @@ function fill(
 ): void {
   const size = table.length;
   const largest = hosts.reduce((most, entry) => Math.max(most, entry.weight), 0);
-  const offset = new Float64Array(hosts.length);
-  const skip = new Float64Array(hosts.length);
+  const place = new Int32Array(hosts.length);
+  const skip = new Int32Array(hosts.length);
   const target = new Float64Array(hosts.length);
+  const weights = Float64Array.from(hosts, (entry) => entry.weight);
   for (const [i, entry] of hosts.entries()) {
     const key = Buffer.from(entry.key, 'utf8');
-    offset[i] = modulo(xxHash64(key), size);
+    place[i] = modulo(xxHash64(key), size);
     skip[i] = modulo(xxHash64(key, 1), size - 1) + 1;
   }
   let filled = 0;
   for (let turn = 1; filled < size; turn++)
-    for (let i = 0; i < hosts.length && filled < size; i++) {
-      const { weight } = hosts[i]!;
-      if (turn * weight < target[i]!) continue;
+    for (let i = 0; i < place.length && filled < size; i++) {
+      if (turn * weights[i]! < target[i]!) continue;
       target[i]! += largest;
-      // `offset` walks along: offset + skip × next modulo size.
-      let at = offset[i]!;
-      while (table[at] !== -1) at = (at + skip[i]!) % size;
+      // A step is smaller than the table: no division to stay inside.
+      const step = skip[i]!;
+      let at = place[i]!;
+      while (table[at] !== -1) {
+        at += step;
+        if (at >= size) at -= size;
+      }
       table[at] = i;
-      offset[i] = (at + skip[i]!) % size;
+      at += step;
+      place[i] = at >= size ? at - size : at;
       counts[i]! += 1;
       filled += 1;
     }
 }
+
+/** Positions of the hashes in rising order. */
+function sorted(his: Uint32Array, los: Uint32Array): Uint32Array {
+  const count = his.length;
+  const compare = (a: number, b: number): number => his[a]! - his[b]! || los[a]! - los[b]!;
+  if (count > MAX_PACKED) return Uint32Array.from({ length: count }, (_, i) => i).sort(compare);
+  // The high half and the position in one number sort without a call for each comparison.
+  const packed = new Float64Array(count);
+  for (let i = 0; i < count; i++) packed[i] = his[i]! * MAX_PACKED + i;
+  packed.sort();
+  const order = new Uint32Array(count);
+  for (let i = 0; i < count; i++) order[i] = packed[i]! % MAX_PACKED;
+  // Equal high halves are rare: put right by their low halves.
+  for (let i = 1; i < count; i++)
+    for (let k = i; k > 0 && compare(order[k]!, order[k - 1]!) < 0; k--) {
+      const other = order[k]!;
+      order[k] = order[k - 1]!;
+      order[k - 1] = other;
+    }
+  return order;
+}
+/** 2^21: with 32 bits of a hash it just fits a double. */
+const MAX_PACKED = 2 ** 21;
