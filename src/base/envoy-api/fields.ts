@@ -13,6 +13,9 @@ export class ConfigError extends Error {
   }
 }
 
+/** A field that the message's type does not know: newer than this proxy, or a mistake. */
+export class UnknownFieldError extends ConfigError {}
+
 /** Throws when a field outside `supported` (proto names) is set in `message`. */
 export function only<D extends DescMessage>(
   schema: D,
@@ -25,7 +28,7 @@ export function only<D extends DescMessage>(
       throw new ConfigError(join(path, field.name), `field of ${schema.typeName} is not supported by this proxy`);
   }
   const unknown = message.$unknown?.[0];
-  if (unknown) throw new ConfigError(path, `unknown field number ${unknown.no} in ${schema.typeName}`);
+  if (unknown) throw new UnknownFieldError(path, `unknown field number ${unknown.no} in ${schema.typeName}`);
 }
 
 export function join(path: string, part: string): string {

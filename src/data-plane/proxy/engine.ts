@@ -191,6 +191,7 @@ export class Engine implements AdminTarget {
     });
     const hubDeps: HubDeps = {
       node: nodeMessage,
+      unknownFields: options.unknownFields,
       clock,
       random,
       stats,

@@ -57,6 +57,8 @@ export interface Ads {
   /** How many streams were opened. */
   readonly streams: { count: number };
   set(kind: Kind, name: string, json: JsonObject): void;
+  /** Bytes as they are, right or wrong. */
+  setAny(kind: Kind, name: string, any: Any): void;
   remove(kind: Kind, name: string): void;
   /** Ends all streams; the client comes back. */
   cut(): void;
@@ -143,6 +145,11 @@ export async function startAds(t: TestContext): Promise<Ads> {
     set(kind, name, json) {
       version += 1;
       table(T + SCHEMAS[kind].typeName).set(name, { any: resource(kind, json), version: String(version) });
+      changed(kind, name);
+    },
+    setAny(kind, name, any) {
+      version += 1;
+      table(T + SCHEMAS[kind].typeName).set(name, { any, version: String(version) });
       changed(kind, name);
     },
     remove(kind, name) {

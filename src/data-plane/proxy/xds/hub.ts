@@ -4,7 +4,9 @@ import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { errorText } from '../../../base/runtime/log.ts';
-import { ConfigError } from '../config/fields.ts';
+import { extensionRegistry } from '../config/bootstrap.ts';
+import { ConfigError, UnknownFieldError } from '../config/fields.ts';
+import { dropUnknown } from '../config/unknown.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import { DiscoveryClient, type DiscoveryOptions } from './discovery-client.ts';
 import { FileSource, type FileSourceDeps } from './file-source.ts';
@@ -13,6 +15,8 @@ import type { GrpcSource, Source } from './source.ts';
 import { hashOf, type Receiver, type Rejection, type ResourceUpdate } from './update.ts';
 
 export interface HubDeps extends Omit<DiscoveryOptions, 'source' | 'method' | 'statPrefix'> {
+  /** What happens to fields that their type does not know; default `warn`. */
+  readonly unknownFields?: 'warn' | 'reject' | 'ignore';
   readonly files: FileSourceDeps['files'];
 }
 
@@ -108,7 +112,7 @@ class Group<D extends DescMessage> implements Receiver {
         continue;
       }
       const problem = record(this.#book, name, version, any, this.#deps.clock, () =>
-        sink.update(readResource(this.#kind, any), version),
+        taking(this.#kind, any, this.#deps, (message) => sink.update(message, version)),
       );
       outcome(this.#deps.stats, sink.statPrefix, problem, version, this.#deps.clock);
       if (problem !== undefined) rejected.push({ name, reason: problem });
@@ -180,9 +184,10 @@ class Collection<D extends DescMessage> implements Receiver {
         any,
         clock,
         () => {
-          const message = readResource(this.#kind, any);
-          real = this.#kind.nameOf(message);
-          sink.apply(message, version);
+          taking(this.#kind, any, this.#deps, (message) => {
+            real = this.#kind.nameOf(message);
+            sink.apply(message, version);
+          });
         },
       );
       seen.add(real);
@@ -396,6 +401,27 @@ export class DiscoveryHub {
     const known = this.#books.get(typeUrl) ?? new Map<string, ResourceRecord>();
     this.#books.set(typeUrl, known);
     return known;
+  }
+}
+
+/** Applies a resource; what was refused only for fields that nobody knows is applied without them, where that is allowed. */
+function taking<D extends DescMessage>(
+  kind: ResourceKind<D>,
+  any: Any,
+  { unknownFields = 'warn', stats, log }: HubDeps,
+  apply: (message: MessageShape<D>) => void,
+): void {
+  try {
+    apply(readResource(kind, any));
+  } catch (error) {
+    if (!(error instanceof UnknownFieldError) || unknownFields === 'reject') throw error;
+    const message = readResource(kind, any);
+    dropUnknown(kind.schema, message, extensionRegistry, (path, numbers) => {
+      stats.counter('server.dynamic_unknown_fields').value += 1;
+      if (unknownFields === 'warn')
+        log.warn('Unknown field', { type: kind.schema.typeName, path: path || '(root)', numbers: numbers.join(', ') });
+    });
+    apply(message);
   }
 }
 
