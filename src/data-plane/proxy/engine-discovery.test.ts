@@ -2,14 +2,19 @@
 // times to live, and what the control plane is told.
 import assert from 'node:assert/strict';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
+import { ServerCredentials } from '@grpc/grpc-js';
 import { type ControlPlane, startControlPlane } from './testing/control-plane.ts';
 import { discoveryCluster } from './testing/discovery.ts';
 import {
   ask,
+  clientTls,
+  commonTls,
+  createCa,
   hcm,
   listener,
   routes,
@@ -22,6 +27,15 @@ import {
   until,
 } from './testing/engine.ts';
 import { ECDS } from './xds/kinds.ts';
+
+/** A port where nobody listens. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
 
 type Api = 'GRPC' | 'DELTA_GRPC';
 const APIS: readonly Api[] = ['GRPC', 'DELTA_GRPC'];
@@ -333,4 +347,52 @@ test('ECDS: a default serves at once where it may, and after the wait where noth
   assert.equal((await ask(engine.port('eager'))).status, 418);
   assert.equal((await ask(engine.port('late'))).status, 418);
   assert.equal(engine.counter('extension_config_discovery.http_filter.y.init_fetch_timeout'), 1);
+});
+
+// --- the discovery cluster is a cluster like any other
+
+test('the control plane is reached by TLS with a checked name, and the next server is asked when one is gone', async (t) => {
+  const ca = await createCa();
+  const server = await ca.issue('spiffe://cluster.local/ns/istio-system/sa/istiod');
+  const credentials = ServerCredentials.createSsl(null, [
+    { private_key: Buffer.from(server.key), cert_chain: Buffer.from(server.certificate) },
+  ]);
+  const plane = await startControlPlane(t, credentials);
+  plane.set('cds', 'app', staticCluster('app', [1]));
+  const gone = await freePort();
+  const cluster = (san: string): JsonObject => {
+    const one = discoveryCluster('xds', socketAddress(plane.port));
+    return {
+      ...one,
+      connect_timeout: '0.5s',
+      transport_socket: clientTls(commonTls(undefined, ca.pem, [{ exact: san }])),
+      load_assignment: {
+        cluster_name: 'xds',
+        endpoints: [
+          { lb_endpoints: [gone, plane.port].map((port) => ({ endpoint: { address: socketAddress(port) } })) },
+        ],
+      },
+    };
+  };
+  const fast = api('DELTA_GRPC', {
+    grpc_services: [
+      {
+        envoy_grpc: {
+          cluster_name: 'xds',
+          retry_policy: { retry_back_off: { base_interval: '0.01s', max_interval: '0.02s' } },
+        },
+      },
+    ],
+  });
+  const config = (san: string): JsonObject => ({
+    node: { id: 'n', cluster: 'c' },
+    dynamic_resources: { cds_config: ADS, ads_config: fast },
+    static_resources: { clusters: [cluster(san)] },
+  });
+  const engine = await startEngine(t, config('spiffe://cluster.local/ns/istio-system/sa/istiod'));
+  assert.ok(engine.engine.clusters.find('app'));
+  const before = plane.opened.count;
+  const stranger = await startEngine(t, config('spiffe://cluster.local/ns/istio-system/sa/other'), false);
+  await until(() => stranger.counter('cluster.xds.ssl.fail_verify_san') >= 2, 'the wrong name is noticed');
+  assert.equal(plane.opened.count, before, 'nothing is said to a server with another name');
 });

@@ -11,7 +11,6 @@ import { refreshGauges } from './admin/gauges.ts';
 import { type AdminOptions, AdminServer } from './admin/server.ts';
 import type { AdminTarget, Gathered, ServerState } from './admin/target.ts';
 import type { Resolve } from './cluster/dns.ts';
-import { NO_CONTEXT } from './cluster/lb-context.ts';
 import { ClusterManager } from './cluster/manager.ts';
 import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
@@ -35,13 +34,13 @@ import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
 import type { TlsTransport } from './transport-socket/tls-context.ts';
+import { openGrpcStream } from './upstream/grpc-client.ts';
 import { addUp } from './workers/numbers.ts';
 import type { Command, Numbers } from './workers/protocol.ts';
 import { DynamicStart } from './xds/dynamic.ts';
 import { ExtensionManager } from './xds/ecds.ts';
 import { createEndpointSource } from './xds/eds.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
-import { openGrpcStream } from './xds/grpc-stream.ts';
 import { DiscoveryHub, type HubDeps } from './xds/hub.ts';
 import { RouteManager } from './xds/rds.ts';
 import { SecretManager } from './xds/sds.ts';
@@ -198,8 +197,9 @@ export class Engine implements AdminTarget {
       log: log.scope('upstream'),
       files: deps.watchedFiles,
       open: ({ source, method, onMessage, onClose }) => {
-        const address = this.#clusterAddress(source.cluster);
-        return address && openGrpcStream({ address, method, metadata: source.metadata, onMessage, onClose });
+        const cluster = this.clusters.find(source.cluster);
+        const { authority, metadata } = source;
+        return cluster && openGrpcStream(cluster, { method, authority, metadata, onMessage, onClose });
       },
     };
     this.hub = deps.createHub?.(hubDeps) ?? new DiscoveryHub(hubDeps);
@@ -484,9 +484,5 @@ export class Engine implements AdminTarget {
     node.userAgentName = 'envoy';
     node.clientFeatures = ['envoy.lb.does_not_support_overprovisioning', 'envoy.lrs.supports_send_all_clusters'];
     return node;
-  }
-
-  #clusterAddress(name: string): SocketAddr | undefined {
-    return this.clusters.find(name)?.pick(NO_CONTEXT)?.spec.address;
   }
 }

@@ -140,6 +140,8 @@ export const LOG_BLOCK_BYTES = 68 * 1024;
 export const MAX_LOG_LINE_BYTES = 1024 * 1024;
 /** One gRPC message of the control plane. */
 export const MAX_XDS_MESSAGE_BYTES = 64 * 1024 * 1024;
+/** Messages of one gRPC call that wait for its connection. */
+export const MAX_GRPC_WAITING_BYTES = 4 * 1024 * 1024;
 /** Reconnect to the control plane, ms. */
 export const XDS_BACKOFF_BASE_MS = 500;
 export const XDS_BACKOFF_MAX_MS = 30_000;

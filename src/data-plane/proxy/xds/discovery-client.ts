@@ -14,7 +14,7 @@ import { errorText, type Logger } from '../../../base/runtime/log.ts';
 import { ConfigError, millis } from '../config/fields.ts';
 import { MAX_XDS_RESOURCES } from '../limits.ts';
 import type { StatsStore } from '../stats/stats.ts';
-import type { GrpcStream } from './grpc-stream.ts';
+import type { GrpcStream } from '../upstream/grpc-client.ts';
 import { createRate, type Rate } from './rate.ts';
 import type { GrpcSource } from './source.ts';
 import { TtlTable } from './ttl.ts';

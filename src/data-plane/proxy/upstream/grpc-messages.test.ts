@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { messageReader } from './grpc-stream.ts';
+import { messageReader } from './grpc-messages.ts';
 
 function frame(payload: Uint8Array): Buffer {
   const head = Buffer.alloc(5);
@@ -18,7 +18,7 @@ test('messages come out whole and in order', () => {
       (messages, sizes) => {
         const wire = Buffer.concat(messages.map(frame));
         const got: number[][] = [];
-        const read = messageReader((bytes) => void got.push([...bytes]));
+        const read = messageReader(1_000, (bytes) => void got.push([...bytes]));
         for (let at = 0, i = 0; at < wire.length; i++) {
           const size = sizes[i % sizes.length]!;
           assert.equal(read(wire.subarray(at, at + size)), undefined);
@@ -34,10 +34,10 @@ test('messages come out whole and in order', () => {
 });
 
 test('compressed and oversized messages end the stream with a reason', () => {
-  const read = messageReader(() => assert.fail('a message'));
+  const read = messageReader(1_000, () => assert.fail('a message'));
   assert.match(read(Buffer.from([1, 0, 0, 0, 0])) ?? '', /compressed/);
   assert.match(
-    messageReader(() => assert.fail('a message'))(Buffer.from([0, 0xff, 0xff, 0xff, 0xff])) ?? '',
+    messageReader(1_000, () => assert.fail('a message'))(Buffer.from([0, 0xff, 0xff, 0xff, 0xff])) ?? '',
     /larger than/,
   );
 });
