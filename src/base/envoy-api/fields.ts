@@ -35,9 +35,14 @@ export function join(path: string, part: string): string {
   return path === '' ? part : `${path}.${part}`;
 }
 
-/** Milliseconds of a protobuf duration; `fallback` when absent. */
+/** Milliseconds of a protobuf duration; `fallback` when absent. None of the durations read here may be negative. */
 export function millis(duration: Duration | undefined, fallback: number): number {
   if (!duration) return fallback;
+  if (duration.seconds < 0n || duration.nanos < 0)
+    throw new ConfigError(
+      '',
+      `Invalid duration: Expected positive duration: ${duration.seconds}.${Math.abs(duration.nanos)}s`,
+    );
   return Number(duration.seconds) * 1000 + duration.nanos / 1e6;
 }
 

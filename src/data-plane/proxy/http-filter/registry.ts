@@ -109,11 +109,30 @@ export function buildHttpFilters(
       const place = buildPlace(message, context, join(path, `http_filters[${i}]`));
       if (place) out.push(place);
     }
+    checkTerminal(out, path);
   } catch (error) {
     disposeFilters(out);
     throw error;
   }
   return out;
+}
+
+const ROUTER_NAME = 'envoy.filters.http.router';
+
+/** The router ends the chain and stands nowhere else. What a discovered filter is, shows when it comes. */
+function checkTerminal(places: readonly FilterPlace[], path: string): void {
+  for (const [i, place] of places.entries()) {
+    if (place.kind !== 'fixed') continue;
+    const terminal = place.filter.name === ROUTER_NAME;
+    const last = i === places.length - 1;
+    if (terminal === last) continue;
+    throw new ConfigError(
+      join(path, `http_filters[${i}]`),
+      terminal
+        ? `terminal filter named ${place.filter.name} must be the last filter in a http filter chain.`
+        : `non-terminal filter named ${place.filter.name} is the last filter in a http filter chain.`,
+    );
+  }
 }
 
 export function disposeFilters(places: readonly FilterPlace[]): void {

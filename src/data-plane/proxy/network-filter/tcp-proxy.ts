@@ -159,7 +159,6 @@ class TcpSession implements LbContext {
     if (settings.maxDurationMs > 0)
       this.#cancelDuration = deps.clock.after(settings.maxDurationMs, () => {
         this.#handler.counters.maxDuration.value += 1;
-        info.connectionTermination = 'max_duration_timeout';
         this.close('DT');
       });
     this.#connect();
@@ -207,9 +206,9 @@ class TcpSession implements LbContext {
         cluster.onOutcome(host, result.kind === 'timeout' ? 'connect-timeout' : 'connect-failure');
         this.#leaveHost();
         if (this.#attempts < this.#handler.settings.maxAttempts) return this.#connect();
-        const limit = this.#attempts > 1 ? FLAG.URX : 0;
         if (result.kind === 'timeout') cluster.counters.cxConnectTimeout.value += 1;
-        this.#fail(FLAG.UF | limit, result.kind === 'timeout' ? 'connection_timeout' : result.reason);
+        cluster.counters.cxAttemptsExceeded.value += 1;
+        this.#fail(FLAG.UF | FLAG.URX, result.kind === 'timeout' ? 'connection_timeout' : result.reason);
       },
     );
   }
@@ -280,7 +279,7 @@ class TcpSession implements LbContext {
     },
     onClose: (failure: TransportFailure | undefined) => {
       if (failure) {
-        if (!this.#downEnded) this.#info.flags |= FLAG.UC;
+        if (!this.#downEnded) this.#info.flags |= failure.kind === 'reset' ? FLAG.UR : FLAG.UC;
         if (failure.kind === 'tls') this.#info.upstreamFailure = failure.reason;
         this.#down.reset();
       } else this.#down.closeSoon();
@@ -310,7 +309,6 @@ class TcpSession implements LbContext {
       const left = this.#lastActive + this.#handler.settings.idleMs - clock.now();
       if (left > 0) return this.#armIdle(left);
       this.#handler.counters.idle.value += 1;
-      this.#info.connectionTermination = 'tcp_session_idle_timeout';
       this.close('none');
     });
   }
@@ -318,7 +316,7 @@ class TcpSession implements LbContext {
   #fail(flags: number, reason: string): void {
     this.#info.flags |= flags;
     this.#info.upstreamFailure = reason;
-    this.#down.reset();
+    this.#down.destroy();
     this.#finish();
   }
 
@@ -341,6 +339,10 @@ class TcpSession implements LbContext {
     this.#cancelDuration?.();
     this.#cancelLog?.();
     this.#up?.destroy();
+    if (this.#cluster && this.#up) {
+      this.#cluster.counters.cxReceived.value += this.#info.bytesSent;
+      this.#cluster.counters.cxSent.value += this.#info.bytesReceived;
+    }
     this.#leaveHost();
     if (this.#counted) this.#cluster?.breakers.connections.leave();
     const info = this.#info;
