@@ -41,6 +41,8 @@ export interface ClusterSettings {
   readonly policy: LbPolicy;
   readonly common: CommonLb;
   readonly originalDst: OriginalDstSettings;
+  /** ALPN value of Istio's TCP metadata exchange; undefined = none. */
+  readonly exchange: string | undefined;
   /** Connections to a host that fails its health check are closed. */
   readonly closeOnHealthFailure: boolean;
   /** A host that discovery removes goes, even if its health checks pass. */
@@ -111,7 +113,7 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
   only(ClusterSchema, message, path, SUPPORTED);
   const type = typeOf(message, path);
   const policy = readLbPolicy(message, type === 'original-dst', runtime, path);
-  checkFilters(message, path);
+  const exchange = exchangeOf(message, path);
   const eds = message.edsClusterConfig;
   if (eds) only(Cluster_EdsClusterConfigSchema, eds, join(path, 'eds_cluster_config'), ['eds_config', 'service_name']);
   if (type === 'eds' && !eds) throw new ConfigError(join(path, 'eds_cluster_config'), 'value is required');
@@ -131,17 +133,22 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
     dns: readDns(message, path),
     edsSource: type === 'eds' ? readSource(eds?.edsConfig, join(path, 'eds_cluster_config.eds_config')) : undefined,
     edsName: eds?.serviceName || message.name,
+    exchange,
   };
 }
 
-/** Network filters of upstream connections: only Istio's exchange, which needs an ALPN value that is never offered. */
-function checkFilters(message: ClusterMessage, path: string): void {
+/** Network filters of upstream connections: only Istio's exchange. Answers its ALPN value. */
+function exchangeOf(message: ClusterMessage, path: string): string | undefined {
+  let protocol: string | undefined;
   for (const [i, filter] of message.filters.entries()) {
     const at = join(path, `filters[${i}]`);
-    const type = filter.typedConfig ? openAny(filter.typedConfig, at).typeName : '';
+    const any = filter.typedConfig && openAny(filter.typedConfig, at);
+    const type = any?.typeName ?? '';
     if (type !== MetadataExchangeSchema.typeName)
       throw new ConfigError(at, `upstream filter '${filter.name}' of type '${type}' is not supported by this proxy`);
+    protocol = any?.open(MetadataExchangeSchema).protocol;
   }
+  return protocol;
 }
 
 function typeOf(message: ClusterMessage, path: string): ClusterSettings['type'] {

@@ -318,6 +318,7 @@ export class Listener {
       counters: this.#tlsCounters,
       local: arrival.local,
       remote: arrival.remote,
+      exchange: chain.built.exchange,
       done: (transport, reason) => {
         cancel();
         if (!transport) return this.#handshakeFailed(arrival, inspection, chain, reason);

@@ -11,6 +11,7 @@ import {
 } from '../http-filter/istio-stats.ts';
 import { peerOfEndpoint, UNKNOWN_PEER } from '../http-filter/peer.ts';
 import type { TcpObserver } from './filter.ts';
+import { DOWNSTREAM_PEER, exchangedPeer, UPSTREAM_PEER } from './metadata-exchange.ts';
 
 interface Reported {
   opened: boolean;
@@ -61,7 +62,9 @@ function report(
   const values = commonLabels({
     settings,
     context,
-    peer: (settings.destination ? undefined : host && peerOfEndpoint(host.spec.metadata)) ?? UNKNOWN_PEER,
+    peer: settings.destination
+      ? (exchangedPeer(info.connection, DOWNSTREAM_PEER) ?? UNKNOWN_PEER)
+      : (exchangedPeer(info.connection, UPSTREAM_PEER) ?? (host && peerOfEndpoint(host.spec.metadata)) ?? UNKNOWN_PEER),
     cluster,
     clusterName: info.upstreamCluster,
     downstreamTls: info.connection.tls,

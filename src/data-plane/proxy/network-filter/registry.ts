@@ -36,6 +36,7 @@ import { createConnectionLimit, createConnectionRateLimit, type SharedBuckets } 
 import type { ConnectionHandler, NetworkFilter, TcpObserver } from './filter.ts';
 import { Gate } from './gate.ts';
 import { createTcpStats } from './istio-stats.ts';
+import { createMetadataExchange } from './metadata-exchange.ts';
 import { createNetworkRbac } from './rbac.ts';
 import { routingOf } from './routing.ts';
 import { createSniCluster } from './sni-cluster.ts';
@@ -72,13 +73,14 @@ export interface BuiltChain {
   readonly awaits: readonly Live<unknown>[];
   /** Routes that stand in the listener itself, for /config_dump. */
   readonly staticRoutes: RouteTable | undefined;
+  /** Metadata is exchanged with peers that agree on its ALPN value. */
+  readonly exchange: boolean;
   dispose(): void;
 }
 
 type Built =
   | { readonly kind: 'observer'; readonly observer: TcpObserver }
-  | { readonly kind: 'filter'; readonly filter: NetworkFilter }
-  | { readonly kind: 'passive' }
+  | { readonly kind: 'filter'; readonly filter: NetworkFilter; readonly exchange?: boolean }
   | { readonly kind: 'terminal'; make(observers: readonly TcpObserver[]): BuiltChain };
 
 const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Built>[] = [
@@ -95,6 +97,7 @@ const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Bu
         handler: new TcpProxyHandler(settings, log, observers, context),
         awaits: [],
         staticRoutes: undefined,
+        exchange: false,
         dispose() {},
       }),
     };
@@ -119,16 +122,20 @@ const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Bu
     PluginConfigSchema,
     (message, context, path): Built => ({ kind: 'observer', observer: createTcpStats(message, context, path) }),
   ),
-  extension(MetadataExchangeSchema, (message, _context, path): Built => {
-    only(MetadataExchangeSchema, message, path, ['protocol', 'enable_discovery']);
-    // The exchange only happens when both sides agreed on its ALPN value, which we never offer: nothing to do.
-    return { kind: 'passive' };
-  }),
+  extension(
+    MetadataExchangeSchema,
+    (message, context, path): Built => ({
+      kind: 'filter',
+      filter: createMetadataExchange(message, context, path),
+      exchange: true,
+    }),
+  ),
 ];
 
 export function buildNetworkFilters(messages: readonly Filter[], context: NetworkContext, path: string): BuiltChain {
   const observers: TcpObserver[] = [];
   const filters: NetworkFilter[] = [];
+  let exchange = false;
   for (const [i, message] of messages.entries()) {
     const at = join(path, `filters[${i}]`);
     only(FilterSchema, message, at, ['name', 'typed_config']);
@@ -141,7 +148,10 @@ export function buildNetworkFilters(messages: readonly Filter[], context: Networ
       join(at, 'typed_config'),
     );
     if (built.kind === 'observer') observers.push(built.observer);
-    if (built.kind === 'filter') filters.push(built.filter);
+    if (built.kind === 'filter') {
+      filters.push(built.filter);
+      if (built.exchange) exchange = true;
+    }
     if (built.kind !== 'terminal') continue;
     if (i !== messages.length - 1)
       throw new ConfigError(
@@ -149,7 +159,9 @@ export function buildNetworkFilters(messages: readonly Filter[], context: Networ
         `terminal filter named ${message.name} must be the last filter in a network filter chain.`,
       );
     const chain = built.make(observers);
-    return filters.length === 0 ? chain : { ...chain, handler: new Gate(filters, chain.handler, context.clock) };
+    return filters.length === 0
+      ? chain
+      : { ...chain, exchange, handler: new Gate(filters, chain.handler, context.clock) };
   }
   throw new ConfigError(
     join(path, 'filters'),
@@ -184,6 +196,7 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
       handler: manager,
       awaits,
       staticRoutes: routing.fixed,
+      exchange: false,
       dispose() {
         for (const stop of stops) stop();
         disposeFilters(places);

@@ -9,12 +9,14 @@ import type { Host } from '../cluster/host.ts';
 import type { LbContext, MetadataMatch } from '../cluster/lb-context.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
+import type { LocalPeer } from '../http-filter/peer.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { READ_BUFFER_BYTES } from '../limits.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { ConnectionHandler, TcpObserver } from './filter.ts';
+import { exchange, exchangeCounters, UPSTREAM_PEER } from './metadata-exchange.ts';
 import { CLUSTER_STATE } from './sni-cluster.ts';
 import type { TcpProxySettings } from './tcp-proxy-settings.ts';
 
@@ -23,6 +25,7 @@ export interface TcpProxyDeps {
   readonly random: () => number;
   readonly clusters: ClusterFinder;
   readonly stats: StatsStore;
+  readonly local: LocalPeer;
 }
 
 function countersOf(scope: StatsScope) {
@@ -196,6 +199,7 @@ class TcpSession implements LbContext {
         alpn: undefined,
         host: undefined,
         keepAlive: cluster.settings.connect.keepAlive !== undefined,
+        exchange: cluster.settings.exchange !== undefined,
         clock: this.#handler.deps.clock,
       },
       (result) => {
@@ -213,7 +217,8 @@ class TcpSession implements LbContext {
     );
   }
 
-  #joined(up: Transport): void {
+  #joined(raw: Transport): void {
+    const up = this.#introduced(raw);
     this.#up = up;
     if (this.#cluster && this.#host) this.#cluster.onOutcome(this.#host, 'success');
     const info = this.#info;
@@ -235,6 +240,20 @@ class TcpSession implements LbContext {
     this.#cancelLog = this.#handler.deps.clock.after(intervalMs, () => {
       this.#handler.log?.(this.#info);
       this.#logLater(intervalMs);
+    });
+  }
+
+  /** Behind Istio's exchange, when the server agreed to it. */
+  #introduced(up: Transport): Transport {
+    const protocol = this.#cluster?.settings.exchange;
+    if (protocol === undefined) return up;
+    const { local, stats } = this.#handler.deps;
+    const { state } = this.#info.connection;
+    return exchange(up, {
+      protocol,
+      local,
+      counters: exchangeCounters(stats),
+      learn: (peer) => state.set(UPSTREAM_PEER, peer),
     });
   }
 

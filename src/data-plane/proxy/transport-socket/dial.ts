@@ -53,6 +53,8 @@ export interface DialOptions {
   /** Server name taken from the request (auto_sni), and whether the certificate must be for it. */
   readonly host: { readonly name: string; readonly verify: boolean } | undefined;
   readonly keepAlive: boolean;
+  /** Istio's TCP metadata exchange may be offered: who dials will speak it. */
+  readonly exchange?: boolean;
   readonly clock: Clock;
 }
 
@@ -164,7 +166,7 @@ function handshake(
     done({ kind: 'failed', reason: 'TLS_error:Secret is not supplied by SDS' });
     return;
   }
-  const alpn = (options.alpn ?? tls.context.alpn).filter((name) => !UNSPOKEN.has(name));
+  const alpn = (options.alpn ?? tls.context.alpn).filter((name) => options.exchange || !UNSPOKEN.has(name));
   const { host } = options;
   const sni = tls.sni || host?.name || '';
   const settled = (transport: Transport | undefined, reason: string): void =>

@@ -24,6 +24,8 @@ export interface Acceptance {
   readonly counters: TlsCounters;
   readonly local: SocketAddr;
   readonly remote: SocketAddr;
+  /** The chain exchanges metadata with peers that agree on Istio's ALPN value for it. */
+  readonly exchange?: boolean;
   /** Called once: with the connection, or with the reason; the socket is gone then. */
   readonly done: (transport: Transport | undefined, reason: string) => void;
 }
@@ -54,7 +56,9 @@ export function acceptTls(acceptance: Acceptance): () => void {
     return () => {};
   }
   // Node answers "no common protocol" with an alert, Envoy goes on without one: offer only when there is a common one.
-  const protocol = tls.context.alpn.find((name) => hello.alpn.includes(name) && !UNSPOKEN.has(name));
+  const protocol = tls.context.alpn.find(
+    (name) => hello.alpn.includes(name) && (acceptance.exchange || !UNSPOKEN.has(name)),
+  );
   if (identity.context.kind === 'openssl') return acceptDirect(acceptance, identity, identity.context.direct, protocol);
   const wrapped = wrap(socket, acceptance.initial, tls, protocol, identity.context.secure);
   let finished = false;
@@ -104,7 +108,7 @@ export function acceptTls(acceptance: Acceptance): () => void {
 
 const CLOSED_EARLY = 'connection closed during the TLS handshake';
 
-/** Protocols that configurations name and this proxy does not speak: neither offered nor agreed to. */
+/** Protocols that configurations name and only some connections speak: else neither offered nor agreed to. */
 export const UNSPOKEN: ReadonlySet<string> = new Set(['istio-peer-exchange']);
 
 function wrap(
