@@ -18,3 +18,11 @@ export function giveHeaders(headers: HeaderMap | undefined): void {
   headers.clear();
   if (spare.length < MAX_SPARE_HEADER_MAPS) spare.push(headers);
 }
+
+const nothing = new HeaderMap(64);
+
+/** An empty map for what is over: writing to it changes nothing that counts. */
+export function noHeaders(): HeaderMap {
+  nothing.clear();
+  return nothing;
+}

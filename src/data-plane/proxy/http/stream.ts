@@ -20,6 +20,7 @@ import type {
 } from './codec.ts';
 import type { ConnectionManager } from './connection-manager.ts';
 import { HeaderMap } from './header-map.ts';
+import { giveHeaders, noHeaders } from './header-pool.ts';
 import { type LocalReply, localReplyHead } from './local-reply.ts';
 import { H } from './names.ts';
 import { httpDate } from './status.ts';
@@ -102,6 +103,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   #clientSlow = false;
   #responseHeld = false;
   #cancelIdle: (() => void) | undefined;
+  #touched = 0;
   #cancelTimers: (() => void)[] | undefined;
 
   constructor(manager: ConnectionManager, connection: ConnectionInfo, sender: ResponseSender) {
@@ -138,7 +140,13 @@ export class HttpStream implements RequestReceiver, RequestView {
     // A cluster that does not exist is no upstream.
     const name = this.choice?.name ?? '';
     this.info.setCluster(name === '' ? undefined : deps.clusters.find(name));
-    this.#idleMs = forward && forward.idleTimeoutMs >= 0 ? forward.idleTimeoutMs : settings.streamIdleMs;
+    const idleMs = forward && forward.idleTimeoutMs >= 0 ? forward.idleTimeoutMs : settings.streamIdleMs;
+    if (idleMs !== this.#idleMs) {
+      this.#idleMs = idleMs;
+      this.#cancelIdle?.();
+      this.#cancelIdle = undefined;
+      this.touch();
+    }
     this.#cancelDuration?.();
     this.#cancelDuration = undefined;
     const duration = streamDuration(forward?.duration, settings.maxStreamMs, this);
@@ -499,10 +507,20 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** Something happened: the idle clock starts again. */
   touch(): void {
-    const ms = this.#idleMs;
-    if (ms <= 0) return;
-    this.#cancelIdle?.();
-    this.#cancelIdle = this.manager.deps.clock.after(ms, () => {
+    if (this.#idleMs <= 0) return;
+    this.#touched = this.manager.deps.clock.now();
+    if (!this.#cancelIdle) this.#watchIdle(this.#idleMs);
+  }
+
+  /** One timer for the whole stream: when it fires it looks how long nothing happened. */
+  #watchIdle(ms: number): void {
+    const { clock } = this.manager.deps;
+    this.#cancelIdle = clock.after(ms, () => {
+      const left = this.#touched + this.#idleMs - clock.now();
+      if (left > 0) {
+        this.#watchIdle(left);
+        return;
+      }
       this.manager.counters.rqIdleTimeout.value += 1;
       this.localReply({
         status: this.requestEnded ? 504 : 408,
@@ -523,5 +541,28 @@ export class HttpStream implements RequestReceiver, RequestView {
     info.wireBytesReceived = this.sender.wireBytesReceived();
     info.wireBytesSent = this.sender.wireBytesSent();
     manager.complete(this);
+    this.#giveBack();
+  }
+
+  /** Pooled header maps serve the next message: who still looks at this stream sees none. */
+  #giveBack(): void {
+    const { info } = this;
+    if (info.requestHeaders?.pooled) {
+      giveHeaders(info.requestHeaders);
+      info.requestHeaders = undefined;
+      this.headers = noHeaders();
+    }
+    if (info.responseHeaders?.pooled) {
+      giveHeaders(info.responseHeaders);
+      info.responseHeaders = undefined;
+    }
+    if (this.requestTrailers?.pooled) {
+      giveHeaders(this.requestTrailers);
+      this.requestTrailers = undefined;
+    }
+    if (info.responseTrailers?.pooled) {
+      giveHeaders(info.responseTrailers);
+      info.responseTrailers = undefined;
+    }
   }
 }
