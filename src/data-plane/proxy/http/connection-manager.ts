@@ -9,6 +9,7 @@ import type { PressureView } from '../overload/pressure.ts';
 import type { RouteSource } from '../route/source.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import { Tracer } from '../tracing/tracer.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import { AutoServerConnection, type ServerCodec } from './auto-server.ts';
 import type { H2ServerCallbacks, ResponseSender, ServerConnection } from './codec.ts';
@@ -79,6 +80,7 @@ export class ConnectionManager {
   /** The filters for requests that begin now. */
   plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
+  readonly tracer: Tracer | undefined;
   readonly #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3];
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
@@ -98,6 +100,7 @@ export class ConnectionManager {
     this.deps = deps;
     this.#log = log;
     this.#h2Deps = { clock: deps.clock, random: deps.random, counters: h2Counters(deps.stats) };
+    this.tracer = settings.tracing && new Tracer(settings.tracing, deps.runtime, deps.random);
     this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
   }
 
@@ -315,13 +318,15 @@ export class ConnectionManager {
     const { settings } = this;
     if (settings.serverHeader === 'overwrite') headers.set(H.server, settings.serverName);
     else if (settings.serverHeader === 'if-absent') headers.setIfAbsent(H.server, settings.serverName);
-    if (settings.alwaysSetRequestIdInResponse) {
+    // Who forces a trace wants to find it.
+    if (settings.alwaysSetRequestIdInResponse || stream.headers?.has(H.forceTrace)) {
       const id = stream.headers.get(H.requestId);
       if (id !== undefined) headers.set(H.requestId, id);
     }
   }
 
   complete(stream: HttpStream): void {
+    this.tracer?.finish(stream.info, stream.route?.decorator || stream.authority);
     const { counters } = this;
     const { filters } = stream.plan;
     const { info } = stream;

@@ -241,7 +241,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     stream.logType = LOG_DOWNSTREAM_END;
     this.grpc = isGrpcType(headers.get(H.contentType));
     // Filters that change the request do not change its route, unless they ask for that.
-    void this.route;
+    const { route } = this;
+    this.manager.tracer?.start(headers, stream, route?.tracing);
     this.touch();
     this.continueRequest();
   }
