@@ -9,7 +9,7 @@ import { type H2Counters, h2Counters } from '../http/h2-options.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
-import type { UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
+import type { ProxiedFor, UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
 import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
@@ -348,6 +348,7 @@ export class Cluster {
     speaks: Protocol,
     priority: RoutingPriority = 'default',
     downstream = 0,
+    proxiedFor?: ProxiedFor,
   ): UpstreamPool | undefined {
     const socket = this.socketFor(host);
     const tls = socket.kind === 'tls';
@@ -365,7 +366,8 @@ export class Cluster {
     )
       return last.pool;
     const name = tls && http.autoSni && socket.sni === '' ? hostOf(authority) : '';
-    const own = settings.poolPerDownstream ? downstream : '';
+    // A header that names the client makes a connection that client's own.
+    const own = settings.poolPerDownstream || socket.proxyProtocol ? downstream : '';
     const key = `${host.id}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}|${protocol}`;
     const known = this.#pools.get(key);
     // Discovery may have chosen another transport socket for the host.
@@ -386,6 +388,7 @@ export class Cluster {
         socket,
         alpn: tls ? alpn : undefined,
         name: name === '' ? undefined : { name, verify: http.autoSanValidation },
+        proxiedFor: socket.proxyProtocol ? proxiedFor : undefined,
         source: this.source(host),
         connectTimeoutMs: settings.connectTimeoutMs,
         keepAlive: settings.connect.keepAlive !== undefined,

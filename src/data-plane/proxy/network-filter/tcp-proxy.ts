@@ -201,6 +201,7 @@ class TcpSession implements LbContext {
         host: undefined,
         keepAlive: cluster.settings.connect.keepAlive !== undefined,
         exchange: cluster.settings.exchange !== undefined,
+        proxiedFor: info.connection,
         clock: this.#handler.deps.clock,
       },
       (result) => {
