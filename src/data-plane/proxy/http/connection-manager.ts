@@ -1,6 +1,7 @@
 // The HTTP connection manager: owns the downstream HTTP connections of a filter chain, prepares requests for the filters
 // and closes the books on each. Built from HttpConnectionManager by network-filter/registry.ts.
 import type { Clock } from '../../../base/runtime/clock.ts';
+import { Deadlines } from '../../../base/runtime/deadlines.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
@@ -77,6 +78,8 @@ export class ConnectionManager {
   readonly settings: ManagerSettings;
   readonly deps: ManagerDeps;
   readonly routes: RouteSource;
+  /** Time-outs of its requests. */
+  readonly deadlines: Deadlines;
   /** The filters for requests that begin now. */
   plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
@@ -97,6 +100,7 @@ export class ConnectionManager {
     this.settings = settings;
     this.routes = routes;
     this.plan = plan;
+    this.deadlines = new Deadlines(deps.clock);
     this.deps = deps;
     this.#log = log;
     this.#h2Deps = { clock: deps.clock, random: deps.random, counters: h2Counters(deps.stats) };
