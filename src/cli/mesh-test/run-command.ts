@@ -125,22 +125,35 @@ function report(
   }
 }
 
-/** Files as the user named them, folders and patterns opened. */
+/** Files as the user named them, patterns opened; of a folder only those that hold a MeshTest, since it may hold the resources too. */
 function filesOf(context: Context, words: readonly string[]): readonly string[] {
   const out = new Set<string>();
-  for (const word of words) {
-    const found = globSync([word, `${word}/**/*.{yaml,yml}`], { cwd: context.cwd, withFileTypes: true })
+  const { cwd } = context;
+  const paths = (patterns: readonly string[]): string[] =>
+    globSync([...patterns], { cwd, withFileTypes: true })
       .filter((entry) => entry.isFile())
-      .map((entry) => path.relative(context.cwd, path.join(entry.parentPath, entry.name)))
+      .map((entry) => path.relative(cwd, path.join(entry.parentPath, entry.name)))
+      .map((file) => (file.startsWith('..') ? path.join(cwd, file) : file))
       .sort();
+  for (const word of words) {
+    const named = paths([word]);
+    const inside = named.length > 0 ? [] : paths([`${word}/**/*.yaml`, `${word}/**/*.yml`]);
+    const found = [...named, ...inside.filter((file) => holdsMeshTest(path.resolve(cwd, file)))];
     if (found.length === 0) {
-      const pattern = /[*?[{]/.test(word);
-      const why = pattern ? 'no file matches this pattern' : 'there is no such file, or no YAML in the folder';
+      const why = /[*?[{]/.test(word)
+        ? 'no file matches this pattern'
+        : inside.length > 0
+          ? 'no file of this folder holds a MeshTest'
+          : 'there is no such file, or no YAML in the folder';
       throw new UserError(`${word}: ${why}`, EXIT_USAGE);
     }
-    for (const file of found) out.add(file.startsWith('..') ? path.join(context.cwd, file) : file);
+    for (const file of found) out.add(file);
   }
   return [...out];
+}
+
+function holdsMeshTest(file: string): boolean {
+  return /^kind:\s*MeshTest\s*(#.*)?$/m.test(readFileSync(file, 'utf8'));
 }
 
 export function diskFiles(cwd: string): Files {

@@ -1,7 +1,8 @@
 // The one place where what the control plane made is changed for a mesh on loopback without capture. Everything else a proxy
 // gets is what it would get in a cluster:
-// - the capture listeners and those of gateways are not bound to their port: connections are handed to them (own engine), or
-//   they listen on a port of the kernel's choice and the PROXY protocol says where a connection was meant to go (stock Envoy);
+// - listeners are not bound to their port: connections are handed to them (own engine), or each listens on a port of the
+//   kernel's choice and the PROXY protocol says where a connection was meant to go (stock Envoy; engine-stock.ts then chooses
+//   the listener as virtualOutbound would);
 // - addresses of endpoints become the loopback addresses that serve them; names found by DNS likewise, from `dns` of the test;
 // - ORIGINAL_DST clusters dial what the fabric says (own engine: a hook; stock Envoy: a value that came by the PROXY protocol);
 // - upstream connections of a pod start from its own loopback address, so that the other side knows who dials.
@@ -71,11 +72,13 @@ function change<S extends DescMessage>(
 }
 
 function adaptListener(message: Listener, context: AdaptContext): void {
-  if (message.bindToPort === false) return;
   if (context.engine === 'meltemi') {
     message.bindToPort = false;
     return;
   }
+  // What the PROXY protocol carried would be lost when one listener hands a connection to another.
+  message.bindToPort = true;
+  message.useOriginalDst = false;
   message.address = socketAddress({ ip: '127.0.0.1', port: 0 });
   const others = message.listenerFilters.filter((f) => f.name !== 'envoy.filters.listener.original_dst');
   message.listenerFilters = [proxyProtocol(), ...others];

@@ -82,7 +82,8 @@ export function createApp(context: AppContext): App {
         socket.unshift(chunk);
         const server = PREFACE.startsWith(text) ? (secure ? secure2 : http2) : secure ? secure1 : http1;
         server.emit('connection', socket);
-        socket.resume();
+        // HTTP/2 takes what was read from the stopped socket itself.
+        if (server === http1 || server === secure1) socket.resume();
       } else echoBytes(context, socket, chunk, secure);
     });
   };

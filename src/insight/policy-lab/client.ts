@@ -111,7 +111,8 @@ function headersOf(request: TestRequest): readonly (readonly [string, string])[]
     ...(has('host') ? [] : [['Host', request.port === standard ? host : `${host}:${request.port}`] as const]),
     ...(has('user-agent') ? [] : [['User-Agent', 'meltemi-test'] as const]),
     ...request.headers,
-    ...(length > 0 && !has('content-length') && !has('transfer-encoding')
+    // A gRPC message is longer than its payload, and says so itself.
+    ...(length > 0 && request.scheme !== 'grpc' && !has('content-length') && !has('transfer-encoding')
       ? [['Content-Length', String(length)] as const]
       : []),
   ];

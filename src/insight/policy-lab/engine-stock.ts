@@ -78,7 +78,9 @@ function startStock(binary: string, options: ProxyOptions): RunningProxy {
     engine: 'envoy',
     ready,
     async connect(destination) {
-      const to = { ip: '127.0.0.1', port: ports.get(VIRTUAL_OUTBOUND) ?? 0 };
+      // The listener that virtualOutbound would hand the connection to: of the address, of the port, else itself.
+      const names = [addressKey(destination).replace(':', '_'), `0.0.0.0_${destination.port}`, VIRTUAL_OUTBOUND];
+      const to = { ip: '127.0.0.1', port: names.map((name) => ports.get(name)).find((p) => p !== undefined) ?? 0 };
       const socket = await dial(to, fabric.sourceOf(pod.ip));
       fabric.track(socket);
       const source = { ip: pod.ip, port: socket.localPort ?? 0 };

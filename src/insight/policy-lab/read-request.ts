@@ -85,7 +85,11 @@ export function readRequest(reader: Reader, value: unknown, path: string, index:
       `${path}.expect is missing: say what should come, for instance expect: {status: 200}`,
     );
   return {
-    name: text(reader, raw.name, `${path}.name`) ?? `request ${index + 1}`,
+    // A name such as 404 is a number to YAML.
+    name:
+      typeof raw.name === 'number'
+        ? String(raw.name)
+        : (text(reader, raw.name, `${path}.name`) ?? `request ${index + 1}`),
     line,
     from: text(reader, raw.from, `${path}.from`) ?? '',
     ...target,

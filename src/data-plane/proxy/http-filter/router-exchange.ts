@@ -230,7 +230,6 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       stream.protocol,
       this.priority,
       stream.connection.id,
-      stream.connection,
     );
     if (!pool) {
       this.#noHost();
