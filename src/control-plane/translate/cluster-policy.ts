@@ -109,6 +109,8 @@ export function ejection(outlier: OutlierDetection | undefined): Partial<Cluster
   if (!outlier) return {};
   const out: MessageInitShape<typeof OutlierDetectionSchema> = {
     enforcingSuccessRate: 0,
+    // Whatever the percentage, one host may go: Istio's promise, which newer Envoys keep only when asked.
+    alwaysEjectOneHost: true,
     consecutive5xx: outlier.consecutive5xxErrors ?? 5,
     // 0 switches it off.
     enforcingConsecutive5xx: outlier.consecutive5xxErrors === 0 ? 0 : 100,

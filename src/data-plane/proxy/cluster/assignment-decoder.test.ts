@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { equals, fromBinary, fromJson, type JsonObject, toBinary } from '@bufbuild/protobuf';
+import fc from 'fast-check';
 import { ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { decodeAssignment } from './assignment-decoder.ts';
 import { readEndpoints } from './endpoints.ts';
@@ -60,4 +61,31 @@ test('broken bytes are refused like elsewhere', () => {
   const bytes = assignment(200);
   for (const broken of [bytes.subarray(0, bytes.length - 3), Buffer.concat([bytes, Buffer.from([0xff])])])
     assert.throws(() => decodeAssignment(broken));
+});
+
+test('whatever the bytes are, both decoders agree', () => {
+  const base = assignment(120);
+  const edit = fc.tuple(fc.nat(base.length - 1), fc.nat(255), fc.constantFrom('set', 'drop', 'insert'));
+  const outcome = (decode: (bytes: Uint8Array) => ReturnType<typeof decodeAssignment>, bytes: Uint8Array) => {
+    try {
+      return decode(bytes);
+    } catch {
+      return undefined;
+    }
+  };
+  fc.assert(
+    fc.property(fc.array(edit, { minLength: 1, maxLength: 6 }), fc.nat(200), (edits, cut) => {
+      const bytes = [...base];
+      for (const [at, byte, how] of edits) {
+        if (how === 'set') bytes[at] = byte;
+        else bytes.splice(at, how === 'drop' ? 1 : 0, ...(how === 'drop' ? [] : [byte]));
+      }
+      const mutated = Uint8Array.from(bytes.slice(0, cut > 100 ? bytes.length : bytes.length - cut));
+      const usual = outcome((given) => fromBinary(ClusterLoadAssignmentSchema, given), mutated);
+      const ours = outcome(decodeAssignment, mutated);
+      assert.equal(ours === undefined, usual === undefined);
+      if (ours && usual) assert.ok(equals(ClusterLoadAssignmentSchema, ours, usual));
+    }),
+    { numRuns: 2_000 },
+  );
 });

@@ -24,20 +24,30 @@ type Endpoints = Map<string, LbEndpoint>;
 /** By cluster name; the one that was used last stands at the end. Messages are never changed, so sharing is safe. */
 const remembered = new Map<string, Endpoints>();
 
-/** Throws like fromBinary. */
+/** Gives and throws what fromBinary does. */
 export function decodeAssignment(bytes: Uint8Array): ClusterLoadAssignment {
-  if (bytes.length < MIN_BYTES) return fromBinary(ClusterLoadAssignmentSchema, bytes);
+  let message: ClusterLoadAssignment | undefined;
+  if (bytes.length >= MIN_BYTES)
+    try {
+      message = decodeInPieces(bytes);
+    } catch {
+      // The usual decoder is more lenient with broken lengths, and says better what is wrong.
+    }
+  return message ?? fromBinary(ClusterLoadAssignmentSchema, bytes);
+}
+
+/** Undefined = not well-formed. */
+function decodeInPieces(bytes: Uint8Array): ClusterLoadAssignment | undefined {
   const groups: Uint8Array[] = [];
   const rest = split(bytes, ENDPOINTS, groups);
-  // Not well-formed: the real decoder says why.
-  if (!rest) return fromBinary(ClusterLoadAssignmentSchema, bytes);
+  if (!rest) return undefined;
   const message = fromBinary(ClusterLoadAssignmentSchema, rest);
   const before = remembered.get(message.clusterName);
   const now: Endpoints = new Map();
   for (const group of groups) {
     const endpoints: Uint8Array[] = [];
     const own = split(group, LB_ENDPOINTS, endpoints);
-    if (!own) return fromBinary(ClusterLoadAssignmentSchema, bytes);
+    if (!own) return undefined;
     const locality = fromBinary(LocalityLbEndpointsSchema, own);
     for (const endpoint of endpoints) locality.lbEndpoints.push(decodeEndpoint(endpoint, before, now));
     message.endpoints.push(locality);

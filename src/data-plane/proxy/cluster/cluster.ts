@@ -128,6 +128,11 @@ export class Cluster {
     this.#assigned = true;
   }
 
+  /** Discovery has spoken. */
+  get assigned(): boolean {
+    return this.#assigned;
+  }
+
   /** Hosts were given, and each was checked once. */
   get initialized(): boolean {
     return this.#assigned && !this.#checker?.warming;

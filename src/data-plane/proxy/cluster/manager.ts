@@ -150,7 +150,7 @@ export class ClusterManager {
           },
           // A cluster that waits goes on without hosts; others keep theirs (as in Envoy).
           missing() {
-            if (cluster.initialized) return;
+            if (cluster.assigned) return;
             cluster.assign(NO_ENDPOINTS);
             again();
           },
@@ -185,8 +185,13 @@ export class ClusterManager {
   }
 
   #gauges(): void {
-    const all = [...this.#entries.values()];
-    this.#deps.stats.gauge('cluster_manager.active_clusters').value = all.filter((entry) => entry.active).length;
-    this.#deps.stats.gauge('cluster_manager.warming_clusters').value = all.filter((entry) => entry.warming).length;
+    let active = 0;
+    let warming = 0;
+    for (const entry of this.#entries.values()) {
+      if (entry.active) active += 1;
+      if (entry.warming) warming += 1;
+    }
+    this.#deps.stats.gauge('cluster_manager.active_clusters').value = active;
+    this.#deps.stats.gauge('cluster_manager.warming_clusters').value = warming;
   }
 }
