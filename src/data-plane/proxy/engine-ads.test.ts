@@ -121,11 +121,11 @@ test('routes, endpoints and clusters change under a client that stays connected'
 
 test('a bad resource is refused by name with its reason, the good ones of the same type and the old state stay', async (t) => {
   const { ads, engine, port } = await live(t);
-  ads.set('lds', 'in', listener('in', [{ filters: [byRds('80', { server_name: 'x', tracing: {} })] }]));
+  ads.set('lds', 'in', listener('in', [{ filters: [byRds('80', { server_name: 'x', proxy_status_config: {} })] }]));
   await until(() => ads.nacks().length === 1, 'a NACK');
   assert.match(
     ads.nacks()[0]!.message,
-    /^Error adding\/updating listener\(s\) in: listener 'in'\.filter_chains\[0\]\.filters\[0\]\.typed_config\.tracing: field of .*HttpConnectionManager is not supported/,
+    /^Error adding\/updating listener\(s\) in: listener 'in'\.filter_chains\[0\]\.filters\[0\]\.typed_config\.proxy_status_config: field of .*HttpConnectionManager is not supported/,
   );
   assert.equal((await ask(port)).body, 'one');
   assert.equal(engine.counter('listener_manager.lds.update_rejected'), 1);
@@ -136,7 +136,7 @@ test('a bad resource is refused by name with its reason, the good ones of the sa
   };
   const listeners = dump.configs.find((entry) => entry['@type'].endsWith('ListenersConfigDump'))!.dynamic_listeners!;
   assert.equal(listeners[0]?.client_status, 'NACKED');
-  assert.match(JSON.stringify(listeners[0]?.error_state), /tracing/);
+  assert.match(JSON.stringify(listeners[0]?.error_state), /proxy_status_config/);
   ads.set('lds', 'in', listener('in', [{ filters: [byRds('80')] }], { stat_prefix: 'again' }));
   await until(() => engine.engine.listeners.find('in')?.message.statPrefix === 'again', 'the mended listener');
   assert.equal((await ask(engine.port('in'))).body, 'one');

@@ -20,13 +20,17 @@ const certificates = createCertificates(dir);
 
 for (const file of files)
   test(file.file, { timeout: 300_000 }, async (t) => {
-    const runs = await runCases(file.cases, {
-      engine: meltemiCommand(path.join(root, 'generated', 'conformance-cache')),
-      certificates: await certificates,
-      dir: path.join(dir, file.topic),
-    });
-    for (const run of runs)
-      await t.test(run.test.name, { todo: run.test.pending }, () => {
+    const engine = meltemiCommand(path.join(root, 'generated', 'conformance-cache'));
+    const setting = { engine, certificates: await certificates };
+    const runs = await runCases(file.cases, { ...setting, dir: path.join(dir, file.topic) });
+    for (const [i, first] of runs.entries())
+      await t.test(first.test.name, { todo: first.test.pending }, async () => {
+        // On a busy machine a short time-out may end early: by itself the case shows what it is.
+        const bad = first.test.pending === undefined && failed(new Map([['meltemi', first]]), undefined);
+        const alone = bad
+          ? await runCases([first.test], { ...setting, dir: path.join(dir, `${file.topic}-${i}`) })
+          : [];
+        const run = alone[0] ?? first;
         const byEngine = new Map([['meltemi', run]]);
         if (failed(byEngine, undefined)) assert.fail(reportCase(run.test, byEngine, undefined));
       });

@@ -2,7 +2,7 @@
 import { RE2JS } from 're2js';
 import { RoutingPriority } from '#proto/envoy/config/core/v3/base_pb.js';
 import type { Cluster } from '../cluster/cluster.ts';
-import type { Host } from '../cluster/host.ts';
+import { HEALTH, type Host } from '../cluster/host.ts';
 import type { ClusterView } from '../cluster/manager.ts';
 import { DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_PENDING, DEFAULT_MAX_REQUESTS, DEFAULT_MAX_RETRIES } from '../limits.ts';
 import { addressJson } from './listeners.ts';
@@ -75,6 +75,7 @@ function* text(shown: readonly Shown[], hosts: Gathered['hosts']): Generator<str
       out += `${name}::${key}::${value}\n`;
     };
     line('observability_name', cluster.message.altStatName || name);
+    for (const [key, value] of successRates(cluster)) line(`outlier::${key}`, rate(value));
     for (const [key, priority] of [
       ['default', RoutingPriority.DEFAULT],
       ['high', RoutingPriority.HIGH],
@@ -98,11 +99,26 @@ function* text(shown: readonly Shown[], hosts: Gathered['hosts']): Generator<str
       line(`${at}::sub_zone`, host.spec.locality.subZone);
       line(`${at}::canary`, false);
       line(`${at}::priority`, host.spec.priority);
-      line(`${at}::success_rate`, '-1');
-      line(`${at}::local_origin_success_rate`, '-1');
+      line(`${at}::success_rate`, rate(host.outlier?.successRate));
+      line(`${at}::local_origin_success_rate`, rate(host.outlier?.localOriginSuccessRate));
     }
     yield out;
   }
+}
+
+/** -1 = not known. */
+const rate = (percent: number | undefined): string =>
+  percent === undefined || percent < 0 ? '-1' : String(Number(percent.toPrecision(6)));
+
+/** Means and thresholds of outlier detection, when the cluster has one. */
+function successRates({ outlierRates: rates }: Cluster): readonly (readonly [string, number])[] {
+  if (!rates) return [];
+  return [
+    ['success_rate_average', rates.external.average],
+    ['success_rate_ejection_threshold', rates.external.threshold],
+    ['local_origin_success_rate_average', rates.local.average],
+    ['local_origin_success_rate_ejection_threshold', rates.local.threshold],
+  ];
 }
 
 const GAUGES: ReadonlySet<string> = new Set(['cx_active', 'rq_active']);
@@ -151,6 +167,22 @@ function statusOf(cluster: Cluster, dynamic: boolean, hosts: Gathered['hosts']):
   };
 }
 
+function healthStatus(host: Host): object {
+  const flags: readonly (readonly [string, number])[] = [
+    ['failed_active_health_check', HEALTH.failedActiveHc],
+    ['failed_outlier_check', HEALTH.failedOutlier],
+    ['failed_active_degraded_check', HEALTH.degradedActiveHc],
+    ['pending_dynamic_removal', HEALTH.pendingRemoval],
+    ['pending_active_hc', HEALTH.pendingActiveHc],
+    ['excluded_via_immediate_hc_fail', HEALTH.excludedByImmediateFail],
+    ['active_hc_timeout', HEALTH.activeHcTimeout],
+  ];
+  return {
+    ...Object.fromEntries(flags.flatMap(([name, flag]) => (host.has(flag) ? [[name, true]] : []))),
+    eds_health_status: EDS_HEALTH[host.spec.health],
+  };
+}
+
 function hostStatus(host: Host, others: HostCounts | undefined): object {
   const { locality } = host.spec;
   const stats = hostStats(host, others);
@@ -162,7 +194,7 @@ function hostStatus(host: Host, others: HostCounts | undefined): object {
       ...(value === 0 ? {} : { value: String(value) }),
       name,
     })),
-    health_status: { eds_health_status: EDS_HEALTH[host.spec.health] },
+    health_status: healthStatus(host),
     weight: host.spec.weight,
     ...(host.spec.hostname ? { hostname: host.spec.hostname } : {}),
     ...(host.spec.priority > 0 ? { priority: host.spec.priority } : {}),

@@ -9,7 +9,7 @@ import { type H2Counters, h2Counters } from '../http/h2-options.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
-import type { UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
+import type { ProxiedFor, UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
 import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
@@ -26,7 +26,7 @@ import { HEALTH, type Host, type Metadata } from './host.ts';
 import type { LbContext, Outcome, RoutingPriority } from './lb-context.ts';
 import { Membership } from './membership.ts';
 import { OriginalDst } from './original-dst.ts';
-import { OutlierDetector } from './outlier/detector.ts';
+import { OutlierDetector, type SuccessRates } from './outlier/detector.ts';
 import { outlierLog } from './outlier/event-log.ts';
 import { SocketMatches } from './socket-matches.ts';
 
@@ -73,6 +73,9 @@ export class Cluster {
   readonly #outlier: OutlierDetector | undefined;
   readonly #checker: HealthChecker | undefined;
   #assigned = false;
+  #cancelStale: (() => void) | undefined;
+  /** TCP sessions to close when their host fails. */
+  readonly #sessions = new Map<Host, Set<() => void>>();
   #onWarm: () => void = () => {};
 
   constructor(message: ClusterMessage, deps: ClusterDeps, path: string) {
@@ -171,7 +174,7 @@ export class Cluster {
       onMembers: (added, removed) => {
         this.#outlier?.onRemoved(removed);
         this.#checker?.onMembers(added, removed);
-        if (settings.common.closeOnHostChange) for (const { pool } of this.#pools.values()) pool.drain();
+        if (settings.common.closeOnHostChange) for (const key of [...this.#pools.keys()]) this.#dropPool(key);
         else for (const host of removed) this.#dropPools(host);
       },
     });
@@ -226,7 +229,10 @@ export class Cluster {
   /** A check or an ejection has changed what a host is good for. */
   #onHealth(host: Host): void {
     // Another connection may do better than those of a host that failed.
-    if (host.has(HEALTH.failedActiveHc | HEALTH.failedOutlier)) this.#dropPools(host);
+    if (host.has(HEALTH.failedActiveHc | HEALTH.failedOutlier)) {
+      this.#dropPools(host);
+      for (const close of [...(this.#sessions.get(host) ?? [])]) close();
+    }
     this.#membership.refresh();
   }
 
@@ -253,6 +259,16 @@ export class Cluster {
   /** Replaces the host set; hosts that stay keep their counters and connections. */
   assign(assignment: Assignment): void {
     this.#assigned = true;
+    this.#cancelStale?.();
+    this.#cancelStale = undefined;
+    const { staleAfterMs } = assignment.policy;
+    if (staleAfterMs > 0 && this.settings.type === 'eds') {
+      this.scope.counter('assignment_timeout_received').value += 1;
+      this.#cancelStale = this.#deps.clock.after(staleAfterMs, () => {
+        this.scope.counter('assignment_stale').value += 1;
+        this.#membership.assign(NO_ENDPOINTS);
+      });
+    }
     this.#membership.assign(assignment);
   }
 
@@ -271,9 +287,32 @@ export class Cluster {
     return host;
   }
 
+  /** What outlier detection found in its last round; undefined = there is none. */
+  get outlierRates(): { readonly external: SuccessRates; readonly local: SuccessRates } | undefined {
+    return this.#outlier;
+  }
+
   /** How an exchange with `host` went. Called by the router and tcp_proxy. */
   onOutcome(host: Host, outcome: Outcome): void {
     this.#outlier?.onOutcome(host, outcome);
+  }
+
+  /**
+   * Calls `close` when `host` fails and the cluster wants its connections closed then. The returned function ends that;
+   * undefined = nobody cares.
+   */
+  onHostFailure(host: Host, close: () => void): (() => void) | undefined {
+    if (!this.settings.closeOnHealthFailure) return undefined;
+    let sessions = this.#sessions.get(host);
+    if (!sessions) {
+      sessions = new Set();
+      this.#sessions.set(host, sessions);
+    }
+    sessions.add(close);
+    return () => {
+      sessions.delete(close);
+      if (sessions.size === 0) this.#sessions.delete(host);
+    };
   }
 
   /** The transport socket for `host`: the first match by its metadata, else the cluster's own. */
@@ -314,18 +353,33 @@ export class Cluster {
     speaks: Protocol,
     priority: RoutingPriority = 'default',
     downstream = 0,
+    proxiedFor?: ProxiedFor,
   ): UpstreamPool | undefined {
     const socket = this.socketFor(host);
     const tls = socket.kind === 'tls';
     const { settings } = this;
     const { http } = settings;
     const protocol = http.protocol !== 'downstream' ? http.protocol : speaks === 'HTTP/2' ? 'http2' : 'http1';
+    const last = host.lastPool;
+    if (
+      last &&
+      last.socket === socket &&
+      last.alpn === alpn &&
+      last.protocol === protocol &&
+      last.priority === priority &&
+      !settings.poolPerDownstream
+    )
+      return last.pool;
     const name = tls && http.autoSni && socket.sni === '' ? hostOf(authority) : '';
-    const own = settings.poolPerDownstream ? downstream : '';
+    // A header that names the client makes a connection that client's own.
+    const own = settings.poolPerDownstream || socket.proxyProtocol ? downstream : '';
     const key = `${host.id}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}|${protocol}`;
     const known = this.#pools.get(key);
     // Discovery may have chosen another transport socket for the host.
-    if (known?.host === host && known.socket === socket) return known.pool;
+    if (known?.host === host && known.socket === socket) {
+      if (name === '') host.lastPool = { socket, alpn, protocol, priority, pool: known.pool };
+      return known.pool;
+    }
     if (known) this.#dropPool(key);
     const breakers = this.breakersFor(priority);
     if (this.#pools.size >= MAX_IDLE_POOLS || breakers.pools.full) this.#dropEmptyPools();
@@ -339,6 +393,7 @@ export class Cluster {
         socket,
         alpn: tls ? alpn : undefined,
         name: name === '' ? undefined : { name, verify: http.autoSanValidation },
+        proxiedFor: socket.proxyProtocol ? proxiedFor : undefined,
         source: this.source(host),
         connectTimeoutMs: settings.connectTimeoutMs,
         keepAlive: settings.connect.keepAlive !== undefined,
@@ -372,6 +427,7 @@ export class Cluster {
   }
 
   #stop(): void {
+    this.#cancelStale?.();
     this.#membership.stop();
     this.#originalDst?.stop();
     this.#checker?.stop();
@@ -390,6 +446,7 @@ export class Cluster {
   #dropPool(key: string): void {
     const entry = this.#pools.get(key);
     if (!entry) return;
+    if (entry.host.lastPool?.pool === entry.pool) entry.host.lastPool = undefined;
     entry.pool.drain();
     entry.breakers.pools.leave();
     this.#pools.delete(key);

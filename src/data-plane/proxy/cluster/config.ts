@@ -112,6 +112,7 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
   if (message.name === '') throw new ConfigError(join(path, 'name'), 'value is required');
   only(ClusterSchema, message, path, SUPPORTED);
   const type = typeOf(message, path);
+  const http = readUpstreamHttp(message, path);
   const policy = readLbPolicy(message, type === 'original-dst', runtime, path);
   const exchange = exchangeOf(message, path);
   const eds = message.edsClusterConfig;
@@ -125,10 +126,10 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
     closeOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     removeAtOnce: message.ignoreHealthOnHostRemoval,
     poolPerDownstream: message.connectionPoolPerDownstreamConnection,
-    health: healthOf(message, type, path),
+    health: healthOf(message, type, http, path),
     outlier: readOutlier(message.outlierDetection, join(path, 'outlier_detection')),
     connectTimeoutMs: millis(message.connectTimeout, DEFAULT_CONNECT_TIMEOUT_MS),
-    http: readUpstreamHttp(message, path),
+    http,
     connect: readConnect(message, path),
     dns: readDns(message, path),
     edsSource: type === 'eds' ? readSource(eds?.edsConfig, join(path, 'eds_cluster_config.eds_config')) : undefined,
@@ -172,17 +173,15 @@ function typeOf(message: ClusterMessage, path: string): ClusterSettings['type'] 
 function healthOf(
   message: ClusterMessage,
   type: ClusterSettings['type'],
+  http: UpstreamHttp,
   path: string,
 ): HealthCheckSettings | undefined {
   const at = join(path, 'health_checks');
   const settings = readHealthCheck(message.healthChecks, at);
   if (settings && type === 'original-dst')
     throw new ConfigError(at, 'health checks of an ORIGINAL_DST cluster are not supported by this proxy');
-  // Both need HTTP/2 towards the host.
-  if (settings?.check.kind === 'grpc')
-    throw new ConfigError(`${at}[0].grpc_health_check`, 'is not supported by this proxy');
-  if (settings?.check.kind === 'http' && settings.check.http2)
-    throw new ConfigError(`${at}[0].http_health_check.codec_client_type`, 'HTTP2 is not supported by this proxy');
+  if (settings?.check.kind === 'grpc' && http.protocol !== 'http2')
+    throw new ConfigError(at, `${message.name} cluster must support HTTP/2 for gRPC healthchecking`);
   return settings;
 }
 

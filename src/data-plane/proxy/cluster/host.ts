@@ -3,6 +3,8 @@
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { SocketAddr } from '../config/address.ts';
 import { addressText } from '../config/address.ts';
+import type { UpstreamSocket } from '../transport-socket/dial.ts';
+import type { UpstreamPool } from '../upstream/exchange.ts';
 
 export interface Locality {
   readonly region: string;
@@ -90,6 +92,14 @@ export interface OutlierView {
   readonly localOriginSuccessRate: number;
 }
 
+export interface PoolMemo {
+  readonly socket: UpstreamSocket;
+  readonly alpn: readonly string[] | undefined;
+  readonly protocol: string;
+  readonly priority: string;
+  readonly pool: UpstreamPool;
+}
+
 let lastId = 0;
 
 export class Host {
@@ -103,6 +113,8 @@ export class Host {
   /** Since when the host is healthy, ms; -1 = unknown. Slow start counts from it. */
   healthySince = -1;
   outlier: OutlierView | undefined;
+  /** The pool that was asked for last, while the question stays the same. */
+  lastPool: PoolMemo | undefined;
   active = 0;
   cxActive = 0;
   cxTotal = 0;

@@ -32,9 +32,9 @@ export function createAlpnFilter(
   return {
     name: context.name,
     onRequest(stream) {
-      const action = stream.route?.action;
-      if (action?.kind !== 'forward') return 'continue';
-      const cluster = context.clusters.find(action.clusters[0] ?? '');
+      // Asking for the route makes it choose its cluster.
+      if (!stream.route || !stream.choice) return 'continue';
+      const cluster = context.clusters.find(stream.choice.name);
       const speaks = cluster?.settings.http.protocol;
       const http2 = speaks === 'http2' || (speaks === 'downstream' && stream.protocol === 'HTTP/2');
       const alpn = byProtocol.get(http2 ? 'HTTP/2' : 'HTTP/1.1');

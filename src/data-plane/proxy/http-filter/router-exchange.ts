@@ -230,6 +230,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       stream.protocol,
       this.priority,
       stream.connection.id,
+      stream.connection,
     );
     if (!pool) {
       this.#noHost();

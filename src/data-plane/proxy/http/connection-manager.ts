@@ -1,6 +1,7 @@
 // The HTTP connection manager: owns the downstream HTTP connections of a filter chain, prepares requests for the filters
 // and closes the books on each. Built from HttpConnectionManager by network-filter/registry.ts.
 import type { Clock } from '../../../base/runtime/clock.ts';
+import { Deadlines } from '../../../base/runtime/deadlines.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
@@ -9,6 +10,7 @@ import type { PressureView } from '../overload/pressure.ts';
 import type { RouteSource } from '../route/source.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import { Tracer } from '../tracing/tracer.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import { AutoServerConnection, type ServerCodec } from './auto-server.ts';
 import type { H2ServerCallbacks, ResponseSender, ServerConnection } from './codec.ts';
@@ -76,9 +78,12 @@ export class ConnectionManager {
   readonly settings: ManagerSettings;
   readonly deps: ManagerDeps;
   readonly routes: RouteSource;
+  /** Time-outs of its requests. */
+  readonly deadlines: Deadlines;
   /** The filters for requests that begin now. */
   plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
+  readonly tracer: Tracer | undefined;
   readonly #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3];
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
@@ -95,9 +100,11 @@ export class ConnectionManager {
     this.settings = settings;
     this.routes = routes;
     this.plan = plan;
+    this.deadlines = new Deadlines(deps.clock);
     this.deps = deps;
     this.#log = log;
     this.#h2Deps = { clock: deps.clock, random: deps.random, counters: h2Counters(deps.stats) };
+    this.tracer = settings.tracing && new Tracer(settings.tracing, deps.runtime, deps.random);
     this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
   }
 
@@ -315,13 +322,15 @@ export class ConnectionManager {
     const { settings } = this;
     if (settings.serverHeader === 'overwrite') headers.set(H.server, settings.serverName);
     else if (settings.serverHeader === 'if-absent') headers.setIfAbsent(H.server, settings.serverName);
-    if (settings.alwaysSetRequestIdInResponse) {
+    // Who forces a trace wants to find it.
+    if (settings.alwaysSetRequestIdInResponse || stream.headers?.has(H.forceTrace)) {
       const id = stream.headers.get(H.requestId);
       if (id !== undefined) headers.set(H.requestId, id);
     }
   }
 
   complete(stream: HttpStream): void {
+    this.tracer?.finish(stream.info, stream.route?.decorator || stream.authority);
     const { counters } = this;
     const { filters } = stream.plan;
     const { info } = stream;

@@ -9,6 +9,10 @@ export interface HeaderName {
   readonly bytes: Buffer;
 }
 
+/** Most questions are about headers that are not there: one bit of 64 a name answers them without a look at any. */
+const bitOf = (hash: number): number => 1 << (hash & 31);
+const isHigh = (hash: number): boolean => (hash & 32) !== 0;
+
 const names = new Map<string, HeaderName>();
 /** Names come from configuration and from this code, but also from added peers' data: keep the table bounded. */
 const MAX_INTERNED_NAMES = 10_000;
@@ -43,6 +47,9 @@ export class HeaderMap {
   /** Headers added to those of the head, in order. */
   readonly addedNames: HeaderName[] = [];
   readonly addedValues: string[] = [];
+  /** Bits of the names that are, or were, here. */
+  #low = 0;
+  #high = 0;
   /** It goes back to the pool when its message is complete (header-pool.ts). */
   pooled = false;
 
@@ -59,6 +66,8 @@ export class HeaderMap {
   /** Forgets everything; memory of an unusually large head is given back. */
   clear(): void {
     this.count = 0;
+    this.#low = 0;
+    this.#high = 0;
     this.addedNames.length = 0;
     this.addedValues.length = 0;
     if (this.bytes.length > 8192) this.bytes = Buffer.allocUnsafeSlow(2048);
@@ -91,6 +100,17 @@ export class HeaderMap {
     this.hashes[i] = hash;
     this.state[i] = canonical ? KEEP : RESPELL;
     this.count = i + 1;
+    this.#mark(hash);
+  }
+
+  #mark(hash: number): void {
+    if (isHigh(hash)) this.#high |= bitOf(hash);
+    else this.#low |= bitOf(hash);
+  }
+
+  /** False: there is certainly no such header. */
+  #may(hash: number): boolean {
+    return ((isHigh(hash) ? this.#high : this.#low) & bitOf(hash)) !== 0;
   }
 
   /** True when header `i` of the head was removed. */
@@ -105,38 +125,44 @@ export class HeaderMap {
 
   /** The first value, or undefined. */
   get(name: HeaderName): string | undefined {
+    if (!this.#may(name.hash)) return undefined;
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) return this.#value(i);
-    for (let i = 0; i < this.addedNames.length; i++) if (this.addedNames[i] === name) return this.addedValues[i];
+    for (let i = 0; i < this.addedNames.length; i++) if (same(this.addedNames[i]!, name)) return this.addedValues[i];
     return undefined;
   }
 
   /** All values joined with `,`, or undefined: what matchers look at. */
   getAll(name: HeaderName): string | undefined {
+    if (!this.#may(name.hash)) return undefined;
     let out: string | undefined;
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name))
         out = out === undefined ? this.#value(i) : `${out},${this.#value(i)}`;
     for (let i = 0; i < this.addedNames.length; i++)
-      if (this.addedNames[i] === name) out = out === undefined ? this.addedValues[i] : `${out},${this.addedValues[i]}`;
+      if (same(this.addedNames[i]!, name))
+        out = out === undefined ? this.addedValues[i] : `${out},${this.addedValues[i]}`;
     return out;
   }
 
   /** The value, or all values when there are several. */
   getEach(name: HeaderName): string | string[] | undefined {
+    if (!this.#may(name.hash)) return undefined;
     let out: string | string[] | undefined;
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name))
         out = withValue(out, this.#value(i));
     for (let i = 0; i < this.addedNames.length; i++)
-      if (this.addedNames[i] === name) out = withValue(out, this.addedValues[i]!);
+      if (same(this.addedNames[i]!, name)) out = withValue(out, this.addedValues[i]!);
     return out;
   }
 
   has(name: HeaderName): boolean {
+    if (!this.#may(name.hash)) return false;
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) return true;
-    return this.addedNames.includes(name);
+    for (let i = 0; i < this.addedNames.length; i++) if (same(this.addedNames[i]!, name)) return true;
+    return false;
   }
 
   /** True when a header's hash is one of `hashes`: a cheap look before several `remove`. */
@@ -147,6 +173,7 @@ export class HeaderMap {
   }
 
   remove(name: HeaderName): boolean {
+    if (!this.#may(name.hash)) return false;
     let found = false;
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) {
@@ -154,7 +181,7 @@ export class HeaderMap {
         found = true;
       }
     for (let i = this.addedNames.length - 1; i >= 0; i--)
-      if (this.addedNames[i] === name) {
+      if (same(this.addedNames[i]!, name)) {
         this.addedNames.splice(i, 1);
         this.addedValues.splice(i, 1);
         found = true;
@@ -173,6 +200,7 @@ export class HeaderMap {
   }
 
   add(name: HeaderName, value: string): void {
+    this.#mark(name.hash);
     this.addedNames.push(name);
     this.addedValues.push(value);
   }
@@ -204,8 +232,7 @@ export class HeaderMap {
         this.state[i] === KEEP,
       );
     }
-    out.addedNames.push(...this.addedNames);
-    out.addedValues.push(...this.addedValues);
+    for (let i = 0; i < this.addedNames.length; i++) out.add(this.addedNames[i]!, this.addedValues[i]!);
     return out;
   }
 
@@ -295,18 +322,32 @@ function withValue(before: string | string[] | undefined, value: string): string
   return typeof before === 'string' ? [before, value] : [...before, value];
 }
 
-/** `name: value\r\n`; a value that could split the head loses its line breaks. */
+/** Names beyond the table are made twice. */
+function same(a: HeaderName, b: HeaderName): boolean {
+  return a === b || (a.hash === b.hash && a.text === b.text);
+}
+
+/** Up to here a loop is cheaper than a call into the runtime. */
+const SHORT_CHARS = 64;
+
+/** `name: value\r\n`; a value that could split the head loses its line breaks and NULs. */
 export function writeLine(out: Buffer, at: number, name: HeaderName, value: string): number {
-  at += name.bytes.copy(out, at);
+  const { bytes } = name;
+  for (let i = 0; i < bytes.length; i++) out[at++] = bytes[i]!;
   out[at++] = 58;
   out[at++] = 32;
-  at += out.write(safeValue(value), at, 'latin1');
+  const { length } = value;
+  if (length > SHORT_CHARS) at += out.write(safeValue(value), at, 'latin1');
+  else
+    for (let i = 0; i < length; i++) {
+      const char = value.charCodeAt(i);
+      out[at++] = char === 13 || char === 10 || char === 0 ? 32 : char;
+    }
   out[at++] = 13;
   out[at++] = 10;
   return at;
 }
 
-/** Values that come from configuration formats or peers must not carry CR, LF or NUL. */
 function safeValue(value: string): string {
   return /[\r\n\0]/.test(value) ? value.replaceAll(/[\r\n\0]/g, ' ') : value;
 }

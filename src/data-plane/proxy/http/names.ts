@@ -34,6 +34,7 @@ export const H = {
   serviceTime: headerName('x-envoy-upstream-service-time'),
   expectedTimeout: headerName('x-envoy-expected-rq-timeout-ms'),
   originalHost: headerName('x-envoy-original-host'),
+  forceTrace: headerName('x-envoy-force-trace'),
   originalPath: headerName('x-envoy-original-path'),
   overloaded: headerName('x-envoy-overloaded'),
   rateLimited: headerName('x-envoy-ratelimited'),

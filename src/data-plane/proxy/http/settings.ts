@@ -11,9 +11,7 @@ import {
   HttpConnectionManager_PathWithEscapedSlashesAction as Slashes,
   HttpConnectionManager_ForwardClientCertDetails as Xfcc,
 } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
-import { UuidRequestIdConfigSchema } from '#proto/envoy/extensions/request_id/uuid/v3/uuid_pb.js';
 import { cidrOf } from '../config/address.ts';
-import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import {
   DEFAULT_DOWNSTREAM_IDLE_MS,
@@ -24,6 +22,7 @@ import {
   DELAYED_CLOSE_MS,
   HARD_MAX_HEAD_BYTES,
 } from '../limits.ts';
+import { compileTracing, type TracingSettings } from '../tracing/tracer.ts';
 import type { H2ServerOptions } from './codec.ts';
 import { readH2Options } from './h2-options.ts';
 import { compileLocalReplies, type LocalReplies, type LocalReplyContext } from './local-reply-config.ts';
@@ -49,6 +48,8 @@ export interface ManagerSettings extends H2ServerOptions {
   readonly codec: 'auto' | 'http1' | 'http2';
   /** A 400 of ours does not end an HTTP/1 connection. */
   readonly keepAfterInvalid: boolean;
+  /** Undefined: requests are not traced, and their ids carry no reason. */
+  readonly tracing: TracingSettings | undefined;
   /** local_reply_config; undefined = answers leave as they are. */
   readonly localReplies: LocalReplies | undefined;
   /** Requests after which the connection is closed; 0 = no limit. */
@@ -92,6 +93,7 @@ const FIELDS = [
   'stream_error_on_invalid_http_message',
   'internal_address_config',
   'local_reply_config',
+  'tracing',
 ];
 
 export function readManager(message: HttpConnectionManager, context: LocalReplyContext, path: string): ManagerSettings {
@@ -152,21 +154,13 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     idleMs: millis(common?.idleTimeout, DEFAULT_DOWNSTREAM_IDLE_MS),
     maxStreamMs: millis(common?.maxStreamDuration, 0),
     keepAfterInvalid: message.streamErrorOnInvalidHttpMessage ?? false,
+    tracing: compileTracing(message, context.format, path),
     localReplies: compileLocalReplies(message.localReplyConfig, context, join(path, 'local_reply_config')),
     maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,
     upgrades: upgradesOf(message, path),
     proxy100Continue: message.proxy100Continue,
     stripPort: message.stripPortMode.case ? 'any' : message.stripMatchingHostPort ? 'matching' : 'no',
   };
-}
-
-export function checkRequestId(message: HttpConnectionManager, path: string): void {
-  const extension = message.requestIdExtension;
-  if (!extension?.typedConfig) return;
-  const at = join(path, 'request_id_extension.typed_config');
-  const any = openAny(extension.typedConfig, at);
-  if (any.typeName !== UuidRequestIdConfigSchema.typeName)
-    throw new ConfigError(at, `request id extension '${any.typeName}' is not supported by this proxy`);
 }
 
 const SERVER: Readonly<Record<Server, ManagerSettings['serverHeader']>> = {

@@ -2,6 +2,7 @@
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { HostSpec, Metadata } from '../cluster/host.ts';
 import type { SocketAddr } from '../config/address.ts';
+import type { TraceContext } from '../tracing/context.ts';
 import type { TlsDetails, Transport } from '../transport-socket/transport.ts';
 import type { HeaderMap } from './header-map.ts';
 
@@ -164,6 +165,8 @@ export class StreamInfo {
   virtualHostMetadata: Metadata | undefined;
   traceId = '';
   spanId = '';
+  /** A span that will be exported. */
+  span: TraceContext | undefined;
   upstreamHost: SocketAddr | undefined;
   upstreamLocal: SocketAddr | undefined;
   upstreamTls: TlsDetails | undefined;

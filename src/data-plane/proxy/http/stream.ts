@@ -1,5 +1,6 @@
 // One request on its way: downstream codec → filters → router → upstream and back. Made by the connection manager.
 
+import type { Deadline } from '../../../base/runtime/deadlines.ts';
 import type { PerFilter } from '../http-filter/per-filter.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { RedirectHistory } from '../http-filter/router-redirect.ts';
@@ -102,9 +103,9 @@ export class HttpStream implements RequestReceiver, RequestView {
   #holdFull = false;
   #clientSlow = false;
   #responseHeld = false;
-  #cancelIdle: (() => void) | undefined;
-  #touched = 0;
-  #cancelTimers: (() => void)[] | undefined;
+  #idle: { cancel(): void } | undefined;
+  #touchedAt = 0;
+  #timers: Deadline[] | undefined;
 
   constructor(manager: ConnectionManager, connection: ConnectionInfo, sender: ResponseSender) {
     this.manager = manager;
@@ -143,8 +144,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     const idleMs = forward && forward.idleTimeoutMs >= 0 ? forward.idleTimeoutMs : settings.streamIdleMs;
     if (idleMs !== this.#idleMs) {
       this.#idleMs = idleMs;
-      this.#cancelIdle?.();
-      this.#cancelIdle = undefined;
+      this.#idle?.cancel();
+      this.#idle = undefined;
       this.touch();
     }
     this.#cancelDuration?.();
@@ -241,7 +242,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     stream.logType = LOG_DOWNSTREAM_END;
     this.grpc = isGrpcType(headers.get(H.contentType));
     // Filters that change the request do not change its route, unless they ask for that.
-    void this.route;
+    const { route } = this;
+    this.manager.tracer?.start(headers, stream, route?.tracing);
     this.touch();
     this.continueRequest();
   }
@@ -396,10 +398,10 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** A timer that ends with the stream. */
   after(delayMs: number, run: () => void): () => void {
-    const cancel = this.manager.deps.clock.after(delayMs, run);
-    this.#cancelTimers ??= [];
-    this.#cancelTimers.push(cancel);
-    return cancel;
+    const timer = this.manager.deadlines.after(delayMs, run);
+    this.#timers ??= [];
+    this.#timers.push(timer);
+    return () => timer.cancel();
   }
 
   // --- response
@@ -507,35 +509,35 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** Something happened: the idle clock starts again. */
   touch(): void {
-    if (this.#idleMs <= 0) return;
-    this.#touched = this.manager.deps.clock.now();
-    if (!this.#cancelIdle) this.#watchIdle(this.#idleMs);
+    const ms = this.#idleMs;
+    if (ms <= 0) return;
+    this.#touchedAt = this.manager.deps.clock.now();
+    this.#idle ??= this.manager.deadlines.after(ms, () => this.#checkIdle());
   }
 
-  /** One timer for the whole stream: when it fires it looks how long nothing happened. */
-  #watchIdle(ms: number): void {
+  /** One timer a stream, however often it is touched: when it ends early it waits for the rest. */
+  #checkIdle(): void {
     const { clock } = this.manager.deps;
-    this.#cancelIdle = clock.after(ms, () => {
-      const left = this.#touched + this.#idleMs - clock.now();
-      if (left > 0) {
-        this.#watchIdle(left);
-        return;
-      }
-      this.manager.counters.rqIdleTimeout.value += 1;
-      this.localReply({
-        status: this.requestEnded ? 504 : 408,
-        body: 'stream timeout',
-        flags: FLAG.SI,
-        details: 'stream_idle_timeout',
-      });
+    const left = this.#touchedAt + this.#idleMs - clock.now();
+    if (left > 0) {
+      const cancel = clock.after(left, () => this.#checkIdle());
+      this.#idle = { cancel };
+      return;
+    }
+    this.manager.counters.rqIdleTimeout.value += 1;
+    this.localReply({
+      status: this.requestEnded ? 504 : 408,
+      body: 'stream timeout',
+      flags: FLAG.SI,
+      details: 'stream_idle_timeout',
     });
   }
 
   #complete(): void {
     if (this.finished) return;
     this.finished = true;
-    this.#cancelIdle?.();
-    if (this.#cancelTimers) for (const cancel of this.#cancelTimers) cancel();
+    this.#idle?.cancel();
+    if (this.#timers) for (const timer of this.#timers) timer.cancel();
     const { info, manager } = this;
     info.duration = manager.deps.clock.now() - info.startTime;
     info.wireBytesReceived = this.sender.wireBytesReceived();

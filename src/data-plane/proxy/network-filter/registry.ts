@@ -18,7 +18,7 @@ import type { AccessLogManager } from '../access-log/logger.ts';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { ConnectionManager } from '../http/connection-manager.ts';
-import { checkRequestId, readManager } from '../http/settings.ts';
+import { readManager } from '../http/settings.ts';
 import { type ExtensionProvider, filtersNow } from '../http-filter/discovered.ts';
 import type { LocalPeer } from '../http-filter/peer.ts';
 import { FilterPlan } from '../http-filter/plan.ts';
@@ -171,7 +171,6 @@ export function buildNetworkFilters(messages: readonly Filter[], context: Networ
 
 function http(message: HttpConnectionManager, context: NetworkContext, path: string): BuiltChain {
   const settings = readManager(message, context, path);
-  checkRequestId(message, path);
   const places = buildHttpFilters(
     message.httpFilters,
     { ...context, statPrefix: `http.${settings.statPrefix}.` },

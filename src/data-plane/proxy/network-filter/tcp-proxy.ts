@@ -112,6 +112,7 @@ class TcpSession implements LbContext {
   #upEnded = false;
   #early: Buffer[] = [];
   #giveUp: (() => void) | undefined;
+  #leaveWatch: (() => void) | undefined;
   #cancelIdle: (() => void) | undefined;
   #cancelDuration: (() => void) | undefined;
   #cancelLog: (() => void) | undefined;
@@ -200,6 +201,7 @@ class TcpSession implements LbContext {
         host: undefined,
         keepAlive: cluster.settings.connect.keepAlive !== undefined,
         exchange: cluster.settings.exchange !== undefined,
+        proxiedFor: info.connection,
         clock: this.#handler.deps.clock,
       },
       (result) => {
@@ -221,6 +223,8 @@ class TcpSession implements LbContext {
     const up = this.#introduced(raw);
     this.#up = up;
     if (this.#cluster && this.#host) this.#cluster.onOutcome(this.#host, 'success');
+    if (this.#cluster && this.#host)
+      this.#leaveWatch = this.#cluster.onHostFailure(this.#host, () => this.close('none'));
     const info = this.#info;
     info.setUpstream(up);
     up.start(this.#upSink);
@@ -354,6 +358,7 @@ class TcpSession implements LbContext {
     if (this.#over) return;
     this.#over = true;
     this.#giveUp?.();
+    this.#leaveWatch?.();
     this.#cancelIdle?.();
     this.#cancelDuration?.();
     this.#cancelLog?.();

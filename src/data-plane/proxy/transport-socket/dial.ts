@@ -6,6 +6,7 @@ import type { SocketAddr } from '../config/address.ts';
 import { addressText } from '../config/address.ts';
 import { boundSocket, setOption } from '../listener/raw-socket.ts';
 import type { RawOption } from '../listener/socket-settings.ts';
+import { writeProxyHeader } from '../listener-filter/proxy-protocol.ts';
 import { dialInTurns } from './happy-eyeballs.ts';
 import { connectDirect } from './openssl/connect.ts';
 import { coversHost } from './san.ts';
@@ -21,8 +22,16 @@ export interface UpstreamTls {
   readonly context: TlsContext;
   readonly sni: string;
   readonly counters: TlsCounters;
+  readonly proxyProtocol?: 1 | 2;
 }
-export type UpstreamSocket = { readonly kind: 'raw' } | UpstreamTls;
+/** `proxyProtocol`: the version of the PROXY protocol header that comes before everything else. */
+export type UpstreamSocket = { readonly kind: 'raw'; readonly proxyProtocol?: 1 | 2 } | UpstreamTls;
+
+/** For whom a connection is made: what a PROXY protocol header says. */
+export interface ProxiedFor {
+  readonly remote: SocketAddr;
+  readonly local: SocketAddr;
+}
 
 /** Numbers of TCP keepalive; undefined = the system's. */
 export interface KeepAlive {
@@ -55,6 +64,8 @@ export interface DialOptions {
   readonly keepAlive: boolean;
   /** Istio's TCP metadata exchange may be offered: who dials will speak it. */
   readonly exchange?: boolean;
+  /** Undefined = for ourselves. */
+  readonly proxiedFor?: ProxiedFor | undefined;
   readonly clock: Clock;
 }
 
@@ -92,6 +103,7 @@ function dialOne(options: DialOptions, done: (result: DialResult) => void): () =
     const { socket, source } = options;
     if (source?.keepAlive) setKeepAlive(plain, source.keepAlive);
     const addresses = { local: localOf(plain), remote: target };
+    if (socket.proxyProtocol) plain.write(proxyHeader(socket.proxyProtocol, options.proxiedFor));
     if (socket.kind === 'raw') {
       plain.removeListener('error', refused);
       return finish({ kind: 'connected', transport: new SocketTransport(plain, addresses) });
@@ -108,6 +120,11 @@ function dialOne(options: DialOptions, done: (result: DialResult) => void): () =
     cancelTimer();
     current.destroy();
   };
+}
+
+function proxyHeader(version: 1 | 2, client: ProxiedFor | undefined): Buffer {
+  const nobody: SocketAddr = { kind: 'pipe', path: '' };
+  return writeProxyHeader(version, client?.remote ?? nobody, client?.local ?? nobody);
 }
 
 function open(options: DialOptions): Socket {

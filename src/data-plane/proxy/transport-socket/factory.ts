@@ -1,6 +1,11 @@
 // Builds transport sockets from Envoy's TransportSocket messages. Called by filter chains and clusters.
 import { create } from '@bufbuild/protobuf';
 import { type TransportSocket, TransportSocketSchema } from '#proto/envoy/config/core/v3/base_pb.js';
+import {
+  ProxyProtocolConfig_Version,
+  ProxyProtocolConfigSchema,
+} from '#proto/envoy/config/core/v3/proxy_protocol_pb.js';
+import { ProxyProtocolUpstreamTransportSchema } from '#proto/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.js';
 import { RawBufferSchema } from '#proto/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js';
 import {
   CommonTlsContextSchema,
@@ -70,6 +75,15 @@ interface UpstreamContext extends TlsBuildContext {
   readonly scope: StatsScope;
 }
 const UPSTREAM: readonly Extension<UpstreamContext, UpstreamSocket>[] = [
+  extension(ProxyProtocolUpstreamTransportSchema, (message, context, path) => {
+    only(ProxyProtocolUpstreamTransportSchema, message, path, ['config', 'transport_socket']);
+    if (message.config) only(ProxyProtocolConfigSchema, message.config, join(path, 'config'), ['version']);
+    const at = join(path, 'transport_socket');
+    if (!message.transportSocket) throw new ConfigError(at, 'value is required');
+    const inner = upstreamSocket(message.transportSocket, context, at);
+    if (inner.proxyProtocol) throw new ConfigError(at, 'one PROXY protocol header is enough');
+    return { ...inner, proxyProtocol: message.config?.version === ProxyProtocolConfig_Version.V2 ? 2 : 1 };
+  }),
   extension(RawBufferSchema, () => ({ kind: 'raw' as const })),
   extension(UpstreamTlsContextSchema, (message, context, path) => {
     only(UpstreamTlsContextSchema, message, path, [

@@ -5,7 +5,7 @@ import type { Host } from '../cluster/host.ts';
 import type { Protocol } from '../http/codec.ts';
 import type { H2Counters } from '../http/h2-options.ts';
 import { H2_STREAMS_BEFORE_SETTINGS } from '../limits.ts';
-import { dial, type UpstreamSocket, type UpstreamSource } from '../transport-socket/dial.ts';
+import { dial, type ProxiedFor, type UpstreamSocket, type UpstreamSource } from '../transport-socket/dial.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import type { Breakers } from './breakers.ts';
 import type { PoolFailure, PoolWaiter, UpstreamExchange, UpstreamPool } from './exchange.ts';
@@ -44,6 +44,8 @@ export interface PoolOptions {
   readonly alpn: readonly string[] | undefined;
   /** Server name from the request, see DialOptions. */
   readonly name: { readonly name: string; readonly verify: boolean } | undefined;
+  /** For whom its connections are made, where a PROXY protocol header says so. */
+  readonly proxiedFor?: ProxiedFor | undefined;
   readonly source: UpstreamSource | undefined;
   readonly connectTimeoutMs: number;
   readonly keepAlive: boolean;
@@ -245,6 +247,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
         alpn: options.alpn ?? (configured ? undefined : FALLBACK_ALPN[options.protocol]),
         host: options.name,
         keepAlive: options.keepAlive,
+        proxiedFor: options.proxiedFor,
         clock: this.#deps.clock,
       },
       (result) => {

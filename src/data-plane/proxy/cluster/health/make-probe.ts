@@ -77,6 +77,8 @@ function dialOptions(
   };
 }
 
+const H2_ONLY: readonly string[] = ['h2'];
+
 function openPool(
   target: SocketAddr,
   host: Host,
@@ -86,18 +88,19 @@ function openPool(
 ): HttpPool {
   const scope = new StatsScope(new StatsStore(), '');
   const store = new StatsStore();
+  const { check } = settings;
+  const http2 = check.kind === 'grpc' || (check.kind === 'http' && check.http2);
   return new HttpPool(
     new Host({ ...host.spec, address: target }),
     {
       socket,
-      alpn: socket.kind === 'tls' ? settings.alpn : undefined,
+      alpn: socket.kind === 'tls' ? (settings.alpn ?? (http2 ? H2_ONLY : undefined)) : undefined,
       name: undefined,
       source: deps.source(host),
       connectTimeoutMs: deps.connectTimeoutMs,
       keepAlive: false,
       http: DEFAULT_HTTP,
-      protocol:
-        settings.check.kind === 'grpc' || (settings.check.kind === 'http' && settings.check.http2) ? 'http2' : 'http1',
+      protocol: http2 ? 'http2' : 'http1',
     },
     buildBreakers(undefined, { scope, runtime: EMPTY_RUNTIME, clusterName: '' }, '').default,
     clusterCounters(scope, store),
