@@ -73,7 +73,7 @@ export function startEnvoyLike(bench: Bench, engine: EngineName, config: unknown
     MALLOC_ARENA_MAX: '1',
     NODE_COMPILE_CACHE: path.join(root, 'generated/compile-cache'),
     NODE_COMPILE_CACHE_PORTABLE: '1',
-    ...(engine === 'meltemi-openssl' ? { MELTEMI_TLS_TRANSPORT: 'openssl' } : {}),
+    MELTEMI_TLS_TRANSPORT: engine === 'meltemi-openssl' ? 'openssl' : 'tlssocket',
   });
 }
 

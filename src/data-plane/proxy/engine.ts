@@ -74,7 +74,7 @@ export interface EngineDeps {
   readonly workers?: WorkerGroup;
   /** Absent: the kernel captures. */
   readonly capture?: Capture;
-  /** Who does TLS; absent: Node's TLSSocket. */
+  /** Who does TLS; absent: OpenSSL called directly. */
   readonly tlsTransport?: TlsTransport;
 }
 
@@ -227,13 +227,13 @@ export class Engine implements AdminTarget {
       eventLog: (path) => this.logs.writer(path),
       outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? '',
       endpoints: createEndpointSource(this.hub),
-      tlsTransport: deps.tlsTransport ?? 'tlssocket',
+      tlsTransport: deps.tlsTransport ?? 'openssl',
     });
     this.listeners = new ListenerManager({
       healthFailed: () => this.#failingHealth,
       sharedBuckets: new SharedBuckets(),
       serviceCluster: nodeMessage.cluster,
-      tlsTransport: deps.tlsTransport ?? 'tlssocket',
+      tlsTransport: deps.tlsTransport ?? 'openssl',
       capture: deps.capture,
       stats,
       clock,

@@ -202,10 +202,10 @@ function collectGarbage(): void {
   if (typeof collect === 'function') collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
 }
 
-/** `MELTEMI_TLS_TRANSPORT`: `tlssocket` (the default) or `openssl`. */
+/** `MELTEMI_TLS_TRANSPORT`: `openssl` (the default) or `tlssocket`. */
 function tlsTransportOf(text: string | undefined): TlsTransport {
-  if (text === undefined || text === '' || text === 'tlssocket') return 'tlssocket';
-  if (text === 'openssl') return 'openssl';
+  if (text === undefined || text === '' || text === 'openssl') return 'openssl';
+  if (text === 'tlssocket') return 'tlssocket';
   throw new ConfigError('', `MELTEMI_TLS_TRANSPORT: '${text}' is neither tlssocket nor openssl`);
 }
 

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { certificatePem, type Issuer, issueLeaf, issueRoot } from '../../../src/base/x509/certificate.ts';
 import { altName } from '../../../src/base/x509/extensions.ts';
 import { generateKey, type KeyKind, writePrivateKey } from '../../../src/base/x509/keys.ts';
+import { createRoot } from '../../../src/data-plane/proxy/testing/pki.ts';
 
 const HOUR = 3_600_000;
 
@@ -22,6 +23,8 @@ const LEAVES: Readonly<Record<string, Leaf>> = {
   rsa: { ca: 'root', names: ['test.example'], kind: 'rsa-2048' },
   client: { ca: 'root', names: ['spiffe://cluster.local/ns/a/sa/client', 'client.example'] },
   stranger: { ca: 'other', names: ['spiffe://cluster.local/ns/a/sa/client'] },
+  outsider: { ca: 'root', names: ['spiffe://elsewhere/ns/a/sa/client'] },
+  address: { ca: 'root', names: ['10.1.2.3', 'fd00::7'] },
   expired: { ca: 'root', names: ['spiffe://cluster.local/ns/a/sa/client', 'test.example'], from: -2 * HOUR, ttl: HOUR },
 };
 
@@ -31,7 +34,35 @@ export interface Certificates {
   pem(name: string): string;
 }
 
-/** Writes every certificate, key and CA into `dir`. */
+type Keep = (name: string, text: string) => void;
+
+/** An authority that signs lists of revoked certificates (`ca.lists`), and a path over an intermediate of it. */
+async function createPaths(keep: Keep): Promise<void> {
+  const root = await createRoot({ commonName: 'lists' });
+  const middle = await root.issue({ commonName: 'middle', ca: true });
+  const names = ['spiffe://cluster.local/ns/a/sa/client'];
+  const revoked = await root.issue({ names });
+  const stale = { from: -2 * HOUR, to: -HOUR };
+  keep('ca.lists', root.pem);
+  keep('ca.middle', middle.pem);
+  for (const [name, entity] of Object.entries({
+    plain: await root.issue({ names }),
+    revoked,
+    deep: await middle.issue({ names }),
+    mail: await root.issue({ names: ['email:someone@mail.example'] }),
+    broken: await root.issue({ names: ['test.example'], kind: 'rsa-2048', usages: ['keyEncipherment'] }),
+  })) {
+    keep(`cert.${name}`, entity.chainPem);
+    keep(`key.${name}`, entity.keyPem);
+  }
+  keep('crl.empty', (await root.crl([])) + (await middle.crl([])));
+  keep('crl.revoked', (await root.crl([revoked])) + (await middle.crl([])));
+  keep('crl.middle', (await root.crl([middle])) + (await middle.crl([])));
+  keep('crl.root', await root.crl([]));
+  keep('crl.stale', await root.crl([], stale));
+}
+
+/** Writes every certificate, key, CA and revocation list into `dir`. */
 export async function createCertificates(dir: string): Promise<Certificates> {
   const pems = new Map<string, string>();
   const files = new Map<string, string>();
@@ -67,6 +98,7 @@ export async function createCertificates(dir: string): Promise<Certificates> {
     keep(`cert.${name}`, certificatePem(certificate));
     keep(`key.${name}`, writePrivateKey(key, 'pkcs8'));
   }
+  await createPaths(keep);
   return {
     files,
     pem(name) {

@@ -311,12 +311,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     stream.info.upstreamFailure = reason;
     if (this.#retryFailure('connect-failure')) return;
     if (failure.kind === 'connect-timeout') this.#failed('connection timeout', FLAG.UF, 'connection_timeout');
-    else
-      this.#failed(
-        `remote connection failure, transport failure reason: ${reason}`,
-        FLAG.UF,
-        `remote_connection_failure|${reason}`,
-      );
+    else this.#failed('remote connection failure', FLAG.UF, `remote_connection_failure|${reason}`);
   }
 
   #overflow(): void {

@@ -10,10 +10,11 @@ import { writeProxyHeader } from '../listener-filter/proxy-protocol.ts';
 import { dialInTurns } from './happy-eyeballs.ts';
 import { connectDirect } from './openssl/connect.ts';
 import { coversHost } from './san.ts';
-import { failureOf, SocketTransport, VERIFY_FAILED } from './socket-transport.ts';
+import { failureOf, SocketTransport } from './socket-transport.ts';
 import { UNSPOKEN } from './tls-accept.ts';
 import type { TlsContext } from './tls-context.ts';
 import { detailsOf, evidenceOf } from './tls-details.ts';
+import { verifyFailedText } from './tls-reasons.ts';
 import type { TlsCounters } from './tls-stats.ts';
 import type { Transport } from './transport.ts';
 
@@ -225,7 +226,7 @@ function handshake(
     const verdict = judged === 'ok' && host?.verify && !coversHost(peer?.names ?? [], host.name) ? 'fail-san' : judged;
     if (verdict !== 'ok') {
       tls.counters.refused(verdict);
-      return done({ kind: 'failed', reason: VERIFY_FAILED }, wrapped);
+      return done({ kind: 'failed', reason: verifyFailedText(verdict, peer, evidence.chainText) }, wrapped);
     }
     wrapped.removeListener('error', failed);
     wrapped.removeAllListeners('close');

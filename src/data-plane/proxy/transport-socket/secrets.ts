@@ -148,6 +148,8 @@ export function trustMaterial(
   reader: DataReader,
   path: string,
   name = '',
+  /** It is only half of a combined_validation_context. */
+  part = false,
 ): TrustMaterial {
   only(CertificateValidationContextSchema, message, path, [
     'trusted_ca',
@@ -177,6 +179,11 @@ export function trustMaterial(
   const typed = message.matchTypedSubjectAltNames;
   const untyped = message.matchSubjectAltNames;
   const roots = parsePem(caPem, join(path, 'trusted_ca'));
+  if (!part && caPem === '' && typed.length + untyped.length > 0)
+    throw new ConfigError(
+      path,
+      'SAN-based verification of peer certificates without trusted CA is insecure and not allowed',
+    );
   if (caPem !== '' && roots.length === 0)
     throw new ConfigError(join(path, 'trusted_ca'), 'Failed to load trusted CA certificates');
   return {

@@ -5,6 +5,7 @@ import { MAX_BULK_WAITING_BYTES, READ_BUFFER_BYTES } from '../limits.ts';
 import { type ArenaOwner, arena } from './arena.ts';
 import { bulkBuffer, handleOf, readBuffer, readInto, startReading, stopReading } from './read-buffer.ts';
 import { sendNow } from './send-now.ts';
+import { tlsReason } from './tls-reasons.ts';
 import type { TlsDetails, Transport, TransportFailure, TransportSink } from './transport.ts';
 
 export interface SocketTransportOptions {
@@ -283,28 +284,3 @@ export function failureOf(error: NodeJS.ErrnoException): TransportFailure {
   if (code.startsWith('ERR_SSL') || code.startsWith('ERR_TLS')) return { kind: 'tls', reason: tlsReason(error) };
   return { kind: 'io', reason: code || error.message };
 }
-
-/** OpenSSL's reason in the form Envoy prints: `TLS_error:|<code>:SSL routines:OPENSSL_internal:<REASON>:TLS_error_end`. */
-export function tlsReason(error: NodeJS.ErrnoException): string {
-  const reason = (error as { reason?: string }).reason ?? error.code?.replace(/^ERR_SSL_/, '') ?? error.message;
-  const name = reason.toUpperCase().replaceAll(/[^A-Z0-9]+/g, '_');
-  return tlsFailureText(name);
-}
-
-export function tlsErrorText(code: number, name: string): string {
-  return `TLS_error:|${code}:SSL routines:OPENSSL_internal:${name}:TLS_error_end`;
-}
-
-/** The same for a reason of OpenSSL's that is already in that spelling. */
-export function tlsFailureText(name: string): string {
-  return tlsErrorText(TLS_CODES[name] ?? 268435456, name);
-}
-
-/** BoringSSL's packed codes (library 16) for the reasons a mesh meets. */
-const TLS_CODES: Readonly<Record<string, number>> = {
-  CERTIFICATE_VERIFY_FAILED: 268435581,
-  WRONG_VERSION_NUMBER: 268435703,
-  NO_SHARED_CIPHER: 268435640,
-  PEER_DID_NOT_RETURN_A_CERTIFICATE: 268435647,
-};
-export const VERIFY_FAILED = tlsErrorText(268435581, 'CERTIFICATE_VERIFY_FAILED');

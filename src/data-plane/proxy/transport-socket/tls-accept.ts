@@ -6,6 +6,7 @@ import { acceptDirect } from './openssl/accept.ts';
 import { failureOf, SocketTransport } from './socket-transport.ts';
 import type { TlsContext } from './tls-context.ts';
 import { detailsOf, evidenceOf } from './tls-details.ts';
+import { verifyFailedText } from './tls-reasons.ts';
 import type { TlsCounters } from './tls-stats.ts';
 import type { Transport } from './transport.ts';
 
@@ -76,8 +77,8 @@ export function acceptTls(acceptance: Acceptance): () => void {
       wrapped.destroy(error);
       return;
     }
-    counters.connectionError.value += 1;
     if (error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') counters.failVerifyNoCert.value += 1;
+    else counters.connectionError.value += 1;
     finish(undefined, failureOf(error).reason);
   };
   wrapped.on('error', failed);
@@ -91,11 +92,7 @@ export function acceptTls(acceptance: Acceptance): () => void {
     const verdict = judged ? tls.context.judge(evidence) : 'ok';
     if (verdict !== 'ok') {
       counters.refused(verdict);
-      const { chainError } = evidence;
-      return finish(
-        undefined,
-        `TLS_error: certificate verify failed (${verdict}${chainError ? `, ${chainError}` : ''})`,
-      );
+      return finish(undefined, verifyFailedText(verdict, peer, evidence.chainText));
     }
     if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain);
     const details = detailsOf(wrapped, evidence, identity.certificate, judged);

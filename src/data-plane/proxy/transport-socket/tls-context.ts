@@ -64,17 +64,17 @@ export interface TlsRole {
 }
 
 /** The outcome of our own checks after OpenSSL's. `fail-san` and `fail-hash` are counted apart. */
-export type PeerVerdict = 'ok' | 'fail-chain' | 'fail-san' | 'fail-hash';
+export type PeerVerdict = 'ok' | 'fail-chain' | 'fail-san' | 'fail-hash' | 'fail-usage';
 
 /** What a handshake found out about the other side. */
 export interface PeerEvidence {
   /** OpenSSL's code for the chain, undefined when it verified. */
   readonly chainError: string | undefined;
+  /** OpenSSL's words for it. */
+  readonly chainText: string | undefined;
   readonly peer: PeerCertificate | undefined;
   /** The certificates that came with the peer's, in order; not asked for when the session was resumed. */
   chain(): readonly X509Certificate[];
-  /** OpenSSL's verdict on the chain took every setting of the validation context into account. */
-  readonly complete: boolean;
   readonly resumed: boolean;
 }
 
@@ -117,6 +117,8 @@ export class TlsContext {
   /** Server: when the sessions of peers end whose issuers expire before they do, by fingerprint. */
   readonly #earlyEnds = new Map<string, number>();
   #noted = new WeakSet<PeerCertificate>();
+  /** Peers whose chain OpenSSL found good, and until when that holds. */
+  #verified = new WeakMap<PeerCertificate, number>();
   readonly #stops: (() => void)[] = [];
   #resumable = true;
 
@@ -167,6 +169,7 @@ export class TlsContext {
     this.#forgetContexts();
     this.#earlyEnds.clear();
     this.#noted = new WeakSet();
+    this.#verified = new WeakMap();
     this.sessions.clear();
     this.#resumable = true;
   }
@@ -269,11 +272,42 @@ export class TlsContext {
     const now = this.#clock.now();
     if (trust.caPem !== '' && !trust.acceptUntrusted && !this.#chainHolds(evidence, peer, trust, now))
       return 'fail-chain';
-    if (this.role.enforceRsaKeyUsage && peer.rsaCannotSign) return 'fail-chain';
+    return this.#facts(peer, trust);
+  }
+
+  /** Everything but the chain. */
+  #facts(peer: PeerCertificate, trust: TrustMaterial): PeerVerdict {
+    if (this.role.enforceRsaKeyUsage && peer.rsaCannotSign) return 'fail-usage';
     if (!trust.sanTest(peer.names)) return 'fail-san';
     const { hashes, spkiHashes } = trust;
     if (hashes.length + spkiHashes.length === 0) return 'ok';
     return hashes.includes(peer.fingerprint256) || spkiHashes.includes(peer.spkiHash) ? 'ok' : 'fail-hash';
+  }
+
+  /**
+   * Inside OpenSSL's handshake: `runOpenSsl` judges the chain, unless this very certificate was found good under the rules of
+   * the moment. Returns with the verdict how long the chain holds.
+   */
+  judgeInHandshake(peer: PeerCertificate, runOpenSsl: () => readonly X509Certificate[] | undefined): PeerVerdict {
+    const trust = this.trust();
+    if (!trust) return 'fail-chain';
+    const now = this.#clock.now();
+    if (trust.caPem !== '' && !trust.acceptUntrusted) {
+      const known = this.#verified.get(peer);
+      if (known === undefined || now >= known || now < peer.notBefore) {
+        const chain = runOpenSsl();
+        if (!chain || (trust.allowExpired && !listsFresh(trust, now))) return 'fail-chain';
+        this.#verified.set(peer, trust.allowExpired ? 0 : this.sessionEnd(peer, chain));
+        if (this.role.server) this.noteIssuers(peer, () => chain);
+      }
+    }
+    return this.#facts(peer, trust);
+  }
+
+  /** How long the chain of a peer holds that was judged in a handshake, ms since the epoch. */
+  verifiedUntil(peer: PeerCertificate | undefined): number {
+    const known = peer && this.#verified.get(peer);
+    return known ?? this.sessionEnd(peer, []);
   }
 
   #chainHolds(evidence: PeerEvidence, peer: PeerCertificate, trust: TrustMaterial, now: number): boolean {
@@ -284,7 +318,6 @@ export class TlsContext {
       if (trust.allowExpired) return true;
       return now <= peer.notAfter && now <= (this.#earlyEnds.get(peer.fingerprint256) ?? Number.POSITIVE_INFINITY);
     }
-    if (evidence.complete) return chainError === undefined && (!trust.allowExpired || listsFresh(trust, now));
     const expired = TIME_ERRORS.has(chainError ?? '') && trust.allowExpired;
     if (chainError !== undefined && !expired) return false;
     const chain = evidence.chain();
@@ -403,7 +436,13 @@ function trustOf(message: CommonTlsContext, context: TlsBuildContext, path: stri
       const { defaultValidationContext, validationContextSdsSecretConfig } = kind.value;
       if (!defaultValidationContext || !validationContextSdsSecretConfig)
         throw new ConfigError(at, 'default_validation_context and validation_context_sds_secret_config are required');
-      const base = trustMaterial(defaultValidationContext, context.reader, join(at, 'default_validation_context'));
+      const base = trustMaterial(
+        defaultValidationContext,
+        context.reader,
+        join(at, 'default_validation_context'),
+        '',
+        true,
+      );
       const live = context.secrets.trust(validationContextSdsSecretConfig);
       let from: TrustMaterial | undefined;
       let merged: TrustMaterial | undefined;

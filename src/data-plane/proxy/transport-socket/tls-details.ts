@@ -34,7 +34,7 @@ export function evidenceOf(socket: TLSSocket, remembered?: PeerCertificate): Soc
     x509,
     peer,
     chainError: unreadable ? 'CERT_UNREADABLE' : error ? (error.code ?? error.message) : undefined,
-    complete: false,
+    chainText: error?.message,
     resumed,
     chain: () => issuersOf(x509),
   };

@@ -44,9 +44,10 @@ export class TlsCounters {
   }
 
   refused(verdict: PeerVerdict): void {
-    this.connectionError.value += 1;
+    // Envoy counts those apart from connection errors.
     if (verdict === 'fail-san') this.failVerifySan.value += 1;
     else if (verdict === 'fail-hash') this.failVerifyHash.value += 1;
+    else if (verdict === 'fail-usage') this.connectionError.value += 1;
     else this.failVerifyError.value += 1;
   }
 

@@ -1,11 +1,13 @@
 // A server's handshake by OpenSSL's own calls; the counterpart of the TLSSocket one in ../tls-accept.ts, which calls it.
-import { SocketTransport, tlsFailureText } from '../socket-transport.ts';
+import { SocketTransport } from '../socket-transport.ts';
 import type { Acceptance } from '../tls-accept.ts';
 import type { ServerIdentity } from '../tls-context.ts';
-import { type OpenSslContext, selectProtocol } from './context.ts';
+import { tlsFailureText, verifyFailedText } from '../tls-reasons.ts';
+import { type OpenSslContext, selectProtocol, verifyWith } from './context.ts';
 import { detailsOf, evidenceOf } from './facts.ts';
 import { openssl } from './library.ts';
-import { SecureTransport } from './secure-transport.ts';
+import { OPENSSL_REASON, SecureTransport } from './secure-transport.ts';
+import { PeerCheck } from './verify.ts';
 
 export function acceptDirect(
   acceptance: Acceptance,
@@ -17,18 +19,23 @@ export function acceptDirect(
   const ssl = openssl().SSL_new(context.pointer);
   openssl().SSL_set_accept_state(ssl);
   let finished = false;
+  const { context: rules } = tls;
+  const check = new PeerCheck(rules);
   const transport = new SecureTransport(new SocketTransport(socket, { local, remote, initial }), ssl, {
-    prepare: () => selectProtocol(protocol),
+    prepare() {
+      selectProtocol(protocol);
+      verifyWith(check.run);
+    },
     judge(pointer) {
       const evidence = evidenceOf(pointer);
       const { peer } = evidence;
-      const judged = tls.context.verifyPeer && (peer !== undefined || tls.requireClientCertificate);
-      const verdict = judged ? tls.context.judge(evidence) : 'ok';
+      const judged = rules.verifyPeer && (peer !== undefined || tls.requireClientCertificate);
+      // A full handshake was judged while it ran.
+      const verdict = judged && (evidence.resumed || !check.peer) ? rules.judge(evidence) : 'ok';
       if (verdict !== 'ok') {
         counters.refused(verdict);
-        return `TLS_error: certificate verify failed (${verdict})`;
+        return verifyFailedText(verdict, peer, evidence.chainText);
       }
-      if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain);
       const details = detailsOf(pointer, evidence, identity.certificate, judged);
       counters.established(details);
       return details;
@@ -36,12 +43,10 @@ export function acceptDirect(
     done(opened, reason) {
       if (finished) return;
       finished = true;
-      if (!opened && !reason.startsWith('TLS_error')) {
-        counters.connectionError.value += 1;
-        if (reason === 'CERTIFICATE_VERIFY_FAILED') counters.failVerifyError.value += 1;
-        if (reason === 'PEER_DID_NOT_RETURN_A_CERTIFICATE') counters.failVerifyNoCert.value += 1;
-      }
-      acceptance.done(opened, /^[A-Z0-9_]+$/.test(reason) ? tlsFailureText(reason) : reason);
+      if (check.verdict !== 'ok') counters.refused(check.verdict);
+      else if (reason === 'PEER_DID_NOT_RETURN_A_CERTIFICATE') counters.failVerifyNoCert.value += 1;
+      else if (!opened && !reason.startsWith('TLS_error')) counters.connectionError.value += 1;
+      acceptance.done(opened, check.reason || (OPENSSL_REASON.test(reason) ? tlsFailureText(reason) : reason));
     },
   });
   transport.begin(false);

@@ -1,14 +1,17 @@
 // A client's handshake by OpenSSL's own calls; the counterpart of the TLSSocket one in ../dial.ts, which calls it.
 import type { ClientSession } from '../client-sessions.ts';
+import type { PeerCertificate } from '../peer-certificate.ts';
 import { coversHost } from '../san.ts';
-import { type SocketTransport, tlsFailureText, VERIFY_FAILED } from '../socket-transport.ts';
+import type { SocketTransport } from '../socket-transport.ts';
 import type { TlsContext } from '../tls-context.ts';
+import { tlsFailureText, verifyFailedText } from '../tls-reasons.ts';
 import type { TlsCounters } from '../tls-stats.ts';
 import type { Transport } from '../transport.ts';
-import type { OpenSslContext } from './context.ts';
+import { type OpenSslContext, verifyWith } from './context.ts';
 import { detailsOf, evidenceOf, sessionBytes } from './facts.ts';
 import { addressOf, type OpenSsl, openssl, type Pointer, scratch } from './library.ts';
-import { SecureTransport } from './secure-transport.ts';
+import { OPENSSL_REASON, SecureTransport } from './secure-transport.ts';
+import { PeerCheck } from './verify.ts';
 
 const CTRL_SERVER_NAME = 55;
 /** Reads after the handshake within which a TLS 1.3 server's tickets are looked for. */
@@ -42,19 +45,20 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
   }
   if (connection.session) offer(lib, ssl, connection.session.bytes);
   const { generation } = context;
+  const named = (peer: PeerCertificate): boolean => !host?.verify || coversHost(peer.names, host.name);
+  const check = new PeerCheck(context, named);
   let finished = false;
   let collect: ((pointer: Pointer) => boolean) | undefined;
   const transport = new SecureTransport(connection.raw, ssl, {
-    prepare() {},
+    prepare: () => verifyWith(check.run),
     judge(pointer) {
       const evidence = evidenceOf(pointer);
       const { peer } = evidence;
-      const judged = context.judge(evidence);
-      const verdict =
-        judged === 'ok' && host?.verify && !coversHost(peer?.names ?? [], host.name) ? 'fail-san' : judged;
+      const judged = evidence.resumed || !check.peer ? context.judge(evidence) : 'ok';
+      const verdict = judged === 'ok' && peer && !named(peer) ? 'fail-san' : judged;
       if (verdict !== 'ok') {
         counters.refused(verdict);
-        return VERIFY_FAILED;
+        return verifyFailedText(verdict, peer, evidence.chainText);
       }
       const details = {
         ...detailsOf(pointer, evidence, context.certificates()[0], context.verifyPeer),
@@ -62,7 +66,7 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
       };
       counters.established(details);
       if (context.sessions.enabled) {
-        const until = evidence.resumed ? (connection.session?.until ?? 0) : context.sessionEnd(peer, evidence.chain());
+        const until = evidence.resumed ? (connection.session?.until ?? 0) : context.verifiedUntil(peer);
         collect = collector(lib, context.role.sessionKeys, details.version === 'TLSv1.3', (bytes, once) => {
           if (context.generation === generation) context.sessions.put(connection.key, { bytes, peer, until, once });
         });
@@ -74,11 +78,9 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
     done(opened, reason) {
       if (finished) return;
       finished = true;
-      if (!opened && reason !== VERIFY_FAILED) {
-        counters.connectionError.value += 1;
-        if (reason === 'CERTIFICATE_VERIFY_FAILED') counters.failVerifyError.value += 1;
-      }
-      connection.done(opened, /^[A-Z0-9_]+$/.test(reason) ? tlsFailureText(reason) : reason);
+      if (check.verdict !== 'ok') counters.refused(check.verdict);
+      else if (!opened && !reason.startsWith('TLS_error')) counters.connectionError.value += 1;
+      connection.done(opened, check.reason || (OPENSSL_REASON.test(reason) ? tlsFailureText(reason) : reason));
     },
   });
   transport.begin(true);

@@ -28,6 +28,8 @@ const OP = { noTicket: 2 ** 14, noCompression: 2 ** 17, serverPreference: 2 ** 2
 const MODE_RELEASE_BUFFERS = 0x10;
 const MODE_AUTO_RETRY = 0x4;
 const MODE_MOVING_BUFFER = 0x2;
+/** Only the chain that is configured is sent, not what could be found in the trust bundle by a search at each handshake. */
+const MODE_NO_AUTO_CHAIN = 0x8;
 const VERIFY = { none: 0, peer: 1, failIfNoPeerCert: 2 } as const;
 const FLAG = { crl: 0x4, crlAll: 0x8, partialChain: 0x80000, noTime: 0x200000 } as const;
 
@@ -77,7 +79,7 @@ function fill(ssl: OpenSsl, context: Pointer, spec: ContextSpec): void {
   must(ssl.SSL_CTX_set_ciphersuites(context, params.suites13) === 1, 'cipher suites');
   must(ctrl(CTRL.groups, 0, params.groups), 'groups');
   if (params.sigalgs !== '') must(ctrl(CTRL.sigalgs, 0, params.sigalgs), 'signature algorithms');
-  ctrl(CTRL.mode, MODE_RELEASE_BUFFERS | MODE_AUTO_RETRY | MODE_MOVING_BUFFER, '');
+  ctrl(CTRL.mode, MODE_RELEASE_BUFFERS | MODE_AUTO_RETRY | MODE_MOVING_BUFFER | MODE_NO_AUTO_CHAIN, '');
   ctrl(CTRL.sessionCache, 0, '');
   let options = OP.noCompression + OP.noRenegotiation;
   if (role.server) options += OP.serverPreference;
@@ -134,15 +136,10 @@ function verifyBy(ssl: OpenSsl, context: Pointer, { role, trust, verifyPeer }: C
   const checked = trust !== undefined && trust.caPem !== '' && !trust.acceptUntrusted;
   if (trust && checked) trustRoots(ssl, ssl.SSL_CTX_get_cert_store(context), trust);
   if (checked) ssl.SSL_CTX_set_verify_depth(context, trust.maxDepth);
-  if (!role.server) {
-    ssl.SSL_CTX_set_verify(context, checked || (verifyPeer && !trust) ? VERIFY.peer : VERIFY.none, 0);
-    return;
-  }
   const wanted = verifyPeer || role.requireClientCertificate;
   const mode = wanted ? VERIFY.peer + (role.requireClientCertificate ? VERIFY.failIfNoPeerCert : 0) : VERIFY.none;
   ssl.SSL_CTX_set_verify(context, mode, 0);
-  // Asked for, but judged by hashes and names alone.
-  if (wanted && trust && !checked) ssl.SSL_CTX_set_cert_verify_callback(context, acceptCallback(), 0);
+  if (wanted) ssl.SSL_CTX_set_cert_verify_callback(context, verifyCallback(), 0);
 }
 
 function trustRoots(ssl: OpenSsl, store: Pointer, trust: TrustMaterial): void {
@@ -169,7 +166,6 @@ const ALPN_OK = 0;
 const ALPN_NOACK = 3;
 let agreed: Buffer | undefined;
 let alpnRegistered: unknown;
-let acceptRegistered: unknown;
 
 /** What the handshake that runs next selects; undefined: no common protocol, which is no error. */
 export function selectProtocol(name: string | undefined): void {
@@ -190,13 +186,29 @@ function alpnCallback(): unknown {
   return alpnRegistered;
 }
 
-function acceptCallback(): unknown {
-  if (!acceptRegistered) {
+/** Judges the peer of the handshake that runs: true, or it has set the error whose alert is sent. */
+export type Verifier = (store: Pointer) => boolean;
+let verifier: Verifier | undefined;
+let verifyRegistered: unknown;
+
+export function verifyWith(run: Verifier): void {
+  verifier = run;
+}
+
+function verifyCallback(): unknown {
+  if (!verifyRegistered) {
     const koffi = ffi();
-    const type = koffi.proto('int MeltemiAccept(uintptr_t, uintptr_t)');
-    acceptRegistered = koffi.register(() => 1, koffi.pointer(type));
+    const type = koffi.proto('int MeltemiVerify(uintptr_t, uintptr_t)');
+    // Nothing is good without a verifier, and nothing may be thrown through OpenSSL.
+    verifyRegistered = koffi.register((store: never) => {
+      try {
+        return verifier?.(store) ? 1 : 0;
+      } catch {
+        return 0;
+      }
+    }, koffi.pointer(type));
   }
-  return acceptRegistered;
+  return verifyRegistered;
 }
 
 /** DER certificates as the rest of the proxy has them. */

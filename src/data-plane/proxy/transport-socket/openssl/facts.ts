@@ -1,16 +1,14 @@
 // What OpenSSL knows about a finished handshake. Called by the handshakes of this folder.
-import type { X509Certificate } from 'node:crypto';
-import { MAX_CHAIN_CERTIFICATES } from '../../limits.ts';
 import { type PeerCertificate, peerCertificate } from '../peer-certificate.ts';
 import type { CertificateMaterial } from '../secrets.ts';
 import type { PeerEvidence } from '../tls-context.ts';
 import type { TlsDetails } from '../transport.ts';
-import { toX509 } from './context.ts';
 import { addressOf, ffi, type OpenSsl, openssl, type Pointer, scratch } from './library.ts';
 
 const X509_V_OK = 0;
 const HOST_NAME = 0;
 
+/** The peer of a session that was taken up again: no certificate is shown then. */
 export function evidenceOf(ssl: Pointer): PeerEvidence {
   const lib = openssl();
   const certificate = lib.SSL_get1_peer_certificate(ssl);
@@ -25,28 +23,13 @@ export function evidenceOf(ssl: Pointer): PeerEvidence {
     lib.X509_free(certificate);
   }
   const result = lib.SSL_get_verify_result(ssl);
-  if (result !== X509_V_OK) chainError ??= lib.X509_verify_cert_error_string(result);
-  return {
-    peer,
-    chainError,
-    complete: true,
-    resumed: lib.SSL_session_reused_ctrl(ssl) === 1,
-    chain: () => issuersOf(lib, ssl),
-  };
-}
-
-/** The certificates of the verified path after the leaf. */
-function issuersOf(lib: OpenSsl, ssl: Pointer): X509Certificate[] {
-  const stack = lib.SSL_get0_verified_chain(ssl);
-  const out: X509Certificate[] = [];
-  if (stack === 0) return out;
-  const count = Math.min(lib.OPENSSL_sk_num(stack), MAX_CHAIN_CERTIFICATES);
-  for (let i = 1; i < count; i++) out.push(toX509(derOf(lib, lib.OPENSSL_sk_value(stack, i))));
-  return out;
+  const chainText = result === X509_V_OK ? undefined : lib.X509_verify_cert_error_string(result);
+  const resumed = lib.SSL_session_reused_ctrl(ssl) === 1;
+  return { peer, chainError: chainError ?? chainText, chainText, resumed, chain: () => [] };
 }
 
 /** i2d moves the pointer it is given: it lies in `scratch`. */
-function derOf(lib: OpenSsl, certificate: Pointer): Buffer {
+export function derOf(lib: OpenSsl, certificate: Pointer): Buffer {
   const size = lib.i2d_X509(certificate, 0);
   const der = Buffer.allocUnsafeSlow(Math.max(size, 0));
   scratch.writeBigUInt64LE(BigInt(addressOf(der)));

@@ -1,6 +1,7 @@
 // The OpenSSL functions the Node binary exports, through koffi: loaded at the first use, so that only proxies that ask for
 // this transport pay. Pointers are numbers (user space has 47 bits); a call costs some 70 ns. Used by this folder only.
 import { createRequire } from 'node:module';
+import { reasonName } from '../tls-reasons.ts';
 
 /** An address inside OpenSSL; 0 is null. */
 export type Pointer = number;
@@ -33,6 +34,12 @@ export interface OpenSsl {
   X509_free(certificate: Pointer): void;
   X509_CRL_free(crl: Pointer): void;
   EVP_PKEY_free(key: Pointer): void;
+  X509_verify_cert(store: Pointer): number;
+  X509_STORE_CTX_get0_cert(store: Pointer): Pointer;
+  X509_STORE_CTX_get0_chain(store: Pointer): Pointer;
+  X509_STORE_CTX_get_error(store: Pointer): number;
+  X509_STORE_CTX_get_error_depth(store: Pointer): number;
+  X509_STORE_CTX_set_error(store: Pointer, code: number): void;
   OPENSSL_sk_num(stack: Pointer): number;
   OPENSSL_sk_value(stack: Pointer, index: number): Pointer;
   BIO_s_mem(): Pointer;
@@ -64,7 +71,6 @@ export interface OpenSsl {
   SSL_get_verify_result(ssl: Pointer): number;
   X509_verify_cert_error_string(code: number): string;
   SSL_get1_peer_certificate(ssl: Pointer): Pointer;
-  SSL_get0_verified_chain(ssl: Pointer): Pointer;
   SSL_session_reused_ctrl(ssl: Pointer): number;
   SSL_get_session(ssl: Pointer): Pointer;
   SSL_set_session(ssl: Pointer, session: Pointer): number;
@@ -109,6 +115,12 @@ const DECLARATIONS: Readonly<Record<keyof OpenSsl, string>> = {
   X509_free: `void X509_free(${P})`,
   X509_CRL_free: `void X509_CRL_free(${P})`,
   EVP_PKEY_free: `void EVP_PKEY_free(${P})`,
+  X509_verify_cert: `int X509_verify_cert(${P})`,
+  X509_STORE_CTX_get0_cert: `${P} X509_STORE_CTX_get0_cert(${P})`,
+  X509_STORE_CTX_get0_chain: `${P} X509_STORE_CTX_get0_chain(${P})`,
+  X509_STORE_CTX_get_error: `int X509_STORE_CTX_get_error(${P})`,
+  X509_STORE_CTX_get_error_depth: `int X509_STORE_CTX_get_error_depth(${P})`,
+  X509_STORE_CTX_set_error: `void X509_STORE_CTX_set_error(${P}, int)`,
   OPENSSL_sk_num: `int OPENSSL_sk_num(${P})`,
   OPENSSL_sk_value: `${P} OPENSSL_sk_value(${P}, int)`,
   BIO_s_mem: `${P} BIO_s_mem()`,
@@ -140,7 +152,6 @@ const DECLARATIONS: Readonly<Record<keyof OpenSsl, string>> = {
   SSL_get_verify_result: `long SSL_get_verify_result(${P})`,
   X509_verify_cert_error_string: `str X509_verify_cert_error_string(long)`,
   SSL_get1_peer_certificate: `${P} SSL_get1_peer_certificate(${P})`,
-  SSL_get0_verified_chain: `${P} SSL_get0_verified_chain(${P})`,
   SSL_session_reused_ctrl: `int SSL_session_reused(${P})`,
   SSL_get_session: `${P} SSL_get_session(${P})`,
   SSL_set_session: `int SSL_set_session(${P}, ${P})`,
@@ -181,9 +192,12 @@ export function openssl(): OpenSsl {
   return library;
 }
 
-/** Where the bytes of a buffer lie. The buffer must stay referenced while OpenSSL uses it. */
+let lastAsked: Uint8Array | undefined;
+
+/** Where the bytes of a buffer lie. It is held until the next question, so that a call made with the answer finds it. */
 export function addressOf(buffer: Uint8Array): Pointer {
-  return Number(ffi().address(buffer));
+  lastAsked = buffer;
+  return Number(ffi().address(lastAsked));
 }
 
 export const SSL_ERROR = { ssl: 1, wantRead: 2, wantWrite: 3, syscall: 5, zeroReturn: 6 } as const;
@@ -195,5 +209,5 @@ export const scratch: Buffer = Buffer.allocUnsafeSlow(16);
 export function takeReason(ssl: OpenSsl): string {
   const text = ssl.ERR_reason_error_string(ssl.ERR_peek_last_error());
   ssl.ERR_clear_error();
-  return (text ?? 'unknown').toUpperCase().replaceAll(/[^A-Z0-9]+/g, '_');
+  return reasonName(text ?? 'unknown');
 }

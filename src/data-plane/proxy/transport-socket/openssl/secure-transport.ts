@@ -6,10 +6,13 @@
 import type { SocketAddr } from '../../config/address.ts';
 import { MAX_TLS_CONTROL_BACKLOG_BYTES, OUTPUT_ARENA_BYTES, TLS_PLAIN_BUFFER_BYTES } from '../../limits.ts';
 import { type ArenaOwner, arena } from '../arena.ts';
-import { type SocketTransport, tlsErrorText } from '../socket-transport.ts';
+import type { SocketTransport } from '../socket-transport.ts';
+import { tlsFailureText } from '../tls-reasons.ts';
 import type { TlsDetails, Transport, TransportFailure, TransportSink } from '../transport.ts';
 import { addressOf, type OpenSsl, openssl, type Pointer, SSL_ERROR, takeReason } from './library.ts';
 
+/** A bare reason of OpenSSL's, not yet put in Envoy's frame. */
+export const OPENSSL_REASON = /^[A-Z0-9_]+$/;
 /** One record's plain text. */
 const MAX_RECORD_BYTES = 16 * 1024;
 const BIO_PENDING = 10;
@@ -259,7 +262,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
   }
 
   #fail(reason: string): void {
-    this.#failure ??= { kind: 'tls', reason: tlsErrorText(268435456, reason) };
+    this.#failure ??= { kind: 'tls', reason: tlsFailureText(reason) };
     this.#peerEnded = true;
     this.#raw.closeSoon();
   }

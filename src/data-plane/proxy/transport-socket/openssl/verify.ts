@@ -1,0 +1,58 @@
+// The judgement on a peer within OpenSSL's handshake, so that it gets the alert that says what was wrong. Called through the
+// verify callback of context.ts; made by the handshakes of this folder.
+import { MAX_CHAIN_CERTIFICATES } from '../../limits.ts';
+import { type PeerCertificate, peerCertificate } from '../peer-certificate.ts';
+import type { PeerVerdict, TlsContext } from '../tls-context.ts';
+import { verifyFailedText } from '../tls-reasons.ts';
+import { toX509 } from './context.ts';
+import { derOf } from './facts.ts';
+import { openssl, type Pointer } from './library.ts';
+
+/** X509_V_ERR_EXCLUDED_VIOLATION: OpenSSL answers it with certificate_unknown, as Envoy does for names and hashes. */
+const NOT_THIS_ONE = 48;
+
+export class PeerCheck {
+  peer: PeerCertificate | undefined;
+  verdict: PeerVerdict = 'ok';
+  /** Why it was refused, in Envoy's words. */
+  reason = '';
+  readonly #context: TlsContext;
+  readonly #also: (peer: PeerCertificate) => boolean;
+
+  /** `also`: one more condition on the names. */
+  constructor(context: TlsContext, also: (peer: PeerCertificate) => boolean = () => true) {
+    this.#context = context;
+    this.#also = also;
+  }
+
+  readonly run = (store: Pointer): boolean => {
+    const lib = openssl();
+    const leaf = lib.X509_STORE_CTX_get0_cert(store);
+    if (leaf === 0) return false;
+    const peer = peerCertificate(derOf(lib, leaf));
+    this.peer = peer;
+    let failed = false;
+    const verdict = this.#context.judgeInHandshake(peer, () => {
+      failed = lib.X509_verify_cert(store) !== 1;
+      return failed ? undefined : chainOf(store);
+    });
+    this.verdict = verdict === 'ok' && !this.#also(peer) ? 'fail-san' : verdict;
+    if (this.verdict === 'ok') return true;
+    const code = lib.X509_STORE_CTX_get_error(store);
+    const text = failed ? lib.X509_verify_cert_error_string(code) : undefined;
+    this.reason = verifyFailedText(this.verdict, peer, text, failed ? lib.X509_STORE_CTX_get_error_depth(store) : 0);
+    if (!failed) lib.X509_STORE_CTX_set_error(store, NOT_THIS_ONE);
+    return false;
+  };
+}
+
+/** The verified path after the leaf. */
+function chainOf(store: Pointer): ReturnType<typeof toX509>[] {
+  const lib = openssl();
+  const stack = lib.X509_STORE_CTX_get0_chain(store);
+  if (stack === 0) return [];
+  const count = Math.min(lib.OPENSSL_sk_num(stack), MAX_CHAIN_CERTIFICATES);
+  const out: ReturnType<typeof toX509>[] = [];
+  for (let i = 1; i < count; i++) out.push(toX509(derOf(lib, lib.OPENSSL_sk_value(stack, i))));
+  return out;
+}
