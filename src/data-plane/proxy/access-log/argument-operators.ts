@@ -94,10 +94,18 @@ function time(read: (info: StreamInfo, now: () => number) => number, local: bool
 type MetadataSource = (info: StreamInfo, filter: string) => JsonObject | undefined;
 
 /** `filter:key:key`, or the whole structure of a filter. */
+/** Fields of a structure have no order: by name, as Envoy prints them. */
+function sorted(value: JsonValue | undefined): JsonValue | undefined {
+  if (Array.isArray(value)) return value.map((one) => sorted(one) ?? null);
+  if (typeof value !== 'object' || value === null) return value;
+  const names = Object.keys(value).sort();
+  return Object.fromEntries(names.map((name) => [name, sorted(value[name]) ?? null]));
+}
+
 function metadata(read: MetadataSource) {
   return (context: ArgumentContext): Operator => {
     const [filter, ...keys] = needed(context).split(':');
-    return (info) => metadataValue(read(info, filter!), keys);
+    return (info) => sorted(metadataValue(read(info, filter!), keys));
   };
 }
 

@@ -56,10 +56,10 @@ export function createBufferFilter(own: BufferSettings, context: { readonly name
       if (kept.bytes > kept.maxBytes) stream.refuseBody();
       return 'hold';
     },
-    onRequestEnd(stream, trailers, index) {
+    onRequestEnd(stream, _trailers, index) {
       const kept = stream.slots[index] as Kept | undefined;
       if (!kept) return 'continue';
-      if (!trailers && stream.body === 'chunked') {
+      if (stream.body === 'chunked') {
         stream.body = 'length';
         stream.headers.set(H.contentLength, String(kept.bytes));
       }

@@ -206,7 +206,9 @@ test('gRPC-web: text in, text out, trailers as the last frame', () => {
   assert.equal(one.upstream()?.headers['content-type'], 'application/grpc');
   one.respond(200, { 'content-type': 'application/grpc' }, ['\0\0\0\0\x01', 'a'], { 'grpc-status': '0' });
   assert.equal(one.headers()['content-type'], 'application/grpc-web-text+proto');
-  assert.equal(Buffer.from(one.body(), 'base64').toString('latin1'), '\0\0\0\0\x01a\x80\0\0\0\x10grpc-status: 0\r\n');
+  const groups = one.body().match(/[A-Za-z0-9+/]+={0,2}/g) ?? [];
+  const decoded = Buffer.concat(groups.map((group) => Buffer.from(group, 'base64'))).toString('latin1');
+  assert.equal(decoded, '\0\0\0\0\x01a\x80\0\0\0\x0fgrpc-status:0\r\n');
   assert.equal(one.trailers(), undefined);
   const bad = bench.request('POST /s/m', { 'content-type': 'application/grpc-web-text' }, { body: true });
   bad.send('!!!!');

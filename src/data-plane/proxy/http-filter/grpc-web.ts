@@ -13,9 +13,8 @@ const TRAILER_FRAME = 0x80;
 interface Call {
   readonly textIn: boolean;
   readonly textOut: boolean;
-  /** Base64 characters, and response bytes, that did not fill a group. */
+  /** Base64 characters that did not fill a group. */
   pendingIn: string;
-  pendingOut: Buffer;
   /** False: the response is not gRPC and passes as it is. */
   translates: boolean;
 }
@@ -35,13 +34,12 @@ export function createGrpcWebFilter(context: { readonly name: string }): HttpFil
         textIn: type[1] !== undefined,
         textOut: accepted ? accepted[1] !== undefined : type[1] !== undefined,
         pendingIn: '',
-        pendingOut: NOTHING,
         translates: false,
       } satisfies Call;
       headers.set(H.contentType, 'application/grpc');
       headers.set(H.te, 'trailers');
       headers.set(GRPC_ACCEPT_ENCODING, 'identity');
-      if (stream.body === 'length' && type[1] !== undefined) {
+      if (stream.body === 'length') {
         headers.remove(H.contentLength);
         stream.body = 'chunked';
       }
@@ -91,10 +89,8 @@ export function createGrpcWebFilter(context: { readonly name: string }): HttpFil
     onResponseData(stream, bytes, start, end, index) {
       const call = callOf(stream.slots, index);
       if (!call?.translates || !call.textOut) return 'continue';
-      const all = Buffer.concat([call.pendingOut, bytes.subarray(start, end)]);
-      const whole = all.length - (all.length % 3);
-      call.pendingOut = all.subarray(whole);
-      const out = Buffer.from(all.toString('base64', 0, whole), 'latin1');
+      // Each piece with its own padding: readers take groups of four.
+      const out = Buffer.from(bytes.toString('base64', start, end), 'latin1');
       if (out.length > 0) stream.passResponseData(index, out, 0, out.length);
       return 'taken';
     },
@@ -102,9 +98,7 @@ export function createGrpcWebFilter(context: { readonly name: string }): HttpFil
       const call = callOf(stream.slots, index);
       if (!call?.translates) return 'continue';
       const frame = trailers ? trailerFrame(trailers) : NOTHING;
-      const last = call.textOut
-        ? Buffer.from(Buffer.concat([call.pendingOut, frame]).toString('base64'), 'latin1')
-        : frame;
+      const last = call.textOut ? Buffer.from(frame.toString('base64'), 'latin1') : frame;
       if (last.length > 0) stream.passResponseData(index, last, 0, last.length);
       stream.passResponseEnd(index, undefined);
       return 'taken';
@@ -115,7 +109,7 @@ export function createGrpcWebFilter(context: { readonly name: string }): HttpFil
 function trailerFrame(trailers: HeaderMap): Buffer {
   let text = '';
   trailers.forEach((name, value) => {
-    text += `${name.toLowerCase()}: ${value}\r\n`;
+    text += `${name.toLowerCase()}:${value}\r\n`;
   });
   const frame = Buffer.alloc(5 + Buffer.byteLength(text, 'latin1'));
   frame[0] = TRAILER_FRAME;
