@@ -104,7 +104,7 @@ test('mutated clusters, listeners and route tables are used or refused', async (
     perFilter: buildPerFilter,
     runtime: engine.runtime,
     reader: engine.deps.reader,
-    format: { hostname: 'h', variable: () => undefined, random: () => 0.5, now: () => 0 },
+    format: { hostname: 'h', localAddress: '192.0.2.1', variable: () => undefined, random: () => 0.5, now: () => 0 },
     stats: engine.stats,
     knownCluster: () => true,
     validateClusters: false,

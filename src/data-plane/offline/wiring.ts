@@ -100,6 +100,7 @@ export function startOfflineProxy(options: OfflineProxyOptions): OfflineProxy {
         reopen() {},
       },
       hostname: 'offline',
+      localAddress: '127.0.0.1',
       runtimeFiles: { list: () => undefined, read: noFiles, watch: () => () => {} },
       watchedFiles: { read: noFiles, watch: noFiles, parseYaml: noFiles },
       resolve: async (hostname) => ({ addresses: options.resolve(hostname), ttlMs: undefined }),

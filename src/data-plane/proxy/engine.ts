@@ -65,6 +65,8 @@ export interface EngineDeps {
   readonly memory?: MemoryReader;
   /** Of this machine, for access logs. */
   readonly hostname: string;
+  /** Its own address towards others (Envoy's local address). */
+  readonly localAddress: string;
   readonly watchedFiles: WatchedFiles;
   /** Discovery other than the engine's own: with workers the main thread mirrors it, and they follow. */
   readonly createHub?: (deps: HubDeps) => DiscoveryHub;
@@ -176,7 +178,13 @@ export class Engine implements AdminTarget {
     });
     const watchdogs = readWatchdogs(bootstrap.watchdogs);
     this.#watchdog = options.isWorker ? watchdogs.worker : watchdogs.main;
-    const format = { hostname: deps.hostname, variable: reader.variable, random, now: clock.now };
+    const format = {
+      hostname: deps.hostname,
+      localAddress: deps.localAddress,
+      variable: reader.variable,
+      random,
+      now: clock.now,
+    };
     this.logs = new AccessLogManager({
       files: deps.files,
       clock,

@@ -1,6 +1,6 @@
 // Puts the engine together with the real clock, files, DNS and log. The only other file that reads the environment is main.ts.
 
-import { availableParallelism, hostname } from 'node:os';
+import { availableParallelism, hostname, networkInterfaces } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { isMainThread, threadId } from 'node:worker_threads';
 import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
@@ -209,6 +209,13 @@ function tlsTransportOf(text: string | undefined): TlsTransport {
   throw new ConfigError('', `MELTEMI_TLS_TRANSPORT: '${text}' is neither tlssocket nor openssl`);
 }
 
+/** The first address of this machine that others could reach. */
+function localAddress(): string {
+  for (const list of Object.values(networkInterfaces()))
+    for (const entry of list ?? []) if (entry.family === 'IPv4' && !entry.internal) return entry.address;
+  return '127.0.0.1';
+}
+
 /** Builds an engine on the real world. Throws ConfigError. */
 export function createEngine(
   bootstrap: Bootstrap,
@@ -256,6 +263,7 @@ export function createEngine(
       runtimeFiles,
       memory,
       hostname: hostname(),
+      localAddress: localAddress(),
       watchedFiles,
       tlsTransport: tlsTransportOf(process_.variable('MELTEMI_TLS_TRANSPORT')),
       ...threadDeps,

@@ -24,6 +24,7 @@ const connection: ConnectionInfo = {
 
 const WORLD = {
   hostname: 'h.test',
+  localAddress: '192.0.2.1',
   variable: (name: string) => (name === 'HOME' ? '/root' : undefined),
   random: () => 0.3,
   now: () => 0,

@@ -9,6 +9,8 @@ export type Format = (info: StreamInfo) => string;
 /** What formats may know of the world beside the request. */
 export interface FormatDeps {
   readonly hostname: string;
+  /** Of this machine, not loopback. */
+  readonly localAddress: string;
   readonly variable: (name: string) => string | undefined;
   readonly random: () => number;
   /** ms since the epoch. */

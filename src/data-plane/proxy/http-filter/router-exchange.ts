@@ -646,7 +646,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#countStatus(status);
     this.#dropConnection();
     this.#finish();
-    stream.restart(kept);
+    stream.restart(status, kept);
     return true;
   }
 

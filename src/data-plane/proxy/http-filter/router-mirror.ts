@@ -89,6 +89,9 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
     const host = policy.hostRewrite || stream.authority;
     this.headers.set(H.host, policy.appendSuffix && policy.hostRewrite === '' ? shadowHost(host) : host);
     this.headers.set(H.envoyInternal, 'true');
+    const before = this.headers.getAll(H.forwardedFor);
+    const { localAddress } = stream.manager.deps.format;
+    this.headers.set(H.forwardedFor, before === undefined ? localAddress : `${before},${localAddress}`);
     this.#host = cluster.pick(this);
     if (!this.#host || !cluster.breakers.requests.tryEnter()) {
       this.#done = true;

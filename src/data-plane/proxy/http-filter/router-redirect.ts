@@ -1,7 +1,7 @@
 // Follows a redirect of the upstream inside the proxy: the request gets the new target and runs through the filters again.
 // Called by router-exchange.ts.
 
-import type { HeaderMap } from '../http/header-map.ts';
+import { type HeaderMap, headerName } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream } from '../http/stream.ts';
 import type { CompiledRoute } from '../route/compiled.ts';
@@ -13,6 +13,7 @@ export interface RedirectHistory {
   readonly routes: Set<string>;
 }
 
+const ORIGINAL_URL = headerName('x-envoy-original-url');
 const LOCATION = /^(https?):\/\/([^/?#\s]+)([^#\s]*)/i;
 
 /** True when the stream is on its way again with the new target. False: the answer is the client's. */
@@ -40,8 +41,11 @@ export function followRedirect(
   if (!next || !allowed(next, settings, history)) {
     stream.retarget(before.scheme, before.authority, before.path, before.method);
     stream.keepRoute(route);
+    // Envoy forgets the cluster with the route.
+    if (!next) stream.info.setCluster(undefined);
     return false;
   }
+  stream.headers.set(ORIGINAL_URL, `${before.scheme}://${before.authority}${before.path}`);
   history.count += 1;
   history.routes.add(next.name);
   stream.redirects = history;

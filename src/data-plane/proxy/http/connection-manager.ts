@@ -2,6 +2,7 @@
 // and closes the books on each. Built from HttpConnectionManager by network-filter/registry.ts.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { Deadlines } from '../../../base/runtime/deadlines.ts';
+import type { FormatDeps } from '../access-log/format.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
@@ -32,6 +33,7 @@ export interface ManagerDeps {
   readonly clusters: ClusterFinder;
   readonly stats: StatsStore;
   readonly runtime: RuntimeView;
+  readonly format: FormatDeps;
   /** What the whole process asks of connections. */
   readonly load: PressureView;
 }
@@ -327,6 +329,11 @@ export class ConnectionManager {
       const id = stream.headers.get(H.requestId);
       if (id !== undefined) headers.set(H.requestId, id);
     }
+  }
+
+  /** One more line in the access log: a part of a request that goes on. */
+  note(info: StreamInfo): void {
+    this.#log?.(info);
   }
 
   complete(stream: HttpStream): void {

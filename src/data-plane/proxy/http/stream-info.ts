@@ -195,6 +195,27 @@ export class StreamInfo {
     this.remote = connection.remote;
   }
 
+  /** The same request on its way again, after an internal redirect. */
+  again(now: number): StreamInfo {
+    const next = new StreamInfo(this.connection, now);
+    next.method = this.method;
+    next.path = this.path;
+    next.authority = this.authority;
+    next.scheme = this.scheme;
+    next.protocol = this.protocol;
+    next.remote = this.remote;
+    next.requestHeaders = this.requestHeaders;
+    next.bytesReceived = this.bytesReceived;
+    next.requestEnd = now;
+    next.logType = this.logType;
+    next.metadata = this.metadata;
+    next.filterState = this.filterState;
+    next.traced = this.traced;
+    next.traceId = this.traceId;
+    next.spanId = this.spanId;
+    return next;
+  }
+
   get flags(): number {
     return this.#flags;
   }

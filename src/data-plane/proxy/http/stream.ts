@@ -57,7 +57,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   readonly manager: ConnectionManager;
   /** The filters this request began with. */
   readonly plan: FilterPlan;
-  readonly info: StreamInfo;
+  info: StreamInfo;
   readonly connection: ConnectionInfo;
   readonly sender: ResponseSender;
   headers!: HeaderMap;
@@ -190,14 +190,23 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.#onRoute();
   }
 
-  /** Runs the request, with its whole body, through all filters again. */
-  restart(body: readonly Buffer[]): void {
+  /** An answer of `status` sent the request elsewhere: it runs, with its whole body, through all filters again. */
+  restart(status: number, body: readonly Buffer[]): void {
+    const now = this.manager.deps.clock.now();
+    const before = this.info;
+    before.responseCode = status;
+    before.responseDetails = 'internal_redirect';
+    before.duration = now - before.startTime;
+    this.info = before.again(now);
+    this.manager.note(before);
+    this.#onRoute();
     this.target = undefined;
     this.#filter = 0;
     this.slots.length = 0;
     if (this.body !== 'none') {
       this.#held = [...body];
       this.#endPending = true;
+      for (const chunk of body) this.info.bytesReceived += chunk.length;
     }
     this.continueRequest();
   }

@@ -96,6 +96,7 @@ export async function startEngine(
       resolve: async () => ({ addresses: ['127.0.0.1'], ttlMs: undefined }),
       memory: { heapBytes: () => 0, cgroup: () => undefined, shrink() {} },
       hostname: 'host.test',
+      localAddress: '192.0.2.1',
       runtimeFiles: { list: () => undefined, read: () => '', watch: () => () => {} },
       watchedFiles: testFiles,
       ...more.deps,

@@ -103,7 +103,13 @@ const NO_READER = {
   variable: () => undefined,
 };
 
-const FORMAT = { hostname: 'host.test', variable: () => undefined, random: () => 0.5, now: () => 0 };
+const FORMAT = {
+  hostname: 'host.test',
+  localAddress: '192.0.2.1',
+  variable: () => undefined,
+  random: () => 0.5,
+  now: () => 0,
+};
 
 /** `make` gets what filters are built with; the terminal filter is the bench's own. */
 export function filterBench(
@@ -173,6 +179,7 @@ export function filterBench(
       random,
       stats,
       runtime,
+      format: FORMAT,
       clusters: { find: () => undefined },
       load: { pressure: noPressure(), drainsOnFailingHealth: true, bypass: false },
     },

@@ -13,6 +13,7 @@ import { compileTracing, type FinishedSpan, Tracer } from './tracer.ts';
 
 const DEPS = {
   hostname: 'h',
+  localAddress: '192.0.2.1',
   variable: (name: string) => (name === 'REGION' ? 'eu' : undefined),
   random: () => 0.5,
   now: () => 0,
