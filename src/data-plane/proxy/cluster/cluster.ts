@@ -350,7 +350,7 @@ export class Cluster {
     host: Host,
     alpn: readonly string[] | undefined,
     authority: string,
-    speaks: Protocol,
+    speaks: Protocol | 'tcp',
     priority: RoutingPriority = 'default',
     downstream = 0,
     proxiedFor?: ProxiedFor,
@@ -359,7 +359,14 @@ export class Cluster {
     const tls = socket.kind === 'tls';
     const { settings } = this;
     const { http } = settings;
-    const protocol = http.protocol !== 'downstream' ? http.protocol : speaks === 'HTTP/2' ? 'http2' : 'http1';
+    const protocol =
+      speaks === 'tcp'
+        ? 'tcp'
+        : http.protocol !== 'downstream'
+          ? http.protocol
+          : speaks === 'HTTP/2'
+            ? 'http2'
+            : 'http1';
     const last = host.lastPool;
     if (
       last &&

@@ -24,6 +24,7 @@ import { ConnectionLimitSchema } from '#proto/envoy/extensions/filters/network/c
 import { LocalRateLimitSchema as NetworkRateLimitSchema } from '#proto/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js';
 import { RBACSchema as NetworkRbacSchema } from '#proto/envoy/extensions/filters/network/rbac/v3/rbac_pb.js';
 import { SniClusterSchema } from '#proto/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js';
+import { PreserveCaseFormatterConfigSchema } from '#proto/envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case_pb.js';
 import {
   ApplicationProtocolInputSchema,
   DestinationIPInputSchema,
@@ -56,6 +57,7 @@ export const FILTER_TYPES: readonly DescMessage[] = [
   RBACSchema,
   RBACPerRouteSchema,
   ActionSchema,
+  PreserveCaseFormatterConfigSchema,
   UriTemplateMatchConfigSchema,
   LocalRateLimitSchema,
   HeaderMutationSchema,

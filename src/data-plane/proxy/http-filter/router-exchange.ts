@@ -227,7 +227,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       host,
       stream.upstreamAlpn,
       stream.authority,
-      stream.protocol,
+      stream.upgrade === 'connect' && this.#action.terminatesConnect ? 'tcp' : stream.protocol,
       this.priority,
       stream.connection.id,
       stream.connection,

@@ -2,6 +2,7 @@
 import type { Transport } from '../transport-socket/transport.ts';
 import type { HeadError } from './h1-head.ts';
 import type { H2Options } from './h2-options.ts';
+import type { HeaderCase } from './header-case.ts';
 import type { HeaderMap } from './header-map.ts';
 
 export type Protocol = 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2';
@@ -61,13 +62,19 @@ export interface ResponseSender {
 }
 
 /** Why a head was not taken. */
-export type HeadRefusal = HeadError | 'http1.headers_too_large' | 'request_header_timeout';
+export type HeadRefusal =
+  | HeadError
+  | 'http1.headers_too_large'
+  | 'http1.unexpected_underscore'
+  | 'request_header_timeout';
 
 /** Makes a receiver for each request; told of heads that could not be read. */
 export interface ServerCallbacks {
   newStream(sender: ResponseSender): RequestReceiver;
   /** A head was refused: answer with `status` was sent by the codec. */
   onBadRequest(error: HeadRefusal | 'http1.body', status: number, bodyBytes: number): void;
+  /** Headers with an underscore in their name were dropped, or the request refused for them. */
+  onUnderscores?(count: number, refused: boolean, http2: boolean): void;
   onConnectionClosed(): void;
 }
 
@@ -86,6 +93,10 @@ export interface ServerCodecOptions {
   /** Trailers of chunked bodies are passed on (HTTP/1 only; HTTP/2 always does). */
   readonly enableTrailers: boolean;
   readonly serverName: string;
+  /** How names are spelled in answers, and whether the spelling of requests is kept (HTTP/1). */
+  readonly headerCase?: HeaderCase;
+  /** What becomes of header names with an underscore. */
+  readonly underscores?: 'allow' | 'reject' | 'drop';
   /** How long the last answer of a connection may take to leave, ms; 0 = the connection is closed at once. */
   readonly delayedCloseMs: number;
 }

@@ -38,6 +38,13 @@ export interface ManagerDeps {
   readonly load: PressureView;
 }
 
+function underscoreCounters(stats: StatsStore, version: 'http1' | 'http2') {
+  return {
+    dropped: stats.counter(`${version}.dropped_headers_with_underscores`),
+    rejected: stats.counter(`${version}.requests_rejected_with_underscores_in_headers`),
+  };
+}
+
 function httpCounters(scope: StatsScope, version: 'http1' | 'http2') {
   return {
     cxTotal: scope.counter(`downstream_cx_${version}_total`),
@@ -55,6 +62,7 @@ export function managerCounters(scope: StatsScope) {
     rqTooManyResets: scope.counter('downstream_rq_too_many_premature_resets'),
     cxDestroy: scope.counter('downstream_cx_destroy'),
     cxIdleTimeout: scope.counter('downstream_cx_idle_timeout'),
+    cxMaxDuration: scope.counter('downstream_cx_max_duration_reached'),
     cxDrainClose: scope.counter('downstream_cx_drain_close'),
     cxOverload: scope.counter('downstream_cx_overload_disable_keepalive'),
     rqOverload: scope.counter('downstream_rq_overload_close'),
@@ -86,6 +94,10 @@ export class ConnectionManager {
   plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
   readonly tracer: Tracer | undefined;
+  readonly #underscores: {
+    readonly http1: ReturnType<typeof underscoreCounters>;
+    readonly http2: ReturnType<typeof underscoreCounters>;
+  };
   readonly #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3];
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
@@ -107,6 +119,10 @@ export class ConnectionManager {
     this.#log = log;
     this.#h2Deps = { clock: deps.clock, random: deps.random, counters: h2Counters(deps.stats) };
     this.tracer = settings.tracing && new Tracer(settings.tracing, deps.runtime, deps.random);
+    this.#underscores = {
+      http1: underscoreCounters(deps.stats, 'http1'),
+      http2: underscoreCounters(deps.stats, 'http2'),
+    };
     this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
   }
 
@@ -131,6 +147,11 @@ export class ConnectionManager {
         return new HttpStream(this, info, sender);
       },
       onBadRequest: (error, status, bytes) => this.#badRequest(info, error, status, bytes),
+      onUnderscores: (count, refused, http2) => {
+        const { dropped, rejected } = http2 ? this.#underscores.http2 : this.#underscores.http1;
+        if (refused) rejected.value += 1;
+        else dropped.value += count;
+      },
       onProtocolError: () => {
         counters.cxProtocolError.value += 1;
       },
@@ -157,6 +178,21 @@ export class ConnectionManager {
     this.#connections.add(connection);
     if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
     connection.start();
+    if (this.settings.maxConnectionMs > 0) this.#limitAge(connection);
+  }
+
+  /** max_connection_duration: the connection ends, but not in the middle of a request. */
+  #limitAge(connection: ServerConnection): void {
+    const { clock } = this.deps;
+    const { maxConnectionMs, drainTimeoutMs } = this.settings;
+    clock.after(maxConnectionMs, () => {
+      if (!this.#connections.has(connection)) return;
+      this.counters.cxMaxDuration.value += 1;
+      connection.drain();
+      clock.after(drainTimeoutMs, () => {
+        if (this.#connections.has(connection) && !connection.busy) connection.close();
+      });
+    });
   }
 
   /** By configuration, by ALPN, or by what the client sends first. */
@@ -261,14 +297,23 @@ export class ConnectionManager {
   #target(stream: HttpStream): { status: number; flags: number; details: string } | undefined {
     const { headers } = stream;
     const host = headers.getAll(H.host);
-    if (stream.method === 'CONNECT') return { status: 404, flags: FLAG.NR, details: 'route_not_found' };
+    const { settings } = this;
+    if (stream.method === 'CONNECT') {
+      // HTTP/1 has the authority in place of the path.
+      stream.authority = stream.path === '' ? (host ?? '') : stream.path;
+      stream.path = '';
+      headers.set(H.host, stream.authority);
+      return undefined;
+    }
     const absolute = /^https?:\/\/([^/?#]*)(.*)$/i.exec(stream.path);
-    if (absolute) {
+    if (absolute && settings.allowAbsoluteUrl) {
       stream.authority = absolute[1]!;
       stream.path = absolute[2]!.startsWith('/') ? absolute[2]! : `/${absolute[2]}`;
       headers.set(H.host, stream.authority);
     } else if (host === undefined) {
-      if (stream.info.protocol === 'HTTP/1.1') return { status: 400, flags: 0, details: 'missing_host_header' };
+      if (stream.info.protocol !== 'HTTP/1.0') return { status: 400, flags: 0, details: 'missing_host_header' };
+      stream.authority = settings.defaultHost;
+      if (settings.defaultHost !== '') headers.set(H.host, settings.defaultHost);
     } else stream.authority = host;
     // Two Host headers join with a comma, which no host contains.
     if (/[\s,/?#@\\]/.test(stream.authority)) return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
@@ -299,6 +344,7 @@ export class ConnectionManager {
       return undefined;
     }
     const { route } = stream;
+    if (stream.upgrade === 'connect' && !route) return { status: 404, flags: FLAG.NR, details: 'route_not_found' };
     const byRoute = route?.action.kind === 'forward' ? route.action.upgrades.get(stream.upgrade) : undefined;
     const allowed = byRoute ?? this.settings.upgrades.get(stream.upgrade) ?? false;
     return allowed ? undefined : { status: 403, flags: 0, details: 'upgrade_failed' };

@@ -21,12 +21,21 @@ import { H } from './names.ts';
 import { httpDate, reasonPhrase, statusLine } from './status.ts';
 
 const CRLF = Buffer.from('\r\n');
-const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
-const CLOSE_LINE = Buffer.from('connection: close\r\n');
-const KEEP_LINE = Buffer.from('connection: keep-alive\r\n');
+/** Lines this file adds to a head. */
+function linesOf(spell: (line: string) => string) {
+  const line = (text: string): Buffer => Buffer.from(spell(text));
+  return {
+    chunked: line('transfer-encoding: chunked\r\n'),
+    close: line('connection: close\r\n'),
+    keep: line('connection: keep-alive\r\n'),
+    upgrade: line('connection: upgrade\r\n'),
+    empty: line('content-length: 0\r\n'),
+  };
+}
+const LOWER = linesOf((line) => line);
+const PROPER = linesOf((line) => line.replaceAll(/^[a-z]|-[a-z](?=.*:)/g, (letter) => letter.toUpperCase()));
 /** Offset of the last digit of `HTTP/1.1`. */
 const MINOR_VERSION = 7;
-const EMPTY_LINE = Buffer.from('content-length: 0\r\n');
 /** Room for the lines this file adds to a head. */
 const HEAD_SLACK = 256;
 /** Empty lines a client may send before a request (RFC 9112 §2.2). */
@@ -174,7 +183,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#headSettled();
     if (stop < 0 || stop - at > limit) return this.#refuse('http1.headers_too_large', 431);
     this.#headers.clear();
-    this.#headers.load(bytes, at, stop);
+    this.#headers.load(bytes, at, stop, this.#options.headerCase?.keep);
     const info = this.#info;
     const error = parseRequestHead(this.#headers, stop - at, info, this.#options.maxHeaders);
     if (error) {
@@ -182,6 +191,12 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
       return nul ? this.#refuse('http1.invalid_characters', 400) : this.#refuse(error, statusOf(error));
     }
     if (info.minorVersion === 0 && !this.#options.acceptHttp10) return this.#refuse('low_version', 426);
+    const { underscores } = this.#options;
+    if (underscores !== undefined && underscores !== 'allow') {
+      const found = this.#headers.withUnderscores(underscores === 'drop');
+      if (found > 0) this.#callbacks.onUnderscores?.(found, underscores === 'reject', false);
+      if (found > 0 && underscores === 'reject') return this.#refuse('http1.unexpected_underscore', 400);
+    }
     this.#begin(stop - at);
     return stop;
   }
@@ -195,7 +210,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   #begin(headBytes: number): void {
     const info = this.#info;
-    if (info.bodyMode !== BODY_NONE) info.upgrade = '';
+    if (info.method === 'CONNECT') info.upgrade = 'connect';
+    else if (info.bodyMode !== BODY_NONE) info.upgrade = '';
     const ended = info.bodyMode === BODY_NONE && info.upgrade === '';
     this.#wireIn = headBytes;
     this.#wireOut = 0;
@@ -298,7 +314,11 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     const { transport } = this;
     this.#responseStarted = true;
     const bodyless = this.#headOnly || status === 204 || status === 304;
-    const switching = status === 101;
+    // The answer to CONNECT has no body: what follows are the bytes of the tunnel.
+    const connected = this.#info.upgrade === 'connect' && status >= 200 && status < 300 && !endStream;
+    const switching = status === 101 || connected;
+    const proper = this.#options.headerCase?.proper ?? false;
+    const lines = proper ? PROPER : LOWER;
     // What is left of the request is not waited for: the connection cannot be used again.
     if (!switching && !this.#requestEnded) this.#closing = true;
     let at = transport.reserve(headers.writtenSize() + HEAD_SLACK);
@@ -309,18 +329,18 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     if (this.#info.minorVersion === 0) out[from + MINOR_VERSION] = 48;
     if (!switching && !headers.has(H.contentLength)) {
       if (status === 204 || status === 304 || (this.#headOnly && endStream)) this.#chunked = false;
-      else if (endStream) at += EMPTY_LINE.copy(out, at);
+      else if (endStream) at += lines.empty.copy(out, at);
       else if (this.#info.minorVersion === 1) {
         this.#chunked = !bodyless;
-        at += CHUNKED_LINE.copy(out, at);
+        at += lines.chunked.copy(out, at);
       } else this.#closing = true;
     } else this.#chunked = false;
-    at = headers.write(out, at);
+    at = headers.write(out, at, proper);
     if (switching) {
-      at += out.write('connection: upgrade\r\n', at, 'latin1');
+      if (!connected) at += lines.upgrade.copy(out, at);
       this.#tunnel = true;
-    } else if (this.#closing || this.#info.close) at += CLOSE_LINE.copy(out, at);
-    else if (this.#info.minorVersion === 0) at += KEEP_LINE.copy(out, at);
+    } else if (this.#closing || this.#info.close) at += lines.close.copy(out, at);
+    else if (this.#info.minorVersion === 0) at += lines.keep.copy(out, at);
     at += CRLF.copy(out, at);
     transport.commit(at);
     this.#wireOut += at - from;
@@ -341,7 +361,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   sendEnd(trailers?: HeaderMap): void {
     if (this.#tunnel) {
-      this.transport.end();
+      this.#stream = undefined;
+      this.#finishConnection();
       return;
     }
     if (this.#chunked)

@@ -171,6 +171,16 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
       return;
     }
     if (head.problem === '') checkRequest(head, endStream, this.#options.h2.allowConnect);
+    const { underscores } = this.#options;
+    if (underscores !== undefined && underscores !== 'allow' && head.problem === '') {
+      const found = headers.withUnderscores(underscores === 'drop');
+      if (found > 0) this.#callbacks.onUnderscores?.(found, underscores === 'reject', true);
+      if (found > 0 && underscores === 'reject') {
+        giveHeaders(headers);
+        session.writeReset(id, PROTOCOL_ERROR);
+        return;
+      }
+    }
     if (head.problem !== '') {
       giveHeaders(headers);
       session.refuseBlock(id, head);

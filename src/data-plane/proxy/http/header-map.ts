@@ -1,6 +1,7 @@
 // The headers of one message as byte ranges of its head, with edits beside them: no object per header, and lines that
 // nobody touched are copied as they came. Reused from message to message of a connection.
 import { DEFAULT_MAX_HEADERS } from '../limits.ts';
+import { writeProper } from './header-case.ts';
 
 /** A header name in lower case, made once and compared by reference or hash. */
 export interface HeaderName {
@@ -50,6 +51,8 @@ export class HeaderMap {
   /** Bits of the names that are, or were, here. */
   #low = 0;
   #high = 0;
+  /** The head as it came, when its spelling is kept. */
+  #original: Buffer | undefined;
   /** It goes back to the pool when its message is complete (header-pool.ts). */
   pooled = false;
 
@@ -70,13 +73,15 @@ export class HeaderMap {
     this.#high = 0;
     this.addedNames.length = 0;
     this.addedValues.length = 0;
+    this.#original = undefined;
     if (this.bytes.length > 8192) this.bytes = Buffer.allocUnsafeSlow(2048);
     if (this.state.length > 4 * DEFAULT_MAX_HEADERS) this.#resize(32);
   }
 
-  /** Copies a raw head; offsets given to `push` are relative to it. */
-  load(source: Buffer, start: number, end: number): void {
+  /** Copies a raw head; offsets given to `push` are relative to it. `keepCase`: names are written as they came. */
+  load(source: Buffer, start: number, end: number, keepCase = false): void {
     const length = end - start;
+    this.#original = keepCase ? Buffer.from(source.subarray(start, end)) : undefined;
     if (this.bytes.length < length) this.bytes = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.bytes.length));
     source.copy(this.bytes, 0, start, end);
   }
@@ -233,6 +238,7 @@ export class HeaderMap {
       );
     }
     for (let i = 0; i < this.addedNames.length; i++) out.add(this.addedNames[i]!, this.addedValues[i]!);
+    out.#original = this.#original;
     return out;
   }
 
@@ -251,8 +257,23 @@ export class HeaderMap {
     return size;
   }
 
-  /** Writes all headers as HTTP/1 lines at `at`; returns the end. Runs of untouched lines are one copy. */
-  write(out: Buffer, at: number): number {
+  /** Names with an underscore; `drop` takes them away. */
+  withUnderscores(drop: boolean): number {
+    let found = 0;
+    for (let i = 0; i < this.count; i++) {
+      if (this.state[i] === GONE || !this.bytes.subarray(this.nameStart[i], this.nameEnd[i]).includes(95)) continue;
+      found += 1;
+      if (drop) this.state[i] = GONE;
+    }
+    return found;
+  }
+
+  /**
+   * Writes all headers as HTTP/1 lines at `at`; returns the end. Runs of untouched lines are one copy. `proper`: names
+   * that nobody spelled otherwise are written Like-This.
+   */
+  write(out: Buffer, at: number, proper = false): number {
+    if (proper || this.#original) return this.#writeCased(out, at, proper);
     const { bytes } = this;
     let run = -1;
     let runEnd = -1;
@@ -280,6 +301,37 @@ export class HeaderMap {
     if (run >= 0) at += bytes.copy(out, at, run, runEnd);
     for (let i = 0; i < this.addedNames.length; i++) at = writeLine(out, at, this.addedNames[i]!, this.addedValues[i]!);
     return at;
+  }
+
+  #writeCased(out: Buffer, at: number, proper: boolean): number {
+    const original = this.#original;
+    for (let i = 0; i < this.count; i++) {
+      if (this.state[i] === GONE) continue;
+      const start = this.nameStart[i]!;
+      const end = this.nameEnd[i]!;
+      if (original) at += original.copy(out, at, start, end);
+      else at = writeProper(out, at, this.bytes, start, end);
+      at = colon(out, at);
+      at += this.bytes.copy(out, at, this.valueStart[i], this.valueEnd[i]);
+      at = lineEnd(out, at);
+    }
+    for (let i = 0; i < this.addedNames.length; i++) {
+      const name = this.addedNames[i]!;
+      const spelled = original ? this.#spelling(name) : -1;
+      if (original && spelled >= 0) at += original.copy(out, at, this.nameStart[spelled], this.nameEnd[spelled]);
+      else if (proper) at = writeProper(out, at, name.bytes, 0, name.bytes.length);
+      else at += name.bytes.copy(out, at);
+      at = colon(out, at);
+      at += out.write(safeValue(this.addedValues[i]!), at, 'latin1');
+      at = lineEnd(out, at);
+    }
+    return at;
+  }
+
+  /** Where the head had this name, even if its line was replaced; -1 = nowhere. */
+  #spelling(name: HeaderName): number {
+    for (let i = 0; i < this.count; i++) if (this.hashes[i] === name.hash && this.#is(i, name)) return i;
+    return -1;
   }
 
   #is(i: number, name: HeaderName): boolean {
@@ -350,4 +402,16 @@ export function writeLine(out: Buffer, at: number, name: HeaderName, value: stri
 
 function safeValue(value: string): string {
   return /[\r\n\0]/.test(value) ? value.replaceAll(/[\r\n\0]/g, ' ') : value;
+}
+
+function colon(out: Buffer, at: number): number {
+  out[at] = 58;
+  out[at + 1] = 32;
+  return at + 2;
+}
+
+function lineEnd(out: Buffer, at: number): number {
+  out[at] = 13;
+  out[at + 1] = 10;
+  return at + 2;
 }

@@ -1,6 +1,10 @@
 // Reads an HttpConnectionManager message into checked settings. Called when a filter chain is built.
 
-import { Http1ProtocolOptionsSchema, HttpProtocolOptionsSchema } from '#proto/envoy/config/core/v3/protocol_pb.js';
+import {
+  Http1ProtocolOptionsSchema,
+  HttpProtocolOptionsSchema,
+  HttpProtocolOptions_HeadersWithUnderscoresAction as Underscores,
+} from '#proto/envoy/config/core/v3/protocol_pb.js';
 import {
   HttpConnectionManager_CodecType as Codec,
   type HttpConnectionManager,
@@ -25,12 +29,18 @@ import {
 import { compileTracing, type TracingSettings } from '../tracing/tracer.ts';
 import type { H2ServerOptions } from './codec.ts';
 import { readH2Options } from './h2-options.ts';
+import { readHeaderCase } from './header-case.ts';
 import { compileLocalReplies, type LocalReplies, type LocalReplyContext } from './local-reply-config.ts';
 import type { PathSettings } from './path-normalize.ts';
 import type { ClientAddressSettings, InternalAddresses, XfccMode, XfccSettings } from './request-headers.ts';
 
 export interface ManagerSettings extends H2ServerOptions {
   readonly statPrefix: string;
+  /** `host` of an HTTP/1.0 request without one; empty = none. */
+  readonly defaultHost: string;
+  readonly allowAbsoluteUrl: boolean;
+  /** A connection is drained after this, ms; 0 = never. */
+  readonly maxConnectionMs: number;
   readonly serverHeader: 'overwrite' | 'if-absent' | 'pass-through';
   readonly client: ClientAddressSettings;
   readonly xfcc: XfccSettings;
@@ -105,6 +115,7 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
       'accept_http_10',
       'default_host_for_http_10',
       'enable_trailers',
+      'header_key_format',
     ]);
   const common = message.commonHttpProtocolOptions;
   if (common)
@@ -113,6 +124,8 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
       'max_headers_count',
       'max_stream_duration',
       'max_requests_per_connection',
+      'max_connection_duration',
+      'headers_with_underscores_action',
     ]);
   if (message.codecType === Codec.HTTP3)
     throw new ConfigError(join(path, 'codec_type'), 'HTTP3 is not supported by this proxy');
@@ -125,6 +138,11 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     maxHeadBytes: Math.min(headBytes, HARD_MAX_HEAD_BYTES),
     maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
     acceptHttp10: http1?.acceptHttp10 ?? false,
+    defaultHost: http1?.defaultHostForHttp10 ?? '',
+    allowAbsoluteUrl: http1?.allowAbsoluteUrl ?? true,
+    headerCase: readHeaderCase(http1?.headerKeyFormat, join(path, 'http_protocol_options.header_key_format')),
+    underscores: UNDERSCORES[common?.headersWithUnderscoresAction ?? Underscores.ALLOW],
+    maxConnectionMs: millis(common?.maxConnectionDuration, 0),
     enableTrailers: http1?.enableTrailers ?? false,
     drainTimeoutMs: millis(message.drainTimeout, DEFAULT_DRAIN_TIMEOUT_MS),
     delayedCloseMs: millis(message.delayedCloseTimeout, DELAYED_CLOSE_MS),
@@ -162,6 +180,12 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     stripPort: message.stripPortMode.case ? 'any' : message.stripMatchingHostPort ? 'matching' : 'no',
   };
 }
+
+const UNDERSCORES: Readonly<Record<Underscores, 'allow' | 'reject' | 'drop'>> = {
+  [Underscores.ALLOW]: 'allow',
+  [Underscores.REJECT_REQUEST]: 'reject',
+  [Underscores.DROP_HEADER]: 'drop',
+};
 
 const SERVER: Readonly<Record<Server, ManagerSettings['serverHeader']>> = {
   [Server.OVERWRITE]: 'overwrite',
@@ -209,8 +233,6 @@ function upgradesOf(message: HttpConnectionManager, path: string): ReadonlyMap<s
   for (const [i, upgrade] of message.upgradeConfigs.entries()) {
     const at = join(path, `upgrade_configs[${i}]`);
     only(HttpConnectionManager_UpgradeConfigSchema, upgrade, at, ['upgrade_type', 'enabled']);
-    if (upgrade.upgradeType.toLowerCase() === 'connect')
-      throw new ConfigError(join(at, 'upgrade_type'), 'CONNECT is not supported by this proxy');
     upgrades.set(upgrade.upgradeType.toLowerCase(), upgrade.enabled ?? true);
   }
   return upgrades;

@@ -10,6 +10,7 @@ import {
   RouteAction_InternalRedirectAction,
   RouteAction_MaxStreamDurationSchema,
   type RouteAction_RequestMirrorPolicy,
+  RouteAction_UpgradeConfig_ConnectConfigSchema,
   RouteAction_UpgradeConfigSchema,
   RouteActionSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
@@ -62,6 +63,8 @@ export interface ForwardSettings {
   readonly internalRedirect: InternalRedirectSettings | undefined;
   /** Upgrades switched on (true) or off (false) for this route. */
   readonly upgrades: ReadonlyMap<string, boolean>;
+  /** CONNECT requests become a plain connection to the upstream (connect_config). */
+  readonly terminatesConnect: boolean;
 }
 /** Only a filter before the router can answer. */
 export interface NonForwardingSettings {
@@ -158,6 +161,7 @@ function forward(message: RouteAction, context: ActionContext, path: string): Fo
     priority: message.priority === Priority.HIGH ? 'high' : 'default',
     internalRedirect: compileInternalRedirect(message.internalRedirectPolicy, join(path, 'internal_redirect_policy')),
     upgrades: upgradesOf(message, path),
+    terminatesConnect: message.upgradeConfigs.some((upgrade) => upgrade.connectConfig !== undefined),
   };
 }
 
@@ -186,8 +190,12 @@ function upgradesOf(message: RouteAction, path: string): ReadonlyMap<string, boo
   const upgrades = new Map<string, boolean>();
   for (const [i, upgrade] of message.upgradeConfigs.entries()) {
     const at = join(path, `upgrade_configs[${i}]`);
-    only(RouteAction_UpgradeConfigSchema, upgrade, at, ['upgrade_type', 'enabled']);
+    only(RouteAction_UpgradeConfigSchema, upgrade, at, ['upgrade_type', 'enabled', 'connect_config']);
     const type = upgrade.upgradeType.toLowerCase();
+    if (upgrade.connectConfig) {
+      only(RouteAction_UpgradeConfig_ConnectConfigSchema, upgrade.connectConfig, join(at, 'connect_config'), []);
+      if (type !== 'connect') throw new ConfigError(at, 'Non-CONNECT upgrade type has ConnectConfig');
+    }
     if (upgrades.has(type)) throw new ConfigError(at, `Duplicate upgrade ${upgrade.upgradeType}`);
     upgrades.set(type, upgrade.enabled ?? true);
   }

@@ -9,6 +9,7 @@ import {
   HeadInfo,
   parseResponseHead,
 } from '../http/h1-head.ts';
+import type { HeaderCase } from '../http/header-case.ts';
 import { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { HARD_MAX_HEAD_BYTES } from '../limits.ts';
@@ -42,6 +43,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
   readonly #owner: ConnectionOwner;
   readonly #maxHeaders: number;
   readonly #enableTrailers: boolean;
+  readonly #headerCase: HeaderCase;
   readonly #info = new HeadInfo();
   readonly #headers = new HeaderMap();
   readonly #decoder = new BodyDecoder();
@@ -65,6 +67,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     this.#owner = owner;
     this.#enableTrailers = http.enableTrailers;
     this.#maxHeaders = http.maxHeaders;
+    this.#headerCase = http.headerCase;
   }
 
   start(): void {
@@ -112,18 +115,20 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     const { headers } = head;
     this.#headRequest = head.method === 'HEAD';
     this.#upgrade = head.upgrade;
-    let at = transport.reserve(headers.writtenSize() + head.method.length + head.path.length + HEAD_SLACK);
+    const connect = head.upgrade === 'connect';
+    let at = transport.reserve(2 * headers.writtenSize() + head.method.length + head.path.length + HEAD_SLACK);
     const out = arena.buffer;
     at += out.write(head.method, at, 'latin1');
     out[at++] = 32;
-    at += out.write(head.path, at, 'latin1');
+    at += out.write(connect ? (headers.get(H.host) ?? '') : head.path, at, 'latin1');
     at += out.write(VERSION, at, 'latin1');
-    at = headers.write(out, at);
+    at = headers.write(out, at, this.#headerCase.proper);
     this.#chunked = head.body === 'chunked';
     if (this.#chunked) at += CHUNKED_LINE.copy(out, at);
     if (head.body === 'none' && head.upgrade === '' && !BODILESS.has(head.method) && !headers.has(H.contentLength))
       at += NO_BODY_LINE.copy(out, at);
-    if (head.upgrade !== '') at += out.write(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at, 'latin1');
+    if (head.upgrade !== '' && !connect)
+      at += out.write(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at, 'latin1');
     at += CRLF.copy(out, at);
     transport.commit(at);
     if (head.body === 'none' && head.upgrade === '') this.#requestDone = true;
@@ -228,12 +233,12 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
       return -1;
     }
     this.#headers.clear();
-    this.#headers.load(bytes, at, stop);
+    this.#headers.load(bytes, at, stop, this.#headerCase.keep);
     const info = this.#info;
     const error = parseResponseHead(this.#headers, stop - at, info, this.#maxHeaders);
     // A status without a body that says it has one: who believed which would lose step.
     const bodiless = info.status === 204 && (info.contentLength > 0 || info.bodyMode === BODY_CHUNKED);
-    if (error || bodiless || (info.status === 101 && this.#upgrade === '')) {
+    if (error || bodiless || (info.status === 101 && (this.#upgrade === '' || this.#upgrade === 'connect'))) {
       this.#fail('protocol-error');
       return -1;
     }
@@ -252,6 +257,12 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
       this.#tunnel = true;
       this.#reusable = false;
       this.#headers.set(H.upgrade, this.#upgrade);
+      receiver.onResponseHead(status, this.#headers, false);
+      return;
+    }
+    if (this.#upgrade === 'connect' && status < 300) {
+      this.#tunnel = true;
+      this.#reusable = false;
       receiver.onResponseHead(status, this.#headers, false);
       return;
     }

@@ -17,6 +17,7 @@ import {
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { type H2Options, readH2Options } from '../http/h2-options.ts';
+import { type HeaderCase, LOWER_CASE, readHeaderCase } from '../http/header-case.ts';
 import { DEFAULT_MAX_HEADERS, DEFAULT_UPSTREAM_IDLE_MS } from '../limits.ts';
 
 export const HTTP_OPTIONS_KEY = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
@@ -32,6 +33,7 @@ export interface UpstreamHttp {
   readonly autoSanValidation: boolean;
   /** Trailers of HTTP/1 chunked bodies are passed on. */
   readonly enableTrailers: boolean;
+  readonly headerCase: HeaderCase;
   readonly h2: H2Options;
 }
 
@@ -44,6 +46,7 @@ export const DEFAULT_HTTP: UpstreamHttp = {
   autoSni: false,
   autoSanValidation: false,
   enableTrailers: false,
+  headerCase: LOWER_CASE,
   h2: readH2Options(undefined, ''),
 };
 
@@ -90,13 +93,18 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
       'auto_san_validation',
     ]);
   const { http1 } = versions;
-  if (http1) only(Http1ProtocolOptionsSchema, http1, join(versions.path, 'http_protocol_options'), ['enable_trailers']);
+  if (http1)
+    only(Http1ProtocolOptionsSchema, http1, join(versions.path, 'http_protocol_options'), [
+      'enable_trailers',
+      'header_key_format',
+    ]);
   return {
     protocol: versions.protocol,
     idleMs: millis(common?.idleTimeout, DEFAULT_UPSTREAM_IDLE_MS),
     maxRequestsPerConnection: common?.maxRequestsPerConnection || (message.maxRequestsPerConnection ?? 0),
     maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
     enableTrailers: http1?.enableTrailers ?? false,
+    headerCase: readHeaderCase(http1?.headerKeyFormat, join(versions.path, 'http_protocol_options.header_key_format')),
     autoSni: upstream?.autoSni ?? false,
     autoSanValidation: upstream?.autoSanValidation ?? false,
     h2: readH2Options(versions.http2, join(versions.path, 'http2_protocol_options')),

@@ -12,6 +12,7 @@ import type { PoolFailure, PoolWaiter, UpstreamExchange, UpstreamPool } from './
 import { H1ClientConnection } from './h1-client.ts';
 import { H2ClientConnection } from './h2-client.ts';
 import type { UpstreamHttp } from './http-options.ts';
+import { TcpClientConnection } from './tcp-client.ts';
 
 /** A connection of any version, as the pool sees it. */
 export interface PooledConnection {
@@ -50,8 +51,8 @@ export interface PoolOptions {
   readonly connectTimeoutMs: number;
   readonly keepAlive: boolean;
   readonly http: UpstreamHttp;
-  /** `auto`: what ALPN says. */
-  readonly protocol: 'http1' | 'http2' | 'auto';
+  /** `auto`: what ALPN says; `tcp`: a tunnel, one exchange a connection. */
+  readonly protocol: 'http1' | 'http2' | 'auto' | 'tcp';
 }
 
 interface Count {
@@ -84,7 +85,7 @@ export interface PoolDeps {
   readonly h2: () => H2Counters;
 }
 
-const FALLBACK_ALPN = { http1: ['http/1.1'], http2: ['h2'], auto: ['h2', 'http/1.1'] } as const;
+const FALLBACK_ALPN = { http1: ['http/1.1'], http2: ['h2'], auto: ['h2', 'http/1.1'], tcp: undefined } as const;
 const NOTHING = (): void => {};
 
 export class HttpPool implements UpstreamPool, ConnectionOwner {
@@ -112,7 +113,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     this.#deps = deps;
     // Until ALPN has spoken once, one connection is tried for all.
     this.#expected =
-      options.protocol === 'http1' ? 1 : options.protocol === 'auto' ? Number.POSITIVE_INFINITY : this.#streams();
+      options.protocol === 'http2' ? this.#streams() : options.protocol === 'auto' ? Number.POSITIVE_INFINITY : 1;
   }
 
   #streams(): number {
@@ -276,10 +277,12 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     const http2 = options.protocol === 'http2' || (options.protocol === 'auto' && transport.tls?.alpn === 'h2');
     if (options.protocol === 'auto') this.#expected = http2 ? this.#streams() : 1;
     if (http2) this.#counters.cxHttp2Total.value += 1;
-    else this.#counters.cxHttp1Total.value += 1;
+    else if (options.protocol !== 'tcp') this.#counters.cxHttp1Total.value += 1;
     const connection: PooledConnection = http2
       ? new H2ClientConnection(transport, this, options.http, this.#deps)
-      : new H1ClientConnection(transport, this, options.http);
+      : options.protocol === 'tcp'
+        ? new TcpClientConnection(transport, this)
+        : new H1ClientConnection(transport, this, options.http);
     this.#all.add(connection);
     connection.start();
     this.onCapacity(connection);
