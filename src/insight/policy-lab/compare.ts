@@ -176,10 +176,12 @@ export interface Hop {
   readonly cluster: string;
   readonly sni: string;
   readonly route: string;
+  /** `-` for bytes and refused connections. */
+  readonly requestId: string;
 }
 
 const LINE =
-  /^\[[^\]]*\] "(?:[^"]*)" (\S+) (\S+) (\S+) (\S+) "([^"]*)" \S+ \S+ \S+ \S+ "[^"]*" "[^"]*" "[^"]*" "[^"]*" "([^"]*)" (\S+) \S+ \S+ \S+ (\S+) (\S+)/;
+  /^\[[^\]]*\] "(?:[^"]*)" (\S+) (\S+) (\S+) (\S+) "([^"]*)" \S+ \S+ \S+ \S+ "[^"]*" "[^"]*" "([^"]*)" "[^"]*" "([^"]*)" (\S+) \S+ \S+ \S+ (\S+) (\S+)/;
 
 /** Undefined for a line of another format. */
 export function parseLogLine(line: string): Hop | undefined {
@@ -192,6 +194,7 @@ export function parseLogLine(line: string): Hop | undefined {
     details = '',
     termination = '',
     failure = '',
+    requestId = '',
     upstream = '',
     cluster = '',
     sni = '',
@@ -207,5 +210,6 @@ export function parseLogLine(line: string): Hop | undefined {
     cluster,
     sni,
     route,
+    requestId,
   };
 }

@@ -22,23 +22,25 @@ export function explain(test: MeshTest, request: TestRequest, observed: Observed
   const named = request.headers.find(([n]) => n.toLowerCase() === 'host')?.[1];
   if (named !== undefined) hosts.add(named.replace(/:\d+$/, '').toLowerCase());
   const namespaces = new Set<string>([ROOT_NAMESPACE]);
-  const hops = observed.logs.slice(-MAX_HOPS).map(({ proxy, text }): ExplainedHop => {
-    namespaces.add(proxy.slice(0, proxy.indexOf('/')));
-    const hop = parseLogLine(text);
-    if (!hop) return { proxy, text };
-    const cluster = hop.cluster.split('|');
-    if (cluster[0] === 'outbound' && cluster[3]) hosts.add(cluster[3]);
-    const parts = [
-      hop.cluster === '-' ? 'no cluster' : `cluster ${hop.cluster}`,
-      ...(hop.route === '-' ? [] : [`route ${hop.route}`]),
-      ...(hop.upstream === '-' ? [] : [`to ${hop.upstream}`]),
-      `answer ${hop.status}`,
-      ...(hop.flags.length > 0 ? [`flags ${hop.flags.join(',')}`] : []),
-      ...(hop.details === '-' ? [] : [hop.details]),
-      ...(hop.failure === '-' || hop.failure === '' ? [] : [hop.failure]),
-    ];
-    return { proxy, text: parts.join(', ') };
-  });
+  const hops = ofLastRequest(observed.logs)
+    .slice(-MAX_HOPS)
+    .map(({ proxy, text }): ExplainedHop => {
+      namespaces.add(proxy.slice(0, proxy.indexOf('/')));
+      const hop = parseLogLine(text);
+      if (!hop) return { proxy, text };
+      const cluster = hop.cluster.split('|');
+      if (cluster[0] === 'outbound' && cluster[3]) hosts.add(cluster[3]);
+      const parts = [
+        hop.cluster === '-' ? 'no cluster' : `cluster ${hop.cluster}`,
+        ...(hop.route === '-' ? [] : [`route ${hop.route}`]),
+        ...(hop.upstream === '-' ? [] : [`to ${hop.upstream}`]),
+        `answer ${hop.status}`,
+        ...(hop.flags.length > 0 ? [`flags ${hop.flags.join(',')}`] : []),
+        ...(hop.details === '-' ? [] : [hop.details]),
+        ...(hop.failure === '-' || hop.failure === '' ? [] : [hop.failure]),
+      ];
+      return { proxy, text: parts.join(', ') };
+    });
   const from = request.from.includes('/') ? request.from.slice(0, request.from.indexOf('/')) : '';
   if (from !== '') {
     namespaces.add(from);
@@ -52,6 +54,13 @@ export function explain(test: MeshTest, request: TestRequest, observed: Observed
   }
   const resources = test.resources.filter((r) => concerns(r, hosts, namespaces, request.from === 'external'));
   return { hops, resources: resources.map(titleOf) };
+}
+
+/** Lines of an earlier request may arrive late; those of one request share its id. */
+function ofLastRequest(logs: Observed['logs']): Observed['logs'] {
+  const ids = logs.map(({ text }) => parseLogLine(text)?.requestId ?? '-');
+  const last = ids.findLast((id) => id !== '-');
+  return logs.filter((_, i) => ids[i] === '-' || ids[i] === last);
 }
 
 function titleOf(resource: TestResource): string {

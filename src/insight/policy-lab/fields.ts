@@ -12,7 +12,7 @@ export function fieldsOf(
 ): RawObject | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'object' || Array.isArray(value)) {
-    report(reader, path, 'wrong-type', `${path} must be a map with the fields ${known.join(', ')}`);
+    report(reader, path, 'wrong-type', `${path || 'the document'} must be a map with the fields ${known.join(', ')}`);
     return undefined;
   }
   for (const key of Object.keys(value)) {
@@ -32,7 +32,7 @@ export function fieldsOf(
 /** The known word at the smallest edit distance, when that is small enough to be a typing mistake. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
-  let least = Math.max(1, Math.floor(word.length / 3)) + 1;
+  let least = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of known) {
     const far = distance(word.toLowerCase(), candidate.toLowerCase());
     if (far < least) {

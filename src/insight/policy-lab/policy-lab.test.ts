@@ -80,6 +80,12 @@ const mistakes: readonly (readonly [string, string, RegExp, number])[] = [
     17,
   ],
   [
+    'a host nobody knows',
+    '    - {from: foo/sleep, to: "http://htpbin.foo:8000/", expect: {code: refused}}',
+    /cannot resolve "htpbin.foo" \(did you mean "httpbin.foo"\?\)/,
+    17,
+  ],
+  [
     'a target without scheme',
     '    - {from: foo/sleep, to: "httpbin:8000", expect: {status: 200}}',
     /SCHEME:\/\/HOST/,

@@ -111,8 +111,14 @@ function readObjects(
   }
 }
 
-/** Kubernetes' own kinds that mean something here. */
-const CORE: Readonly<Record<string, string>> = { Secret: 'v1', Service: 'v1', ConfigMap: 'v1', Namespace: 'v1' };
+/** Where what these kinds say stands in a mesh test. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  Service: 'Services stand under spec.services',
+  Namespace: 'namespaces stand under spec.namespaces',
+  ConfigMap: 'the mesh config stands under spec.meshConfig',
+  Pod: 'pods stand under spec.workloads',
+  Deployment: 'pods stand under spec.workloads',
+};
 
 function check(reader: Reader, value: unknown, path: string, file: string, line: number): TestResource | undefined {
   const join = (field: string): string => (path === '' ? field : `${path}.${field}`);
@@ -135,16 +141,15 @@ function check(reader: Reader, value: unknown, path: string, file: string, line:
   const verdict = validateObject(apiVersion, { ...object, kind });
   if (verdict) {
     for (const d of verdict.diagnostics) report(reader, join(d.path), d.code, `${kind} ${metadata.name}: ${d.message}`);
-  } else if (CORE[kind] !== apiVersion) {
+  } else if (kind !== 'Secret' || apiVersion !== 'v1') {
     report(
       reader,
       join('kind'),
       'not-supported',
-      `${apiVersion} ${kind} is not used by a mesh test: Istio's objects, Secret, Service, ConfigMap and Namespace are`,
+      `${apiVersion} ${kind} is no resource of a mesh test: ${ELSEWHERE[kind] ?? "Istio's objects and Secrets are"}`,
     );
     return undefined;
   }
-  const namespace =
-    kind === 'Namespace' ? {} : { namespace: typeof metadata.namespace === 'string' ? metadata.namespace : 'default' };
+  const namespace = { namespace: typeof metadata.namespace === 'string' ? metadata.namespace : 'default' };
   return { object: { ...object, metadata: { ...metadata, ...namespace } } as unknown as KubeObject, file, line };
 }

@@ -57,7 +57,8 @@ export function readMeshTests(file: string, files: Files): ReadFile {
       return files.read(used);
     };
     const test = readTest(file, value, reader, places, { ...files, read });
-    problems.push(...reader.diagnostics.map((d) => ({ file, ...d, ...places(d.path) })));
+    const told = new Map(reader.diagnostics.map((d) => [`${d.path} ${d.message}`, d]));
+    problems.push(...[...told.values()].map((d) => ({ file, ...d, ...places(d.path) })));
     problems.push(...(test?.problems ?? []));
     if (test) tests.push(test.test);
   }
@@ -133,7 +134,7 @@ function readTest(
     requests: readRequests(reader, spec.requests, places, addresses),
     lineOf: (path) => places(path).line,
   };
-  checkReferences(reader, test);
+  checkReferences(reader, test, addresses);
   return { test, problems: resources.problems };
 }
 
@@ -148,7 +149,8 @@ function readTrustDomain(reader: Reader, value: unknown): string {
 function readMesh(reader: Reader, value: unknown): Readonly<Record<string, unknown>> {
   if (value === undefined || value === null) return {};
   const read = readMeshConfig(value, 'istio-system');
-  for (const d of read.diagnostics) report(reader, `spec.meshConfig.${d.path}`, d.code, d.message);
+  for (const d of read.diagnostics)
+    report(reader, `spec.meshConfig.${d.path}`, d.code, `spec.meshConfig: ${d.message}`);
   return typeof value === 'object' && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
 }
 

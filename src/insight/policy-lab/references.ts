@@ -1,13 +1,17 @@
 // Names in a MeshTest that must mean something: workloads that send, answer or are counted. Called by read.ts.
 import { type Reader, report } from '../../api/istio/reader.ts';
+import type { Addresses } from './addresses.ts';
 import { nearest } from './fields.ts';
-import type { MeshTest } from './format.ts';
+import type { MeshTest, TestRequest } from './format.ts';
+import { createNames, defaultGateway, type Names, namespaceOf } from './names.ts';
 
-export function checkReferences(reader: Reader, test: MeshTest): void {
+export function checkReferences(reader: Reader, test: MeshTest, addresses: Addresses): void {
+  const names = createNames(test, addresses);
   const workloads = test.workloads.map((w) => `${w.namespace}/${w.name}`);
   const known = new Set(workloads);
   const must = (name: string, path: string, also: readonly string[] = []): void => {
-    if (known.has(name) || also.includes(name)) return;
+    // What is missing is told already.
+    if (name === '' || known.has(name) || also.includes(name)) return;
     const near = nearest(name, [...workloads, ...also]);
     const hint = near ? `did you mean ${near}?` : `known are ${[...workloads, ...also].join(', ') || 'none'}`;
     report(reader, path, 'unknown-workload', `${path}: there is no workload "${name}": ${hint}`);
@@ -19,6 +23,7 @@ export function checkReferences(reader: Reader, test: MeshTest): void {
     const path = `spec.requests[${i}]`;
     const { expect } = request;
     must(request.from, `${path}.from`, ['external']);
+    checkTarget(reader, test, request, path, names);
     if (expect.responder !== undefined) must(expect.responder, `${path}.expect.responder`);
     for (const name of Object.keys(expect.distribution ?? {})) must(name, `${path}.expect.distribution[${name}]`);
     for (const name of Object.keys(expect.mirrored ?? {})) must(name, `${path}.expect.mirrored[${name}]`);
@@ -47,6 +52,39 @@ export function checkReferences(reader: Reader, test: MeshTest): void {
         `${path}.clientCert: there is no Secret "${request.clientCert}" among the resources (namespace/name)`,
       );
   }
+}
+
+/** A mistyped host must not pass for a connection that was refused. */
+function checkTarget(reader: Reader, test: MeshTest, request: TestRequest, path: string, names: Names): void {
+  if (request.resolveTo !== undefined) {
+    if (names.target(request.resolveTo).length === 0)
+      report(
+        reader,
+        `${path}.resolveTo`,
+        'unknown-host',
+        `${path}.resolveTo: "${request.resolveTo}" is no workload or service (namespace/name) and no address`,
+      );
+    return;
+  }
+  if (request.host === '' || names.resolve(request.host, namespaceOf(request)).length > 0) return;
+  if (request.from === 'external' && defaultGateway(test) !== undefined) return;
+  const known = [
+    ...test.services.flatMap((s) => [s.name, `${s.name}.${s.namespace}`]),
+    ...Object.keys(test.dns),
+    ...test.resources.flatMap(({ object }) => hostsOf(object)),
+  ];
+  const near = nearest(request.host, known);
+  report(
+    reader,
+    `${path}.to`,
+    'unknown-host',
+    `${path}.to: ${request.from} cannot resolve "${request.host}" (${near ? `did you mean "${near}"?` : 'known are Services, hosts of ServiceEntries, spec.dns and addresses'}); to send it all the same, set resolveTo, or name the host in a Host header`,
+  );
+}
+
+function hostsOf(object: { readonly kind: string }): readonly string[] {
+  const hosts = (object as { spec?: { hosts?: unknown } }).spec?.hosts;
+  return object.kind === 'ServiceEntry' && Array.isArray(hosts) ? hosts.filter((h) => typeof h === 'string') : [];
 }
 
 function secretExists(test: MeshTest, name: string): boolean {
