@@ -1,23 +1,15 @@
 // One forwarded request: host, connection, tries, time-outs and the answer. Made by the router filter. What it does to the
 // request is router-request.ts, which answers are tried again router-retry.ts, copies router-mirror.ts.
 import type { Cluster } from '../cluster/cluster.ts';
-import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
-import {
-  grpcHttpStatus,
-  type LbContext,
-  type MetadataMatch,
-  type Outcome,
-  type RoutingPriority,
-} from '../cluster/lb-context.ts';
-import type { SocketAddr } from '../config/address.ts';
-import { type HeaderMap, headerName } from '../http/header-map.ts';
+import { grpcHttpStatus, type Outcome } from '../cluster/lb-context.ts';
+import type { HeaderMap } from '../http/header-map.ts';
+import type { LocalReply } from '../http/local-reply.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream, RequestTarget } from '../http/stream.ts';
-import { FLAG } from '../http/stream-info.ts';
 import type { ClusterChoice, ForwardSettings } from '../route/action.ts';
-import type { CompiledRoute, VirtualCluster } from '../route/compiled.ts';
-import { omitted, type TryFailure } from '../route/retry.ts';
+import type { CompiledRoute } from '../route/compiled.ts';
+import type { TryFailure } from '../route/retry.ts';
 import type {
   PoolFailure,
   PoolWaiter,
@@ -25,9 +17,25 @@ import type {
   UpstreamExchange,
   UpstreamReset,
 } from '../upstream/exchange.ts';
+import { KeptBody } from './router-body.ts';
+import { RequestBooks } from './router-books.ts';
+import { RouterLbContext } from './router-lb-context.ts';
 import { type ClusterFinder, type MirrorExchange, startMirrors } from './router-mirror.ts';
 import { followRedirect } from './router-redirect.ts';
 import {
+  CONNECT_TIMEOUT,
+  connectFailure,
+  droppedReply,
+  durationReply,
+  type Failure,
+  failedReply,
+  NO_HOST,
+  overloaded,
+  RESETS,
+  timeoutReply,
+} from './router-replies.ts';
+import {
+  decorate,
   finalizeRequest,
   isSteered,
   type RouterOptions,
@@ -38,43 +46,30 @@ import {
   timeoutsOf,
   writeExpectedTimeout,
 } from './router-request.ts';
-import { RESETS } from './router-resets.ts';
-import { RetryState } from './router-retry.ts';
-import { countAnswer, countRetried, countTime } from './router-stats.ts';
+import { type RetryDecision, RetryState } from './router-retry.ts';
+import { countRetried } from './router-stats.ts';
+import { type TryTimerOwner, TryTimers } from './router-timers.ts';
 
-const DROP_SOME = headerName('x-envoy-drop-overload');
-const DROP_ALL = headerName('x-envoy-unconditional-drop-overload');
-
-export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiver, LbContext {
-  // What the load balancer reads.
-  readonly metadataMatch: MetadataMatch | undefined;
-  readonly priority: RoutingPriority;
-  avoid: ((host: Host) => boolean) | undefined;
-  attempts = 0;
-  #hash: Hash64 | undefined;
-  #hashKnown = false;
-  readonly #stream: HttpStream;
+export class RouterExchange
+  extends RouterLbContext
+  implements RequestTarget, PoolWaiter, ResponseReceiver, TryTimerOwner
+{
   readonly #route: CompiledRoute;
-  readonly #action: ForwardSettings;
   readonly #cluster: Cluster;
   readonly #clusters: ClusterFinder;
   readonly #options: RouterOptions;
+  readonly #books: RequestBooks;
+  readonly #body: KeptBody;
   #timeouts!: Timeouts;
   #retries: RetryState | undefined;
   #mirrors: MirrorExchange[] | undefined;
-  #virtualCluster: VirtualCluster | undefined;
-  #altName = '';
-  #cookies: string[] | undefined;
+  #timers: TryTimers | undefined;
   #host: Host | undefined;
   #exchange: UpstreamExchange | undefined;
   #leaveQueue: (() => void) | undefined;
-  #tried: Set<Host> | undefined;
   #attempt = 0;
   #reused = false;
   #freeRetryUsed = false;
-  /** Body kept for another try; undefined = too large or not needed. */
-  #kept: Buffer[] | undefined = [];
-  #keptBytes = 0;
   #done = false;
   #retryPending = false;
   #answering = false;
@@ -83,10 +78,6 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   /** The end of the body came. */
   #ended = false;
   #trailers: HeaderMap | undefined;
-  /** When the last byte of the request was there; -1 = not yet. */
-  #completeAt = -1;
-  #cancelTry: (() => void) | undefined;
-  #cancelTryIdle: (() => void) | undefined;
   #backlogged = false;
   /** Told to the caller in the response; empty = nothing. */
   #ownDecorator = '';
@@ -100,45 +91,22 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     clusters: ClusterFinder,
     options: RouterOptions,
   ) {
-    this.#stream = stream;
+    super(stream, action, choice);
     this.#route = route;
-    this.#action = action;
     this.#cluster = cluster;
     this.#clusters = clusters;
     this.#options = options;
-    this.metadataMatch = choice.metadataMatch;
-    this.priority = action.priority;
-  }
-
-  get destination(): SocketAddr | undefined {
-    return this.#stream.connection.local;
-  }
-
-  get requestHeaders(): HeaderMap {
-    return this.#stream.headers;
-  }
-
-  /** Only balancers that hash ask for it. */
-  get hash(): Hash64 | undefined {
-    const { hash } = this.#action;
-    if (this.#hashKnown || !hash) return this.#hash;
-    this.#hashKnown = true;
-    const { method, path, authority, scheme, headers, info, manager } = this.#stream;
-    const addCookie = (value: string): void => {
-      this.#cookies ??= [];
-      this.#cookies.push(value);
-    };
-    this.#hash = hash({ method, path, authority, scheme, headers, info, random: manager.deps.random, addCookie });
-    return this.#hash;
+    this.#books = new RequestBooks(stream, route, cluster, options.dynamicStats);
+    this.#body = new KeptBody(route.bufferLimit);
   }
 
   begin(choice: ClusterChoice): void {
-    const stream = this.#stream;
+    const stream = this.stream;
     const cluster = this.#cluster;
     this.#prepare(choice);
     const drop = cluster.dropOverload();
     if (drop !== 'none') {
-      this.#dropped(drop === 'all');
+      this.#answer(droppedReply(drop === 'all', this.#options.suppressEnvoyHeaders));
       return;
     }
     if (!cluster.breakersFor(this.priority).requests.tryEnter()) {
@@ -147,138 +115,83 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       return;
     }
     this.#holdsRequest = true;
-    cluster.counters.rqTotal.value += 1;
-    cluster.counters.rqActive.value += 1;
-    this.#virtualCluster?.stats.started();
-    this.#route.stats?.started();
+    this.#books.started();
     // Without a connection yet the body waits in the client's socket.
     if (stream.body !== 'none' || stream.upgrade !== '') stream.pauseRequest();
     else this.#requestComplete();
-    if (this.#action.mirrors.length > 0 && stream.upgrade === '')
-      this.#mirrors = startMirrors(stream, this.#action.mirrors, this.#clusters, this.#timeouts.global);
+    if (this.action.mirrors.length > 0 && stream.upgrade === '')
+      this.#mirrors = startMirrors(stream, this.action.mirrors, this.#clusters, this.#timeouts.global);
     this.#try();
     if (!this.#done) stream.attach(this);
   }
 
   #prepare(choice: ClusterChoice): void {
-    const stream = this.#stream;
-    const { headers, info } = stream;
-    const action = this.#action;
+    const stream = this.stream;
+    const { headers } = stream;
+    const action = this.action;
     const steered = isSteered(headers);
     this.#timeouts = timeoutsOf(stream, action, this.#options, steered);
+    this.#timers = TryTimers.create(stream, this.#timeouts, this);
     this.#retries = RetryState.create(action.retry, stream, steered);
     if (steered) {
-      this.#altName = headers.get(STEER.altStat) ?? '';
+      this.#books.altName = headers.get(STEER.altStat) ?? '';
       removeSteering(headers);
     }
-    const { virtualClusters } = this.#route.virtualHost;
-    if (virtualClusters.length > 0) {
-      this.#virtualCluster = virtualClusters.find((entry) => entry.tests.every((test) => test(stream)));
-      info.virtualCluster = this.#virtualCluster?.name ?? '';
-    }
+    this.#books.classify();
     finalizeRequest(stream, this.#route, action, choice, this.#options);
-    this.#decorate(headers);
+    this.#ownDecorator = decorate(stream, this.#route);
     writeExpectedTimeout(stream, action, this.#options, this.#timeouts, 0);
-    if (this.#retries) {
-      const { settings } = this.#retries;
-      this.attempts = settings.hostAttempts;
-      if (settings.avoidPrevious || settings.omitCanary || settings.omitMetadata)
-        this.avoid = (host) =>
-          this.#attempt > 1 &&
-          ((settings.avoidPrevious && (this.#tried?.has(host) ?? false)) || omitted(settings, host));
-    }
-  }
-
-  /** Outbound proxies tell the next one the operation; an inbound one consumes that, or tells a caller outside the mesh its own. */
-  #decorate(headers: HeaderMap): void {
-    const { decorator, decoratorPropagates } = this.#route;
-    if (this.#stream.connection.direction === 'inbound') {
-      this.#ownDecorator = headers.get(H.decorator) === undefined && decoratorPropagates ? decorator : '';
-      headers.remove(H.decorator);
-    } else if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
+    if (this.#retries) this.follow(this.#retries.settings);
   }
 
   // --- one try
 
   #try(): void {
     const cluster = this.#cluster;
-    const stream = this.#stream;
+    const stream = this.stream;
     this.#attempt += 1;
     stream.info.attempts = this.#attempt;
     if (this.#route.virtualHost.includeAttempts) stream.headers.set(H.attemptCount, String(this.#attempt));
     const host = cluster.pick(this);
     if (!host) {
-      this.#noHost();
+      this.#answer(NO_HOST);
       return;
     }
     this.#host = host;
     const { hostname } = host.spec;
-    if (this.#action.hostRewrite?.kind === 'auto' && hostname !== '')
-      setAuthority(stream, this.#action, hostname, this.#options);
+    if (this.action.hostRewrite?.kind === 'auto' && hostname !== '')
+      setAuthority(stream, this.action, hostname, this.#options);
     host.active += 1;
     host.rqTotal += 1;
-    if (this.#retries) {
-      this.#tried ??= new Set();
-      this.#tried.add(host);
-    }
-    this.#noteHost(host);
-    if (this.#completeAt >= 0) this.#startTryTimers();
+    this.noteHost(host, this.#attempt);
+    if (this.#books.completeAt >= 0) this.#timers?.start();
     const pool = cluster.pool(
       host,
       stream.upstreamAlpn,
       stream.authority,
-      stream.upgrade === 'connect' && this.#action.terminatesConnect ? 'tcp' : stream.protocol,
+      stream.upgrade === 'connect' && this.action.terminatesConnect ? 'tcp' : stream.protocol,
       this.priority,
       stream.connection.id,
       stream.connection,
     );
     if (!pool) {
-      this.#noHost();
+      this.#answer(NO_HOST);
       return;
     }
     const leave = pool.request(this);
     if (!this.#exchange && !this.#done) this.#leaveQueue = leave;
   }
 
-  #noteHost(host: Host): void {
-    const { info, manager } = this.#stream;
-    const before = info.upstreamHost;
-    info.setHost(host.spec);
-    info.upstreamAsked = manager.deps.clock.now();
-    if (this.#attempt < 2) return;
-    info.upstreamTried ??= before ? [before] : [];
-    info.upstreamTried.push(host.spec.address);
-  }
-
-  /** The control plane says to drop this share of requests. */
-  #dropped(all: boolean): void {
+  /** Nothing came from upstream, and nothing will. */
+  #answer(reply: LocalReply): void {
+    const host = this.#host;
     this.#finish();
-    this.#charge(503);
-    this.#stream.localReply({
-      status: 503,
-      body: all ? 'unconditional drop overload' : 'drop overload',
-      flags: all ? FLAG.UDO : FLAG.DO,
-      details: all ? 'unconditional_drop_overload' : 'drop_overload',
-      edit: (headers) => {
-        if (!this.#options.suppressEnvoyHeaders) headers.set(all ? DROP_ALL : DROP_SOME, 'true');
-      },
-    });
-  }
-
-  /** Nobody to ask, or no pool to ask through. */
-  #noHost(): void {
-    this.#finish();
-    this.#charge(503);
-    this.#stream.localReply({
-      status: 503,
-      body: 'no healthy upstream',
-      flags: FLAG.UH,
-      details: 'no_healthy_upstream',
-    });
+    this.#books.answered(reply.status, host);
+    this.stream.localReply(reply);
   }
 
   onReady(exchange: UpstreamExchange, reused: boolean): void {
-    const stream = this.#stream;
+    const stream = this.stream;
     const { info } = stream;
     this.#leaveQueue = undefined;
     this.#exchange = exchange;
@@ -289,7 +202,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (stream.body === 'none') info.upstreamTxEnd = info.upstreamTxBegin;
     this.#report('connected');
     exchange.begin(stream, this);
-    const kept = this.#kept;
+    const kept = this.#body.chunks;
     if (kept) for (const chunk of kept) exchange.sendData(chunk, 0, chunk.length);
     if (stream.body !== 'none' || stream.upgrade !== '') {
       if (this.#ended) exchange.sendEnd(this.#trailers);
@@ -298,7 +211,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   }
 
   onFailure(failure: PoolFailure): void {
-    const stream = this.#stream;
+    const stream = this.stream;
     this.#leaveQueue = undefined;
     // An overflow is the cluster's limit, not the host's fault.
     if (failure.kind !== 'overflow') this.#report(failure.kind);
@@ -310,54 +223,35 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     const reason = failure.kind === 'connect-failure' ? failure.reason : '';
     stream.info.upstreamFailure = reason;
     if (this.#retryFailure('connect-failure')) return;
-    if (failure.kind === 'connect-timeout') this.#failed('connection timeout', FLAG.UF, 'connection_timeout');
-    else this.#failed('remote connection failure', FLAG.UF, `remote_connection_failure|${reason}`);
+    this.#failed(failure.kind === 'connect-timeout' ? CONNECT_TIMEOUT : connectFailure(reason));
   }
 
   #overflow(): void {
-    this.#failed('overflow', FLAG.UO, 'overflow', (headers) => {
-      if (!this.#options.suppressEnvoyHeaders) headers.set(H.overloaded, 'true');
-    });
+    this.#failed(RESETS.overflow);
   }
 
   /** Answers with Envoy's text for a request that reached no response. */
-  #failed(reason: string, flags: number, details: string, edit?: (headers: HeaderMap) => void): void {
-    const verb = this.#retries && this.#retries.made > 0 ? 'retried and the latest reset reason' : 'reset reason';
-    const status = details === 'protocol_error' ? 502 : 503;
-    this.#finish();
-    this.#charge(status);
-    this.#stream.localReply({
-      status,
-      body: `upstream connect error or disconnect/reset before headers. ${verb}: ${reason}`,
-      flags,
-      details: `upstream_reset_before_response_started{${details}}`,
-      edit: (headers) => {
-        this.#countAttempts(headers);
-        edit?.(headers);
-      },
-    });
+  #failed(failure: Failure): void {
+    const retried = this.#retries !== undefined && this.#retries.made > 0;
+    const edit = (headers: HeaderMap): void => {
+      this.#countAttempts(headers);
+      if (failure === RESETS.overflow) overloaded(headers, this.#options.suppressEnvoyHeaders);
+    };
+    this.#answer(failedReply(failure, retried, edit));
   }
 
   // --- request body
 
   onRequestData(bytes: Buffer, start: number, end: number): void {
     if (this.#done) return;
-    if (this.#kept) this.#keep(bytes, start, end);
+    this.#body.keep(bytes, start, end, this.#mayRepeat(), !this.#exchange);
     if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestData(bytes, start, end);
     this.#exchange?.sendData(bytes, start, end);
   }
 
-  #keep(bytes: Buffer, start: number, end: number): void {
-    this.#keptBytes += end - start;
-    const needed =
-      this.#retries !== undefined || this.#action.internalRedirect !== undefined || !this.#exchange || this.#reused;
-    if (!needed || this.#keptBytes > this.#route.bufferLimit) {
-      // What waits for a connection must not be lost: the codec is paused, so this is one read at most.
-      if (this.#exchange) this.#kept = undefined;
-      else this.#kept?.push(Buffer.from(bytes.subarray(start, end)));
-      return;
-    }
-    this.#kept?.push(Buffer.from(bytes.subarray(start, end)));
+  /** Something may ask for the body again. */
+  #mayRepeat(): boolean {
+    return this.#retries !== undefined || this.action.internalRedirect !== undefined || this.#reused;
   }
 
   onRequestEnd(trailers?: HeaderMap): void {
@@ -371,18 +265,19 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
 
   /** The whole request is there: from now on its time counts. */
   #requestComplete(): void {
-    if (this.#completeAt >= 0) return;
-    const stream = this.#stream;
-    this.#completeAt = stream.manager.deps.clock.now();
-    if (this.#exchange && this.#ended) stream.info.upstreamTxEnd = this.#completeAt;
+    const books = this.#books;
+    if (books.completeAt >= 0) return;
+    const stream = this.stream;
+    books.completeAt = stream.manager.deps.clock.now();
+    if (this.#exchange && this.#ended) stream.info.upstreamTxEnd = books.completeAt;
     const { global } = this.#timeouts;
     if (global > 0) stream.after(global, () => this.#onTimeout());
-    if (this.#host) this.#startTryTimers();
+    if (this.#host) this.#timers?.start();
   }
 
   onRequestBacklog(full: boolean): void {
-    if (full) this.#stream.pauseRequest();
-    else this.#stream.resumeRequest();
+    if (full) this.stream.pauseRequest();
+    else this.stream.resumeRequest();
   }
 
   onResponseBacklog(full: boolean): void {
@@ -394,44 +289,40 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   onCancel(): void {
     const exchange = this.#exchange;
     if (!this.#done && exchange) this.#cluster.counters.rqTxReset.value += 1;
-    if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestCancelled();
     this.#finish();
   }
 
   // --- response
 
   onResponseInformational(status: number, headers: HeaderMap): void {
-    this.#stream.sendInformational(status, headers);
+    this.stream.sendInformational(status, headers);
   }
 
   onResponseHead(status: number, headers: HeaderMap, endStream: boolean): void {
-    const stream = this.#stream;
-    this.#cancelTry?.();
-    this.#touchTry();
+    const stream = this.stream;
+    this.#timers?.answered();
     // A finished exchange has given its connection back already.
     if (endStream) this.#exchange = undefined;
     const grpcStatus = headers.get(H.grpcStatus);
     this.#report(stream.grpc && grpcStatus !== undefined ? grpcHttpStatus(Number(grpcStatus)) : status);
     // Another try takes this connection away: it cannot be read on.
     if (this.#retries && this.#retryStatus(this.#retries, status, headers)) return;
-    const { internalRedirect } = this.#action;
+    const { internalRedirect } = this.action;
     if (internalRedirect?.codes.has(status) && this.#redirected(status, headers)) return;
-    if (this.#attempt > 1 && status < 500) {
-      this.#cluster.counters.rqRetrySuccess.value += 1;
-      if (this.#virtualCluster) this.#virtualCluster.stats.retrySuccess.value += 1;
-    }
+    if (this.#attempt > 1 && status < 500) this.#books.retrySucceeded();
     this.#countStatus(status);
     const { info } = stream;
     info.responseDetails = 'via_upstream';
     const now = stream.manager.deps.clock.now();
     info.upstreamRxBegin = now;
     if (endStream) info.upstreamRxEnd = now;
-    if (this.#completeAt >= 0 && !this.#options.suppressEnvoyHeaders)
-      headers.set(H.serviceTime, String(Math.max(0, Math.round(now - this.#completeAt))));
+    const { completeAt } = this.#books;
+    if (completeAt >= 0 && !this.#options.suppressEnvoyHeaders)
+      headers.set(H.serviceTime, String(Math.max(0, Math.round(now - completeAt))));
     if (this.#ownDecorator !== '') headers.set(H.decorator, this.#ownDecorator);
     else if (stream.connection.direction === 'outbound') headers.remove(H.decorator);
     this.#countAttempts(headers);
-    if (this.#cookies) for (const cookie of this.#cookies) headers.add(H.setCookie, cookie);
+    if (this.cookies) for (const cookie of this.cookies) headers.add(H.setCookie, cookie);
     stream.applyResponseEdits(headers);
     this.#answering = true;
     if (endStream) this.#finish();
@@ -444,26 +335,26 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   }
 
   onResponseData(bytes: Buffer, start: number, end: number): void {
-    this.#touchTry();
-    this.#stream.sendData(bytes, start, end);
+    this.#timers?.touch();
+    this.stream.sendData(bytes, start, end);
   }
 
   onResponseEnd(trailers?: HeaderMap): void {
     this.#exchange = undefined;
-    const { info, manager } = this.#stream;
+    const { info, manager } = this.stream;
     info.upstreamRxEnd = manager.deps.clock.now();
     this.#finish();
-    this.#stream.sendEnd(trailers);
+    this.stream.sendEnd(trailers);
   }
 
   onUpstreamReset(reason: UpstreamReset): void {
-    const stream = this.#stream;
+    const stream = this.stream;
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    this.#stopTryTimers();
+    this.#timers?.stop();
     this.#cluster.counters.rqRxReset.value += 1;
-    const { text, flag, details } = RESETS[reason];
     if (this.#answering) {
+      const { flag, details } = RESETS[reason];
       this.#report('reset');
       stream.info.flags |= flag;
       stream.info.responseDetails = `upstream_reset_after_response_started{${details}}`;
@@ -484,13 +375,13 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     if (host) this.#cluster.onOutcome(host, 'reset');
     if (reason === 'protocol-error') this.#cluster.counters.protocolError.value += 1;
     if (this.#retryFailure(reason === 'remote-refused-stream-reset' ? 'refused-stream' : 'reset')) return;
-    this.#failed(text, flag, details);
+    this.#failed(RESETS[reason]);
   }
 
   /** A kept-alive connection that the server closed while we wrote to it: nothing was answered, so a repeatable request is sent again once. */
   #diedIdle(exchange: UpstreamExchange): boolean {
-    if (!this.#reused || this.#freeRetryUsed || !exchange.untouched || this.#kept === undefined) return false;
-    if (!REPEATABLE.has(this.#stream.method)) return false;
+    if (!this.#reused || this.#freeRetryUsed || !exchange.untouched || this.#body.chunks === undefined) return false;
+    if (!REPEATABLE.has(this.stream.method)) return false;
     this.#freeRetryUsed = true;
     this.#attempt -= 1;
     return true;
@@ -498,31 +389,9 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
 
   // --- time
 
-  #startTryTimers(): void {
-    const { perTry, perTryIdle, maxStream } = this.#timeouts;
-    if (perTry > 0) this.#cancelTry = this.#stream.after(perTry, () => this.#onTryTimeout('per-try'));
-    if (maxStream > 0) this.#stream.after(maxStream, () => this.#onMaxDuration());
-    if (perTryIdle > 0) this.#touchTry();
-  }
-
-  #touchTry(): void {
-    const { perTryIdle } = this.#timeouts;
-    if (perTryIdle <= 0 || this.#done) return;
-    this.#cancelTryIdle?.();
-    this.#cancelTryIdle = this.#stream.manager.deps.clock.after(perTryIdle, () => this.#onTryTimeout('idle'));
-  }
-
-  #stopTryTimers(): void {
-    this.#cancelTry?.();
-    this.#cancelTry = undefined;
-    this.#cancelTryIdle?.();
-    this.#cancelTryIdle = undefined;
-  }
-
   #onTimeout(): void {
     if (this.#done) return;
-    this.#cluster.counters.rqTimeout.value += 1;
-    if (this.#virtualCluster) this.#virtualCluster.stats.timeout.value += 1;
+    this.#books.timedOut();
     if (this.#host) {
       this.#host.rqTimeout += 1;
       // A body that comes slowly after a good head was judged by its status.
@@ -531,7 +400,7 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#timedOut('response_timeout');
   }
 
-  #onTryTimeout(kind: 'per-try' | 'idle'): void {
+  onTryTimeout(kind: 'per-try' | 'idle'): void {
     if (this.#done || (this.#answering && kind === 'per-try')) return;
     const { counters } = this.#cluster;
     if (kind === 'per-try') counters.rqPerTryTimeout.value += 1;
@@ -547,41 +416,35 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   }
 
   #timedOut(details: string): void {
-    const { status } = this.#timeouts;
     this.#dropConnection();
-    this.#finish();
-    if (!this.#answering) this.#charge(status);
-    this.#stream.localReply({
-      status,
-      body: status === 204 ? '' : 'upstream request timeout',
-      flags: FLAG.UT,
-      details,
-      edit: (headers) => this.#countAttempts(headers),
-    });
+    this.#giveUp(timeoutReply(this.#timeouts.status, details, (headers) => this.#countAttempts(headers)));
   }
 
-  #onMaxDuration(): void {
+  onMaxDuration(): void {
     if (this.#done) return;
     this.#dropConnection();
     if (!this.#answering) {
       this.#leaveHost('error');
       if (this.#retryFailure('reset')) return;
-      this.#charge(408);
+    }
+    this.#giveUp(durationReply(this.stream.requestEnded));
+  }
+
+  /** An answer whose head has left was counted already. */
+  #giveUp(reply: LocalReply): void {
+    if (!this.#answering) {
+      this.#answer(reply);
+      return;
     }
     this.#finish();
-    this.#stream.localReply({
-      status: this.#stream.requestEnded ? 504 : 408,
-      body: 'upstream max stream duration reached',
-      flags: FLAG.UMSDR,
-      details: 'upstream_max_stream_duration_reached',
-    });
+    this.stream.localReply(reply);
   }
 
   // --- tries again
 
   #retryStatus(retries: RetryState, status: number, headers: HeaderMap): boolean {
     if (!this.#mayRetry()) return false;
-    const decision = retries.onStatus(status, headers, this.#stream, this.#cluster.breakersFor(this.priority).retries);
+    const decision = retries.onStatus(status, headers, this.stream, this.#cluster.breakersFor(this.priority).retries);
     if (decision === 'retry') countRetried(this.#cluster, status);
     return this.#act(decision, retries, false);
   }
@@ -594,25 +457,13 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   }
 
   #mayRetry(): boolean {
-    return !this.#done && !this.#answering && !this.#stream.finished && this.#kept !== undefined;
+    return !this.#done && !this.#answering && !this.stream.finished && this.#body.chunks !== undefined;
   }
 
-  #act(decision: 'retry' | 'no' | 'limit' | 'overflow', retries: RetryState, timeout: boolean): boolean {
-    const stream = this.#stream;
-    const { counters } = this.#cluster;
-    const stats = this.#virtualCluster?.stats;
-    if (decision === 'limit') {
-      counters.rqRetryLimit.value += 1;
-      if (stats) stats.retryLimit.value += 1;
-      stream.info.flags |= FLAG.URX;
-    } else if (decision === 'overflow') {
-      counters.rqRetryOverflow.value += 1;
-      if (stats) stats.retryOverflow.value += 1;
-      stream.info.flags |= FLAG.UO;
-    }
+  #act(decision: RetryDecision, retries: RetryState, timeout: boolean): boolean {
+    const stream = this.stream;
+    this.#books.decided(decision);
     if (decision !== 'retry') return false;
-    counters.rqRetry.value += 1;
-    if (stats) stats.retry.value += 1;
     this.#dropConnection();
     this.#leaveHost('error');
     this.#retryPending = true;
@@ -622,9 +473,10 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
       this.#retryPending = false;
       this.#releaseRetry();
       if (this.#route.virtualHost.includeTimeoutRetry) stream.headers.set(H.isTimeoutRetry, String(timeout));
-      if (this.#completeAt >= 0) {
-        const elapsed = stream.manager.deps.clock.now() - this.#completeAt;
-        writeExpectedTimeout(stream, this.#action, this.#options, this.#timeouts, elapsed);
+      const { completeAt } = this.#books;
+      if (completeAt >= 0) {
+        const elapsed = stream.manager.deps.clock.now() - completeAt;
+        writeExpectedTimeout(stream, this.action, this.#options, this.#timeouts, elapsed);
       }
       this.#try();
     });
@@ -633,9 +485,9 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
 
   /** The answer sends the request elsewhere, and it went: this exchange is over. */
   #redirected(status: number, headers: HeaderMap): boolean {
-    const stream = this.#stream;
-    const kept = this.#kept;
-    const settings = this.#action.internalRedirect!;
+    const stream = this.stream;
+    const kept = this.#body.chunks;
+    const settings = this.action.internalRedirect!;
     const { scope } = this.#cluster;
     const complete = stream.requestEnded && kept !== undefined && stream.upgrade === '';
     if (!complete || !followRedirect(stream, this.#route, settings, status, headers)) {
@@ -671,27 +523,15 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
   }
 
   #countStatus(status: number): void {
-    this.#charge(status);
     const host = this.#host;
+    this.#books.answered(status, host);
     if (!host) return;
     if (status >= 500) host.rqError += 1;
     else host.rqSuccess += 1;
   }
 
-  /** The answer of this request, from upstream or from us, in the statistics by code. */
-  #charge(status: number): void {
-    if (!this.#options.dynamicStats) return;
-    const stream = this.#stream;
-    const canary = this.#host?.spec.metadata['envoy.lb']?.canary === true;
-    countAnswer(this.#cluster, status, stream.internal, canary, this.#altName);
-    const ms = this.#completeAt < 0 ? -1 : stream.manager.deps.clock.now() - this.#completeAt;
-    if (ms >= 0) countTime(this.#cluster, ms, stream.internal, canary, this.#altName);
-    this.#virtualCluster?.stats.answered(status, ms);
-    this.#route.stats?.answered(status, ms);
-  }
-
   #leaveHost(result: 'error' | 'done'): void {
-    this.#stopTryTimers();
+    this.#timers?.stop();
     const host = this.#host;
     if (!host) return;
     this.#host = undefined;
@@ -707,7 +547,9 @@ export class RouterExchange implements RequestTarget, PoolWaiter, ResponseReceiv
     this.#releaseRetry();
     this.#dropConnection();
     this.#leaveHost('done');
-    this.#kept = undefined;
+    this.#body.forget();
+    // What the request did not say, its copies cannot.
+    if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestCancelled();
     if (!this.#holdsRequest) return;
     this.#cluster.breakersFor(this.priority).requests.leave();
     this.#cluster.counters.rqActive.value -= 1;

@@ -82,6 +82,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
     this.path = stream.path;
     this.scheme = stream.scheme;
     this.body = stream.body;
+    this.#ended = stream.body === 'none';
     this.destination = stream.connection.local;
     this.headers = stream.headers.copy();
     this.requestHeaders = this.headers;

@@ -148,6 +148,22 @@ export function writeExpectedTimeout(
     headers.set(GRPC_TIMEOUT, `${Math.round(expected)}m`);
 }
 
+/**
+ * Outbound proxies tell the next one the operation; an inbound one consumes that, or tells a caller outside the mesh its own:
+ * that is what comes back, else an empty text.
+ */
+export function decorate(stream: HttpStream, route: CompiledRoute): string {
+  const { headers } = stream;
+  const { decorator, decoratorPropagates } = route;
+  if (stream.connection.direction === 'inbound') {
+    const own = headers.get(H.decorator) === undefined && decoratorPropagates ? decorator : '';
+    headers.remove(H.decorator);
+    return own;
+  }
+  if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
+  return '';
+}
+
 /** Edits and rewrites; called once, before the first try. */
 export function finalizeRequest(
   stream: HttpStream,
