@@ -61,6 +61,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #chunked = false;
   #headOnly = false;
   #closing = false;
+  /** The last answer was given: what still comes means nothing. */
+  #finished = false;
   #tunnel = false;
   #feeding = false;
   #wireIn = 0;
@@ -125,7 +127,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #feed(bytes: Buffer, start: number, end: number): void {
     this.#feeding = true;
     let at = start;
-    while (at < end && !this.transport.closed) {
+    while (at < end && !this.#finished && !this.transport.closed) {
       const next = this.#step(bytes, at, end);
       if (next < 0) break;
       at = next;
@@ -394,6 +396,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   /** Lets the answer leave, then closes; a client that goes on sending is cut off. */
   #finishConnection(): void {
     this.#closing = true;
+    this.#finished = true;
     this.#pending = undefined;
     this.#headSettled();
     drainAndClose(this.transport, this.#clock, this.#options.delayedCloseMs, () =>
