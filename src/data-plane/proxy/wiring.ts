@@ -18,6 +18,7 @@ import { MAX_BOOTSTRAP_BYTES } from './limits.ts';
 import type { MemoryReader } from './overload/manager.ts';
 import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLevels } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
+import { turnClock } from './transport-socket/arena.ts';
 import type { TlsTransport } from './transport-socket/tls-context.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
 
@@ -255,7 +256,7 @@ export function createEngine(
       onQuit: process_.onQuit,
     },
     {
-      clock: systemClock,
+      clock: turnClock(systemClock),
       random: Math.random,
       log: process_.log,
       reader: { file: (path) => readFileSync(path), variable: process_.variable },

@@ -45,9 +45,10 @@ export class HeaderMap {
   valueEnd: Uint32Array;
   hashes: Int32Array;
   state: Uint8Array;
-  /** Headers added to those of the head, in order. */
+  /** Headers added to those of the head, in order: the first `addedCount` of both. Emptying arrays costs more than counting. */
   readonly addedNames: HeaderName[] = [];
   readonly addedValues: string[] = [];
+  addedCount = 0;
   /** Bits of the names that are, or were, here. */
   #low = 0;
   #high = 0;
@@ -71,8 +72,7 @@ export class HeaderMap {
     this.count = 0;
     this.#low = 0;
     this.#high = 0;
-    this.addedNames.length = 0;
-    this.addedValues.length = 0;
+    this.addedCount = 0;
     this.#original = undefined;
     if (this.bytes.length > 8192) this.bytes = Buffer.allocUnsafeSlow(2048);
     if (this.state.length > 4 * DEFAULT_MAX_HEADERS) this.#resize(32);
@@ -133,7 +133,7 @@ export class HeaderMap {
     if (!this.#may(name.hash)) return undefined;
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) return this.#value(i);
-    for (let i = 0; i < this.addedNames.length; i++) if (same(this.addedNames[i]!, name)) return this.addedValues[i];
+    for (let i = 0; i < this.addedCount; i++) if (same(this.addedNames[i]!, name)) return this.addedValues[i];
     return undefined;
   }
 
@@ -144,7 +144,7 @@ export class HeaderMap {
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name))
         out = out === undefined ? this.#value(i) : `${out},${this.#value(i)}`;
-    for (let i = 0; i < this.addedNames.length; i++)
+    for (let i = 0; i < this.addedCount; i++)
       if (same(this.addedNames[i]!, name))
         out = out === undefined ? this.addedValues[i] : `${out},${this.addedValues[i]}`;
     return out;
@@ -157,7 +157,7 @@ export class HeaderMap {
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name))
         out = withValue(out, this.#value(i));
-    for (let i = 0; i < this.addedNames.length; i++)
+    for (let i = 0; i < this.addedCount; i++)
       if (same(this.addedNames[i]!, name)) out = withValue(out, this.addedValues[i]!);
     return out;
   }
@@ -166,14 +166,14 @@ export class HeaderMap {
     if (!this.#may(name.hash)) return false;
     for (let i = 0; i < this.count; i++)
       if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) return true;
-    for (let i = 0; i < this.addedNames.length; i++) if (same(this.addedNames[i]!, name)) return true;
+    for (let i = 0; i < this.addedCount; i++) if (same(this.addedNames[i]!, name)) return true;
     return false;
   }
 
   /** True when a header's hash is one of `hashes`: a cheap look before several `remove`. */
   anyOf(hashes: ReadonlySet<number>): boolean {
     for (let i = 0; i < this.count; i++) if (hashes.has(this.hashes[i]!)) return true;
-    for (const name of this.addedNames) if (hashes.has(name.hash)) return true;
+    for (let i = 0; i < this.addedCount; i++) if (hashes.has(this.addedNames[i]!.hash)) return true;
     return false;
   }
 
@@ -185,10 +185,9 @@ export class HeaderMap {
         this.state[i] = GONE;
         found = true;
       }
-    for (let i = this.addedNames.length - 1; i >= 0; i--)
+    for (let i = this.addedCount - 1; i >= 0; i--)
       if (same(this.addedNames[i]!, name)) {
-        this.addedNames.splice(i, 1);
-        this.addedValues.splice(i, 1);
+        this.#dropAdded(i);
         found = true;
       }
     return found;
@@ -197,17 +196,25 @@ export class HeaderMap {
   removePrefix(prefix: string): void {
     for (let i = 0; i < this.count; i++)
       if (this.state[i] !== GONE && this.#name(i).startsWith(prefix)) this.state[i] = GONE;
-    for (let i = this.addedNames.length - 1; i >= 0; i--)
+    for (let i = this.addedCount - 1; i >= 0; i--)
       if (this.addedNames[i]!.text.startsWith(prefix)) {
-        this.addedNames.splice(i, 1);
-        this.addedValues.splice(i, 1);
+        this.#dropAdded(i);
       }
   }
 
   add(name: HeaderName, value: string): void {
     this.#mark(name.hash);
-    this.addedNames.push(name);
-    this.addedValues.push(value);
+    this.addedNames[this.addedCount] = name;
+    this.addedValues[this.addedCount] = value;
+    this.addedCount += 1;
+  }
+
+  #dropAdded(at: number): void {
+    for (let i = at + 1; i < this.addedCount; i++) {
+      this.addedNames[i - 1] = this.addedNames[i]!;
+      this.addedValues[i - 1] = this.addedValues[i]!;
+    }
+    this.addedCount -= 1;
   }
 
   set(name: HeaderName, value: string): void {
@@ -237,7 +244,7 @@ export class HeaderMap {
         this.state[i] === KEEP,
       );
     }
-    for (let i = 0; i < this.addedNames.length; i++) out.add(this.addedNames[i]!, this.addedValues[i]!);
+    for (let i = 0; i < this.addedCount; i++) out.add(this.addedNames[i]!, this.addedValues[i]!);
     out.#original = this.#original;
     return out;
   }
@@ -245,14 +252,14 @@ export class HeaderMap {
   /** Calls `visit` for each header in order. */
   forEach(visit: (name: string, value: string) => void): void {
     for (let i = 0; i < this.count; i++) if (this.state[i] !== GONE) visit(this.#name(i), this.#value(i));
-    for (let i = 0; i < this.addedNames.length; i++) visit(this.addedNames[i]!.text, this.addedValues[i]!);
+    for (let i = 0; i < this.addedCount; i++) visit(this.addedNames[i]!.text, this.addedValues[i]!);
   }
 
   /** Upper bound of what `write` needs. */
   writtenSize(): number {
     let size = 0;
     for (let i = 0; i < this.count; i++) if (this.state[i] !== GONE) size += this.valueEnd[i]! - this.nameStart[i]! + 4;
-    for (let i = 0; i < this.addedNames.length; i++)
+    for (let i = 0; i < this.addedCount; i++)
       size += this.addedNames[i]!.bytes.length + this.addedValues[i]!.length + 4;
     return size;
   }
@@ -299,7 +306,7 @@ export class HeaderMap {
       out[at++] = 10;
     }
     if (run >= 0) at += bytes.copy(out, at, run, runEnd);
-    for (let i = 0; i < this.addedNames.length; i++) at = writeLine(out, at, this.addedNames[i]!, this.addedValues[i]!);
+    for (let i = 0; i < this.addedCount; i++) at = writeLine(out, at, this.addedNames[i]!, this.addedValues[i]!);
     return at;
   }
 

@@ -81,7 +81,7 @@ let scratch = Buffer.allocUnsafeSlow(4096);
 
 /** Upper bound of an encoded block. `extra`: bytes of pseudo-header values that are no headers. */
 export function encodedBound(headers: HeaderMap, extra: number): number {
-  return headers.writtenSize() + (headers.count + headers.addedNames.length) * FIELD_SLACK + extra + BLOCK_SLACK;
+  return headers.writtenSize() + (headers.count + headers.addedCount) * FIELD_SLACK + extra + BLOCK_SLACK;
 }
 
 export class HpackEncoder {
@@ -175,7 +175,7 @@ export class HpackEncoder {
         at = this.#line(out, at, scratch, 0, nameLength, valueLength, headers.hashes[i]!);
       }
     }
-    for (let i = 0; i < headers.addedNames.length; i++)
+    for (let i = 0; i < headers.addedCount; i++)
       at = this.#added(out, at, headers.addedNames[i]!, headers.addedValues[i]!);
     return at;
   }
