@@ -11,6 +11,7 @@ import {
   type FileDescriptorProto,
   FileDescriptorSetSchema,
 } from '@bufbuild/protobuf/wkt';
+import { constraintsModule } from './constraints.ts';
 import { NEWER_FIELDS, withNewerFields } from './newer-fields.ts';
 import { fileRow } from './proto-rows.ts';
 
@@ -131,6 +132,8 @@ function writeModules(root: string, out: string, protoFile: FileDescriptorProto[
 
   const rows = kept.map((file) => `  () => (${JSON.stringify(fileRow(file, place))}),\n`);
   writeFileSync(path.join(out, 'files.js'), `export const files = [\n${rows.join('')}];\n`);
+  writeFileSync(path.join(out, 'constraints.js'), constraintsModule(registry));
+  writeFileSync(path.join(out, 'constraints.d.ts'), 'export declare const constraints: string;\n');
   const hydrator = path.join(root, 'src', 'base', 'proto', 'descriptors.ts');
   const specifier = path.relative(out, hydrator).split(path.sep).join('/');
   writeFileSync(

@@ -3,6 +3,7 @@ import { type DescMessage, fromBinary, fromJson, type JsonObject, type MessageSh
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { TypedStructSchema as UdpaTypedStructSchema } from '#proto/udpa/type/v1/typed_struct_pb.js';
 import { TypedStructSchema } from '#proto/xds/type/v3/typed_struct_pb.js';
+import { checkConstraints } from './constraints.ts';
 import { ConfigError } from './fields.ts';
 
 /** One extension: its message and what is made of it. */
@@ -57,7 +58,7 @@ export function openAny(any: Any, path: string): OpenedAny {
     const struct = decode(UdpaTypedStructSchema, any.value, path);
     return fromStruct(struct.typeUrl, struct.value, path);
   }
-  return { typeName, open: (schema) => decode(schema, any.value, path) };
+  return { typeName, open: (schema) => checked(schema, decode(schema, any.value, path), path) };
 }
 
 function fromStruct(typeUrl: string, value: JsonObject | undefined, path: string): OpenedAny {
@@ -65,8 +66,9 @@ function fromStruct(typeUrl: string, value: JsonObject | undefined, path: string
     typeName: typeNameOf(typeUrl),
     open(schema) {
       try {
-        return fromJson(schema, value ?? {});
+        return checked(schema, fromJson(schema, value ?? {}), path);
       } catch (error) {
+        if (error instanceof ConfigError) throw error;
         throw new ConfigError(
           path,
           `cannot read ${schema.typeName}: ${error instanceof Error ? error.message : error}`,
@@ -74,6 +76,11 @@ function fromStruct(typeUrl: string, value: JsonObject | undefined, path: string
       }
     },
   };
+}
+
+function checked<D extends DescMessage>(schema: D, message: MessageShape<D>, path: string): MessageShape<D> {
+  checkConstraints(schema, message, path);
+  return message;
 }
 
 function decode<D extends DescMessage>(schema: D, bytes: Uint8Array, path: string): MessageShape<D> {

@@ -121,7 +121,7 @@ test('mistakes are named by path, in the words of Envoy', () => {
     ['flags_path: /x', `flags_path: field of ${B} is not supported by this proxy`],
     ['header_prefix: x-mine', "header_prefix: only 'x-envoy' is supported by this proxy"],
     [
-      'bootstrap_extensions: [{name: wasm}]',
+      'bootstrap_extensions: [{name: wasm, typed_config: {"@type": type.googleapis.com/google.protobuf.Struct, value: {}}}]',
       "bootstrap_extensions[0]: Didn't find a registered implementation for 'wasm'",
     ],
     [

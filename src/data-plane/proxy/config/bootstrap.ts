@@ -47,6 +47,7 @@ import { ConfigSchema as PeerMetadataSchema } from '#proto/istio/peer_metadata_p
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import { TypedStructSchema as UdpaTypedStructSchema } from '#proto/udpa/type/v1/typed_struct_pb.js';
 import { TypedStructSchema } from '#proto/xds/type/v3/typed_struct_pb.js';
+import { checkConstraints } from '../../../base/envoy-api/constraints.ts';
 import { errorText } from '../../../base/runtime/log.ts';
 import { typeNameOf } from './any.ts';
 import { CLUSTER_TYPES } from './cluster-types.ts';
@@ -126,6 +127,7 @@ export function loadBootstrap(sources: readonly BootstrapSource[], options: Load
   }
   if (!merged) throw new ConfigError('', 'At least one of --config-path or --config-yaml is required');
   const bootstrap = merged.message as Bootstrap;
+  checkConstraints(BootstrapSchema, bootstrap, '');
   checkBootstrap(bootstrap);
   return bootstrap;
 }

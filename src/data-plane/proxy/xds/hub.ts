@@ -2,6 +2,7 @@
 // its own, a file). Keeps what /config_dump shows of each resource. Owned by the engine.
 import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
+import { checkConstraints } from '../../../base/envoy-api/constraints.ts';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { errorText } from '../../../base/runtime/log.ts';
 import { extensionRegistry } from '../config/bootstrap.ts';
@@ -412,7 +413,10 @@ function taking<D extends DescMessage>(
   apply: (message: MessageShape<D>) => void,
 ): void {
   try {
-    apply(readResource(kind, any));
+    const message = readResource(kind, any);
+    // Who decodes by himself checks by himself: there are many endpoints.
+    if (!kind.decode) checkConstraints(kind.schema, message, '');
+    apply(message);
   } catch (error) {
     if (!(error instanceof UnknownFieldError) || unknownFields === 'reject') throw error;
     const message = readResource(kind, any);
