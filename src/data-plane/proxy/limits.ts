@@ -166,6 +166,13 @@ export const MAX_PEER_CACHE = 1_000;
 export const MAX_DIRECT_RESPONSE_BYTES = 1024 * 1024;
 /** Default of STRICT_DNS and LOGICAL_DNS refresh, ms. */
 export const DEFAULT_DNS_REFRESH_MS = 5_000;
+/** DNS caches of dynamic forward proxies (Envoy's defaults): refresh, life of an unused name and time for an answer, ms. */
+export const DEFAULT_DNS_CACHE_REFRESH_MS = 60_000;
+export const DEFAULT_DNS_HOST_TTL_MS = 300_000;
+export const DEFAULT_DNS_QUERY_TIMEOUT_MS = 5_000;
+/** Names in one such cache, and requests that wait for a name. */
+export const DEFAULT_MAX_DNS_HOSTS = 1_024;
+export const DEFAULT_MAX_DNS_PENDING = 1_024;
 /** A name is not asked for again before this, whatever its time to live, ms. */
 export const MIN_DNS_TTL_MS = 1_000;
 /** Addresses taken from one DNS answer. */

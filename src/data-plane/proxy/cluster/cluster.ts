@@ -19,7 +19,9 @@ import { createBalancer } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
 import { inTurns } from './connection-config.ts';
 import { type ClusterCounters, clusterCounters } from './counters.ts';
+import type { DnsCaches } from './dns-cache.ts';
 import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
+import { ForwardProxy } from './forward-proxy.ts';
 import { HealthChecker } from './health/checker.ts';
 import { createProbe, type ProbeDeps } from './health/make-probe.ts';
 import { HEALTH, type Host, type Metadata } from './host.ts';
@@ -40,6 +42,8 @@ export interface ClusterDeps extends TlsBuildContext {
   readonly eventLog: (path: string) => (line: string) => void;
   /** The bootstrap's file for events of outlier detection; empty = none. */
   readonly outlierLogPath: string;
+  /** DNS caches of dynamic forward proxies. */
+  readonly dnsCaches: DnsCaches;
 }
 
 interface PoolEntry {
@@ -70,6 +74,8 @@ export class Cluster {
   readonly #membership: Membership;
   readonly #balancer: Balancer;
   readonly #originalDst: OriginalDst | undefined;
+  /** Hosts that requests name; undefined = another cluster type. */
+  readonly forward: ForwardProxy | undefined;
   readonly #outlier: OutlierDetector | undefined;
   readonly #checker: HealthChecker | undefined;
   #assigned = false;
@@ -96,7 +102,7 @@ export class Cluster {
     this.scope = new StatsScope(deps.stats, `cluster.${message.altStatName || message.name}.`);
     this.#sockets = new SocketMatches(message, deps, this.scope, path);
     const { type } = this.settings;
-    if (message.loadAssignment && (type === 'eds' || type === 'original-dst'))
+    if (message.loadAssignment && (type === 'eds' || type === 'original-dst' || type === 'forward-proxy'))
       throw new ConfigError(join(path, 'load_assignment'), `is not allowed for cluster type ${type}`);
     this.configured = message.loadAssignment
       ? readEndpoints(
@@ -123,6 +129,7 @@ export class Cluster {
     this.#outlier = this.#makeOutlier();
     this.#checker = this.#makeChecker();
     if (type === 'static') this.assign(this.configured);
+    this.forward = this.#makeForward(path);
     if (type !== 'original-dst') return;
     const { originalDst } = this.settings;
     const { capture } = deps;
@@ -144,6 +151,20 @@ export class Cluster {
   /** Calls back when the first health checks are over. */
   onWarm(run: () => void): void {
     this.#onWarm = run;
+  }
+
+  #makeForward(path: string): ForwardProxy | undefined {
+    const { forward, http } = this.settings;
+    if (!forward) return undefined;
+    const tls = this.#sockets.plain.kind === 'tls';
+    if (tls && !forward.insecure && !(http.autoSni && http.autoSanValidation))
+      throw new ConfigError(
+        path,
+        'dynamic_forward_proxy cluster must have auto_sni and auto_san_validation true unless allow_insecure_cluster_options is set.',
+      );
+    this.#assigned = true;
+    const cache = this.#deps.dnsCaches.get(forward.cache, forward.path);
+    return new ForwardProxy(cache, tls ? 443 : 80, this.counters.membershipTotal, (host) => this.#dropPools(host));
   }
 
   #makeBalancer(): Balancer {
@@ -253,7 +274,7 @@ export class Cluster {
 
   /** Hosts known now; of an ORIGINAL_DST cluster those somebody went to. */
   get hosts(): readonly Host[] {
-    return this.#originalDst ? this.#originalDst.hosts : this.#membership.hosts;
+    return (this.#originalDst ?? this.forward ?? this.#membership).hosts;
   }
 
   /** Replaces the host set; hosts that stay keep their counters and connections. */
@@ -282,7 +303,7 @@ export class Cluster {
 
   /** A host for a new connection or request. */
   pick(context: LbContext): Host | undefined {
-    const host = this.#originalDst ? this.#originalDst.pick(context) : this.#balancer.pick(context);
+    const host = (this.#originalDst ?? this.forward ?? this.#balancer).pick(context);
     if (!host) this.counters.cxNoneHealthy.value += 1;
     return host;
   }
@@ -437,6 +458,7 @@ export class Cluster {
     this.#cancelStale?.();
     this.#membership.stop();
     this.#originalDst?.stop();
+    this.forward?.stop();
     this.#checker?.stop();
     this.#outlier?.stop();
   }

@@ -1,12 +1,14 @@
 // Reads an Envoy Cluster message into checked settings. Called by the cluster manager before anything changes.
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import {
+  Cluster_CustomClusterTypeSchema,
   Cluster_EdsClusterConfigSchema,
   Cluster_OriginalDstLbConfigSchema,
   type Cluster as ClusterMessage,
   ClusterSchema,
   Cluster_DiscoveryType as Type,
 } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
+import { ClusterConfigSchema as ForwardProxySchema } from '#proto/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.js';
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
@@ -23,6 +25,7 @@ import { readSource, type Source } from '../xds/source.ts';
 import type { LbPolicy } from './balancer/balancer.ts';
 import { type ConnectSettings, readConnect } from './connection-config.ts';
 import { type DnsSettings, readDns } from './dns-config.ts';
+import { type ForwardSettings, readForward } from './forward-proxy.ts';
 import { type HealthCheckSettings, readHealthCheck } from './health/settings.ts';
 import { readLbPolicy } from './lb-config.ts';
 import type { OriginalDstSettings } from './original-dst.ts';
@@ -37,10 +40,12 @@ export interface CommonLb {
 }
 
 export interface ClusterSettings {
-  readonly type: 'static' | 'eds' | 'strict-dns' | 'logical-dns' | 'original-dst';
+  readonly type: 'static' | 'eds' | 'strict-dns' | 'logical-dns' | 'original-dst' | 'forward-proxy';
   readonly policy: LbPolicy;
   readonly common: CommonLb;
   readonly originalDst: OriginalDstSettings;
+  /** Only of a dynamic forward proxy. */
+  readonly forward: ForwardSettings | undefined;
   /** ALPN value of Istio's TCP metadata exchange; undefined = none. */
   readonly exchange: string | undefined;
   /** Connections to a host that fails its health check are closed. */
@@ -60,10 +65,17 @@ export interface ClusterSettings {
   readonly edsName: string;
 }
 
+/** Types of clusters that find hosts themselves. */
+const PROVIDES: Partial<Record<ClusterSettings['type'], string>> = {
+  'original-dst': 'ORIGINAL_DST',
+  'forward-proxy': 'envoy.clusters.dynamic_forward_proxy',
+};
+
 const SUPPORTED = [
   'name',
   'alt_stat_name',
   'type',
+  'cluster_type',
   'eds_cluster_config',
   'connect_timeout',
   'lb_policy',
@@ -113,7 +125,7 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
   only(ClusterSchema, message, path, SUPPORTED);
   const type = typeOf(message, path);
   const http = readUpstreamHttp(message, path);
-  const policy = readLbPolicy(message, type === 'original-dst', runtime, path);
+  const policy = readLbPolicy(message, PROVIDES[type] ?? '', runtime, path);
   const exchange = exchangeOf(message, path);
   const eds = message.edsClusterConfig;
   if (eds) only(Cluster_EdsClusterConfigSchema, eds, join(path, 'eds_cluster_config'), ['eds_config', 'service_name']);
@@ -123,6 +135,7 @@ export function readCluster(message: ClusterMessage, runtime: RuntimeView, path:
     policy,
     common: commonOf(message, path),
     originalDst: originalDstOf(message, path),
+    forward: forwardOf(message, path),
     closeOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
     removeAtOnce: message.ignoreHealthOnHostRemoval,
     poolPerDownstream: message.connectionPoolPerDownstreamConnection,
@@ -154,6 +167,7 @@ function exchangeOf(message: ClusterMessage, path: string): string | undefined {
 
 function typeOf(message: ClusterMessage, path: string): ClusterSettings['type'] {
   const kind = message.clusterDiscoveryType;
+  if (kind.case === 'clusterType') return 'forward-proxy';
   switch (kind.case === 'type' ? kind.value : Type.STATIC) {
     case Type.STATIC:
       return 'static';
@@ -178,11 +192,26 @@ function healthOf(
 ): HealthCheckSettings | undefined {
   const at = join(path, 'health_checks');
   const settings = readHealthCheck(message.healthChecks, at);
-  if (settings && type === 'original-dst')
-    throw new ConfigError(at, 'health checks of an ORIGINAL_DST cluster are not supported by this proxy');
+  if (settings && (type === 'original-dst' || type === 'forward-proxy'))
+    throw new ConfigError(at, 'health checks of this cluster type are not supported by this proxy');
   if (settings?.check.kind === 'grpc' && http.protocol !== 'http2')
     throw new ConfigError(at, `${message.name} cluster must support HTTP/2 for gRPC healthchecking`);
   return settings;
+}
+
+function forwardOf(message: ClusterMessage, path: string): ForwardSettings | undefined {
+  const kind = message.clusterDiscoveryType;
+  if (kind.case !== 'clusterType') return undefined;
+  const at = join(path, 'cluster_type');
+  only(Cluster_CustomClusterTypeSchema, kind.value, at, ['name', 'typed_config']);
+  const { name, typedConfig } = kind.value;
+  const any = typedConfig && openAny(typedConfig, at);
+  if (any?.typeName !== ForwardProxySchema.typeName)
+    throw new ConfigError(
+      at,
+      `Didn't find a registered cluster factory implementation for name: '${name}' (type '${any?.typeName ?? ''}')`,
+    );
+  return readForward(any.open(ForwardProxySchema), join(at, 'typed_config'));
 }
 
 /** common_lb_config without what lb-config.ts reads. */

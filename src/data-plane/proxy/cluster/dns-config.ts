@@ -47,19 +47,33 @@ const FAMILIES: Readonly<Record<Family, DnsSettings['family']>> = {
   [Family.ALL]: 'all',
 };
 
+/** Fields that clusters and DNS caches have alike. */
+type DnsFields = Pick<
+  ClusterMessage,
+  'dnsRefreshRate' | 'dnsFailureRefreshRate' | 'dnsLookupFamily' | 'dnsResolutionConfig' | 'typedDnsResolverConfig'
+> & {
+  readonly respectDnsTtl?: boolean;
+  readonly waitForWarmOnInit?: boolean;
+  readonly dnsResolvers?: ClusterMessage['dnsResolvers'];
+};
+
 export function readDns(message: ClusterMessage, path: string): DnsSettings {
+  return readDnsFields(message, path);
+}
+
+export function readDnsFields(message: DnsFields, path: string): DnsSettings {
   const refreshMs = millis(message.dnsRefreshRate, DEFAULT_DNS_REFRESH_MS);
   if (refreshMs < 1) throw new ConfigError(join(path, 'dns_refresh_rate'), 'value must be greater than 1ms');
   return {
     refreshMs,
     failure: failureOf(message, path),
     family: FAMILIES[message.dnsLookupFamily],
-    resolver: { ...resolverOf(message, path), ttl: message.respectDnsTtl },
+    resolver: { ...resolverOf(message, path), ttl: message.respectDnsTtl ?? false },
     warm: message.waitForWarmOnInit ?? true,
   };
 }
 
-function failureOf(message: ClusterMessage, path: string): DnsSettings['failure'] {
+function failureOf(message: DnsFields, path: string): DnsSettings['failure'] {
   const rate = message.dnsFailureRefreshRate;
   if (!rate) return undefined;
   const at = join(path, 'dns_failure_refresh_rate');
@@ -75,7 +89,7 @@ function failureOf(message: ClusterMessage, path: string): DnsSettings['failure'
 type Resolver = Omit<ResolverSettings, 'ttl'>;
 const SYSTEM: Resolver = { servers: [], serversAsFallback: false, search: true };
 
-function resolverOf(message: ClusterMessage, path: string): Resolver {
+function resolverOf(message: DnsFields, path: string): Resolver {
   const typed = message.typedDnsResolverConfig;
   if (typed?.typedConfig) {
     const at = join(path, 'typed_dns_resolver_config');
@@ -107,7 +121,7 @@ function resolverOf(message: ClusterMessage, path: string): Resolver {
       search: searchOf(older.dnsResolverOptions, join(at, 'dns_resolver_options')),
     };
   }
-  return { ...SYSTEM, servers: serversOf(message.dnsResolvers, join(path, 'dns_resolvers')) };
+  return { ...SYSTEM, servers: serversOf(message.dnsResolvers ?? [], join(path, 'dns_resolvers')) };
 }
 
 function searchOf(options: DnsResolverOptions | undefined, path: string): boolean {

@@ -98,7 +98,7 @@ function refreshAfter(dns: DnsSettings, ttlMs: number | undefined): number {
   return dns.resolver.ttl && ttlMs !== undefined ? Math.max(ttlMs, MIN_DNS_TTL_MS) : dns.refreshMs;
 }
 
-function retryAfter(dns: DnsSettings, failures: number, random: () => number): number {
+export function retryAfter(dns: DnsSettings, failures: number, random: () => number): number {
   if (!dns.failure) return dns.refreshMs;
   const { baseMs, maxMs } = dns.failure;
   const most = Math.min(baseMs * 2 ** Math.min(failures, 30), maxMs);
@@ -124,7 +124,8 @@ function sameHosts(a: readonly HostSpec[], b: readonly HostSpec[]): boolean {
   return text(a) === text(b);
 }
 
-async function ask(name: string, dns: DnsSettings, resolve: Resolve): Promise<DnsAnswer> {
+/** The addresses of `name` by the cluster's families. Rejects when it has none of them. */
+export async function ask(name: string, dns: DnsSettings, resolve: Resolve): Promise<DnsAnswer> {
   const one = (family: 4 | 6): Promise<DnsAnswer> => resolve(name, family, dns.resolver);
   const either = async (first: 4 | 6, second: 4 | 6): Promise<DnsAnswer> => {
     const answer = await one(first).catch(() => NOTHING);

@@ -74,12 +74,7 @@ interface Reading {
   readonly localityWeighted: boolean;
 }
 
-export function readLbPolicy(
-  message: ClusterMessage,
-  originalDst: boolean,
-  runtime: RuntimeView,
-  path: string,
-): LbPolicy {
+export function readLbPolicy(message: ClusterMessage, provides: string, runtime: RuntimeView, path: string): LbPolicy {
   const reading: Reading = { runtime, clusterName: message.name, depth: 0, localityWeighted: false };
   const policy = message.loadBalancingPolicy;
   const type = message.clusterDiscoveryType;
@@ -100,13 +95,13 @@ export function readLbPolicy(
       );
     if (message.lbSubsetConfig)
       throw new ConfigError(path, 'cluster: load_balancing_policy cannot be combined with lb_subset_config');
-    return checkProvided(typedPolicy(policy, reading, join(path, 'load_balancing_policy')), originalDst, message, path);
+    return checkProvided(typedPolicy(policy, reading, join(path, 'load_balancing_policy')), provides, message, path);
   }
-  const base = checkProvided(legacyPolicy(message, originalDst, reading, path), originalDst, message, path);
+  const base = checkProvided(legacyPolicy(message, provides, reading, path), provides, message, path);
   const subset = message.lbSubsetConfig;
   if (!subset || subset.subsetSelectors.length === 0) return base;
-  if (originalDst)
-    throw new ConfigError(path, `cluster: cluster type 'original_dst' may not be used with lb_subset_config`);
+  if (provides !== '')
+    throw new ConfigError(path, `cluster: cluster type '${provides}' may not be used with lb_subset_config`);
   const at = join(path, 'lb_subset_config');
   only(Cluster_LbSubsetConfigSchema, subset, at, [
     'fallback_policy',
@@ -123,13 +118,15 @@ export function readLbPolicy(
   return { ...subsetOf(subset, at), allowRedundantKeys: false, child: base };
 }
 
-function checkProvided(policy: LbPolicy, originalDst: boolean, message: ClusterMessage, path: string): LbPolicy {
-  if (originalDst && policy.kind !== 'cluster-provided')
+function checkProvided(policy: LbPolicy, provides: string, message: ClusterMessage, path: string): LbPolicy {
+  if (provides !== '' && policy.kind !== 'cluster-provided')
     throw new ConfigError(
       join(path, 'lb_policy'),
-      `cluster: LB policy ${Policy[message.lbPolicy]} is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'`,
+      provides === 'ORIGINAL_DST'
+        ? `cluster: LB policy ${Policy[message.lbPolicy]} is not valid for Cluster type ${provides}. Only 'CLUSTER_PROVIDED' is allowed with cluster type '${provides}'`
+        : `cluster manager: cluster provided LB not specified but cluster '${message.name}' provided one. Check cluster documentation.`,
     );
-  if (!originalDst && policy.kind === 'cluster-provided')
+  if (provides === '' && policy.kind === 'cluster-provided')
     throw new ConfigError(
       join(path, 'lb_policy'),
       `cluster manager: cluster provided LB specified but cluster '${message.name}' did not provide one. Check cluster documentation.`,
@@ -139,7 +136,7 @@ function checkProvided(policy: LbPolicy, originalDst: boolean, message: ClusterM
 
 // --- lb_policy
 
-function legacyPolicy(message: ClusterMessage, originalDst: boolean, reading: Reading, path: string): LbPolicy {
+function legacyPolicy(message: ClusterMessage, provides: string, reading: Reading, path: string): LbPolicy {
   const { lbConfig } = message;
   const { runtime } = reading;
   const locality = legacyLocality(message.commonLbConfig, join(path, 'common_lb_config'));
@@ -186,7 +183,7 @@ function legacyPolicy(message: ClusterMessage, originalDst: boolean, reading: Re
     case Policy.LOAD_BALANCING_POLICY_CONFIG:
       throw new ConfigError(join(path, 'lb_policy'), 'cluster: field load_balancing_policy need to be set');
     default:
-      if (originalDst) return { kind: 'cluster-provided' };
+      if (provides !== '') return { kind: 'cluster-provided' };
       throw new ConfigError(join(path, 'lb_policy'), `unknown load balancing policy ${message.lbPolicy}`);
   }
 }

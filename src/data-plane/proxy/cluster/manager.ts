@@ -6,9 +6,10 @@ import { ConfigError } from '../config/fields.ts';
 import type { Source } from '../xds/source.ts';
 import { Cluster, type ClusterDeps, fingerprint } from './cluster.ts';
 import { followDns, type Resolve } from './dns.ts';
+import { DnsCaches } from './dns-cache.ts';
 import { NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
 
-export interface ClusterManagerDeps extends ClusterDeps {
+export interface ClusterManagerDeps extends Omit<ClusterDeps, 'dnsCaches'> {
   readonly resolve: Resolve;
   readonly endpoints: EndpointSource;
 }
@@ -46,11 +47,15 @@ export interface ClusterView {
 
 export class ClusterManager {
   readonly #deps: ClusterManagerDeps;
+  readonly #clusterDeps: ClusterDeps;
+  readonly #caches: DnsCaches;
   readonly #entries = new Map<string, Entry>();
   readonly #changed: (() => void)[] = [];
 
   constructor(deps: ClusterManagerDeps) {
     this.#deps = deps;
+    this.#caches = new DnsCaches(deps);
+    this.#clusterDeps = { ...deps, dnsCaches: this.#caches };
   }
 
   find(name: string): Cluster | undefined {
@@ -83,7 +88,7 @@ export class ClusterManager {
     if (entry?.isStatic && !isStatic) return false;
     if (entry?.isStatic && isStatic) throw new ConfigError('', `cluster manager: duplicate cluster '${message.name}'`);
     if (entry?.print === print) return false;
-    const cluster = new Cluster(message, this.#deps, `cluster '${message.name}'`);
+    const cluster = new Cluster(message, this.#clusterDeps, `cluster '${message.name}'`);
     const target: Entry = entry ?? {
       name: message.name,
       isStatic,
@@ -125,6 +130,7 @@ export class ClusterManager {
   }
 
   stop(): void {
+    this.#caches.stop();
     for (const entry of this.#entries.values()) {
       for (const stop of [...entry.stops, ...entry.activeStops]) stop();
       entry.active?.destroy();

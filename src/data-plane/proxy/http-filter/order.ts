@@ -39,6 +39,10 @@ export const FILTER_ORDER: readonly FilterPlace[] = [
   place(`${HTTP}.grpc_stats.v3.FilterConfig`, 'counts messages as the upstream gets them'),
   place('stats.PluginConfig', 'reports what became of the request, whoever answered'),
   place(`${HTTP}.on_demand.v3.OnDemand`, 'waits for a route right before it is used'),
+  place(
+    `${HTTP}.dynamic_forward_proxy.v3.FilterConfig`,
+    'resolves the host of the route that is final, right before the router needs it',
+  ),
   place(`${HTTP}.router.v3.Router`, 'ends the chain'),
 ];
 

@@ -4,6 +4,10 @@ import type { Any } from '@bufbuild/protobuf/wkt';
 import { FilterConfigSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { BufferPerRouteSchema, BufferSchema } from '#proto/envoy/extensions/filters/http/buffer/v3/buffer_pb.js';
 import { CorsPolicySchema, CorsSchema } from '#proto/envoy/extensions/filters/http/cors/v3/cors_pb.js';
+import {
+  FilterConfigSchema as ForwardProxyFilterSchema,
+  PerRouteConfigSchema as ForwardProxyPerRouteSchema,
+} from '#proto/envoy/extensions/filters/http/dynamic_forward_proxy/v3/dynamic_forward_proxy_pb.js';
 import { HTTPFaultSchema } from '#proto/envoy/extensions/filters/http/fault/v3/fault_pb.js';
 import { FilterConfigSchema as GrpcStatsSchema } from '#proto/envoy/extensions/filters/http/grpc_stats/v3/config_pb.js';
 import { GrpcWebSchema } from '#proto/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.js';
@@ -34,6 +38,7 @@ import { createAlpnFilter } from './alpn.ts';
 import { createBufferFilter, readBuffer, readBufferPerRoute } from './buffer.ts';
 import { createCorsFilter, readCorsPolicy } from './cors.ts';
 import { discoveredFilter, type ExtensionProvider, type FilterPlace } from './discovered.ts';
+import { createForwardProxyFilter, readHostRewrite } from './dynamic-forward-proxy.ts';
 import { createFaultFilter } from './fault.ts';
 import { readFault } from './fault-settings.ts';
 import type { HttpFilter } from './filter.ts';
@@ -88,6 +93,7 @@ const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
   extension(RBACSchema, (message, context, path) => createRbacFilter(readRbac(message, path), context)),
   extension(CorsSchema, (_message, context) => createCorsFilter(context)),
   extension(GrpcStatsSchema, (message, context, path) => createGrpcStatsFilter(message, context, path)),
+  extension(ForwardProxyFilterSchema, (message, context, path) => createForwardProxyFilter(message, context, path)),
   extension(OnDemandSchema, (message, context, path) => createOnDemandFilter(message, context.name, path)),
   extension(AlpnSchema, (message, context, path) => createAlpnFilter(message, context, path)),
   extension(PeerMetadataSchema, (message, context, path) => createPeerMetadataFilter(message, context, path)),
@@ -173,6 +179,7 @@ interface PerFilterContext {
 const PER_FILTER: readonly Extension<PerFilterContext, unknown>[] = [
   extension(HTTPFaultSchema, (message, _context, path) => readFault(message, path)),
   extension(LocalRateLimitSchema, (message, context, path) => readLocalRateLimit(message, context.runtime, path)),
+  extension(ForwardProxyPerRouteSchema, (message, _context, path) => readHostRewrite(message, path)),
   extension(BufferPerRouteSchema, (message, _context, path) => readBufferPerRoute(message, path)),
   extension(HeaderMutationPerRouteSchema, (message, _context, path) => readHeaderMutationPerRoute(message, path)),
   extension(RBACPerRouteSchema, (message, _context, path) => readRbacPerRoute(message, path)),
