@@ -11,6 +11,7 @@ const EMPTY: AnalysisInput = {
   pods: [],
   virtualServices: [],
   destinationRules: [],
+  serviceEntries: [],
   gateways: [],
   peerAuthentications: [],
   scope: undefined,
@@ -93,4 +94,11 @@ test('scope keeps only one namespace, errors come first', () => {
     found.map((m) => m.name),
     ['other'],
   );
+});
+
+test('a host of a ServiceEntry is a host of the mesh', () => {
+  const serviceEntries = [istio('ServiceEntry', 'e', { hosts: ['db.example', '*.sites.example'] })];
+  const rule = (host: string): IstioObject => istio('DestinationRule', 'd', { host });
+  assert.match(lines({ destinationRules: [rule('db.example')] })[0]!, /IST0174/);
+  assert.deepEqual(lines({ serviceEntries, destinationRules: [rule('db.example'), rule('a.sites.example')] }), []);
 });

@@ -28,6 +28,7 @@ export interface AnalysisInput {
   readonly virtualServices: readonly IstioObject[];
   readonly destinationRules: readonly IstioObject[];
   readonly gateways: readonly IstioObject[];
+  readonly serviceEntries: readonly IstioObject[];
   readonly peerAuthentications: readonly IstioObject[];
   /** Only messages about these namespaces are wanted; undefined: all. */
   readonly scope: string | undefined;
@@ -198,6 +199,7 @@ function checkDestination(
   if (
     !service &&
     !host.includes('*') &&
+    !isEntryHost(input, host, namespace) &&
     fullName(host, namespace, input.clusterDomain).endsWith(`.svc.${input.clusterDomain}`)
   )
     return [message(input, 'Error', 'IST0101', vs, `Referenced host not found: "${host}"`)];
@@ -224,6 +226,15 @@ function checkDestination(
       ),
     ];
   return [];
+}
+
+function isEntryHost(input: AnalysisInput, host: string, namespace: string): boolean {
+  const names = [host, fullName(host, namespace, input.clusterDomain)];
+  return input.serviceEntries.some((entry) =>
+    strings(entry.spec?.hosts).some((h) =>
+      names.some((name) => h === name || (h.startsWith('*.') && name.endsWith(h.slice(1)))),
+    ),
+  );
 }
 
 function hasSubset(input: AnalysisInput, host: string, namespace: string, subset: string): boolean {
@@ -260,6 +271,8 @@ function destinationRules(input: AnalysisInput): readonly AnalysisMessage[] {
     const host = String(dr.spec?.host ?? '');
     if (host.includes('*')) return [];
     const service = serviceFor(input, host, namespace);
+    // Its endpoints are not all pods.
+    if (!service && isEntryHost(input, host, namespace)) return [];
     if (!service)
       return [
         message(

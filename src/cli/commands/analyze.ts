@@ -32,6 +32,7 @@ function istioType(group: string, resource: string, kind: string): ResourceType 
 }
 const VIRTUAL_SERVICES = istioType('networking.istio.io', 'virtualservices', 'VirtualService');
 const DESTINATION_RULES = istioType('networking.istio.io', 'destinationrules', 'DestinationRule');
+const SERVICE_ENTRIES = istioType('networking.istio.io', 'serviceentries', 'ServiceEntry');
 const GATEWAYS = istioType('networking.istio.io', 'gateways', 'Gateway');
 const PEER_AUTHENTICATIONS = istioType('security.istio.io', 'peerauthentications', 'PeerAuthentication');
 
@@ -74,6 +75,7 @@ export const analyze: Command = {
       pods: of<Pod>('Pod'),
       virtualServices: of<IstioObject>('VirtualService'),
       destinationRules: of<IstioObject>('DestinationRule'),
+      serviceEntries: of<IstioObject>('ServiceEntry'),
       gateways: of<IstioObject>('Gateway').filter((g) => g.apiVersion.startsWith('networking.istio.io/')),
       peerAuthentications: of<IstioObject>('PeerAuthentication'),
       scope,
@@ -104,7 +106,16 @@ function print(context: Context, messages: readonly AnalysisMessage[], scope: st
 }
 
 async function fromCluster(cluster: Cluster): Promise<readonly KubeObject[]> {
-  const types = [NAMESPACES, SERVICES, PODS, VIRTUAL_SERVICES, DESTINATION_RULES, GATEWAYS, PEER_AUTHENTICATIONS];
+  const types = [
+    NAMESPACES,
+    SERVICES,
+    PODS,
+    VIRTUAL_SERVICES,
+    DESTINATION_RULES,
+    SERVICE_ENTRIES,
+    GATEWAYS,
+    PEER_AUTHENTICATIONS,
+  ];
   const lists = await Promise.all(
     types.map(async (type) => {
       try {

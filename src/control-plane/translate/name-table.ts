@@ -17,6 +17,12 @@ export function buildNameTable(snapshot: Snapshot, proxy: ProxyNode): EncodedRes
     const table: Record<string, NameInfo> = {};
     for (const service of snapshot.services) {
       if (!isVisible(service.exportTo, service.namespace, proxy.namespace)) continue;
+      if (service.origin === 'entry') {
+        // Without an address of its own a name is the outside world's to resolve.
+        if (service.addresses.length > 0 && !service.host.startsWith('*'))
+          table[service.host] = { registry: 'External', shortname: '', namespace: '', ips: [...service.addresses] };
+        continue;
+      }
       const info = { registry: 'Kubernetes', shortname: service.name, namespace: service.namespace };
       if (!service.headless) {
         table[service.host] = { ...info, ips: [...service.addresses] };
