@@ -25,7 +25,7 @@ import { clientAddress, clientCertificate } from './request-headers.ts';
 import { newRequestId } from './request-id.ts';
 import type { ManagerSettings } from './settings.ts';
 import { HttpStream } from './stream.ts';
-import { type ConnectionInfo, FLAG, StreamInfo } from './stream-info.ts';
+import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from './stream-info.ts';
 
 export interface ManagerDeps {
   readonly clock: Clock;
@@ -377,6 +377,31 @@ export class ConnectionManager {
     }
   }
 
+  /** Lines at the start of a request and while it lasts, where the configuration wants them. */
+  watch(stream: HttpStream): void {
+    const { atStart, everyMs } = this.settings.logging;
+    if (!this.#log) return;
+    if (atStart) this.#noteAs(stream.info, LOG_TYPE.downstreamStart);
+    if (everyMs > 0) this.#every(stream, everyMs);
+  }
+
+  #every(stream: HttpStream, ms: number): void {
+    stream.after(ms, () => {
+      const { info } = stream;
+      info.duration = this.deps.clock.now() - info.startTime;
+      this.#noteAs(info, LOG_TYPE.downstreamPeriodic);
+      info.duration = -1;
+      this.#every(stream, ms);
+    });
+  }
+
+  #noteAs(info: StreamInfo, type: number): void {
+    const { logType } = info;
+    info.logType = type;
+    this.note(info);
+    info.logType = logType;
+  }
+
   /** One more line in the access log: a part of a request that goes on. */
   note(info: StreamInfo): void {
     this.#log?.(info);
@@ -409,6 +434,7 @@ export class ConnectionManager {
     const info = new StreamInfo(connection, this.deps.clock.now());
     info.responseCode = status;
     info.duration = 0;
+    info.logType = LOG_TYPE.downstreamEnd;
     info.bytesSent = bytes;
     info.protocol = 'HTTP/1.1';
     counters.cxProtocolError.value += 1;

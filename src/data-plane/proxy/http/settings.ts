@@ -8,6 +8,7 @@ import {
 import {
   HttpConnectionManager_CodecType as Codec,
   type HttpConnectionManager,
+  HttpConnectionManager_HcmAccessLogOptionsSchema,
   HttpConnectionManager_InternalAddressConfigSchema,
   HttpConnectionManager_UpgradeConfigSchema,
   HttpConnectionManagerSchema,
@@ -60,6 +61,8 @@ export interface ManagerSettings extends H2ServerOptions {
   readonly keepAfterInvalid: boolean;
   /** Undefined: requests are not traced, and their ids carry no reason. */
   readonly tracing: TracingSettings | undefined;
+  /** Lines before the end of a request. */
+  readonly logging: { readonly atStart: boolean; readonly everyMs: number };
   /** local_reply_config; undefined = answers leave as they are. */
   readonly localReplies: LocalReplies | undefined;
   /** Requests after which the connection is closed; 0 = no limit. */
@@ -84,6 +87,9 @@ const FIELDS = [
   'drain_timeout',
   'delayed_close_timeout',
   'access_log',
+  'access_log_options',
+  'access_log_flush_interval',
+  'flush_access_log_on_new_request',
   'use_remote_address',
   'xff_num_trusted_hops',
   'skip_xff_append',
@@ -173,6 +179,7 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     maxStreamMs: millis(common?.maxStreamDuration, 0),
     keepAfterInvalid: message.streamErrorOnInvalidHttpMessage ?? false,
     tracing: compileTracing(message, context.format, path),
+    logging: loggingOf(message, join(path, 'access_log_options')),
     localReplies: compileLocalReplies(message.localReplyConfig, context, join(path, 'local_reply_config')),
     maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,
     upgrades: upgradesOf(message, path),
@@ -206,6 +213,22 @@ const XFCC: Readonly<Record<Xfcc, XfccMode>> = {
   [Xfcc.SANITIZE_SET]: 'sanitize-set',
   [Xfcc.ALWAYS_FORWARD_ONLY]: 'always-forward-only',
 };
+
+function loggingOf(message: HttpConnectionManager, path: string): ManagerSettings['logging'] {
+  const options = message.accessLogOptions;
+  if (options)
+    only(HttpConnectionManager_HcmAccessLogOptionsSchema, options, path, [
+      'access_log_flush_interval',
+      'flush_access_log_on_new_request',
+    ]);
+  const interval = options?.accessLogFlushInterval ?? message.accessLogFlushInterval;
+  if (interval && millis(interval, 0) < 1)
+    throw new ConfigError(join(path, 'access_log_flush_interval'), 'value must be greater than or equal to 1ms');
+  return {
+    atStart: options?.flushAccessLogOnNewRequest || message.flushAccessLogOnNewRequest,
+    everyMs: millis(interval, 0),
+  };
+}
 
 function internalAddresses(message: HttpConnectionManager, path: string): InternalAddresses {
   const config = message.internalAddressConfig;

@@ -40,6 +40,16 @@ export const FLAG = {
   UDO: 1 << 29,
 } as const;
 
+/** envoy.data.accesslog.v3.AccessLogType: why a line is written. */
+export const LOG_TYPE = {
+  tcpConnected: 1,
+  tcpPeriodic: 2,
+  tcpEnd: 3,
+  downstreamStart: 4,
+  downstreamPeriodic: 5,
+  downstreamEnd: 6,
+} as const;
+
 const NO_FLAGS: readonly string[] = [];
 const FLAG_NAMES = Object.entries(FLAG);
 const LONG_NAMES: Readonly<Record<string, string>> = {
@@ -181,7 +191,7 @@ export class StreamInfo {
   healthCheck = false;
   /** Spans are, or would be, made of it. */
   traced = false;
-  /** envoy.data.accesslog.v3.AccessLogType of the line that is written. */
+  /** Of LOG_TYPE. */
   logType = 0;
   attempts = 0;
   /** Dynamic metadata of filters, by filter name; undefined = none. */

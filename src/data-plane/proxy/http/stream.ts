@@ -25,7 +25,7 @@ import { giveHeaders, noHeaders } from './header-pool.ts';
 import { type LocalReply, localReplyHead } from './local-reply.ts';
 import { H } from './names.ts';
 import { httpDate } from './status.ts';
-import { type ConnectionInfo, FLAG, StreamInfo } from './stream-info.ts';
+import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from './stream-info.ts';
 
 /** The terminal filter's side of a stream: the router, or the admin interface. */
 export interface RequestTarget {
@@ -44,8 +44,6 @@ const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
 };
 
 const GRPC_DEADLINE_EXCEEDED = 4;
-/** AccessLogType of the line at the end of a request. */
-const LOG_DOWNSTREAM_END = 6;
 
 /** `application/grpc` itself, or with `+proto` and the like. */
 function isGrpcType(type: string | undefined): boolean {
@@ -248,11 +246,12 @@ export class HttpStream implements RequestReceiver, RequestView {
     stream.authority = this.authority;
     stream.path = this.path;
     stream.scheme = this.scheme;
-    stream.logType = LOG_DOWNSTREAM_END;
+    stream.logType = LOG_TYPE.downstreamEnd;
     this.grpc = isGrpcType(headers.get(H.contentType));
     // Filters that change the request do not change its route, unless they ask for that.
     const { route } = this;
     this.manager.tracer?.start(headers, stream, route?.tracing);
+    this.manager.watch(this);
     this.touch();
     this.continueRequest();
   }

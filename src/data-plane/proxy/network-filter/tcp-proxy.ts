@@ -8,7 +8,7 @@ import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
 import type { LbContext, MetadataMatch } from '../cluster/lb-context.ts';
 import type { SocketAddr } from '../config/address.ts';
-import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
+import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from '../http/stream-info.ts';
 import type { LocalPeer } from '../http-filter/peer.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { READ_BUFFER_BYTES } from '../limits.ts';
@@ -82,6 +82,7 @@ export class TcpProxyHandler implements ConnectionHandler {
 
   refused(info: StreamInfo): void {
     info.metadata = info.connection.metadata;
+    info.logType = LOG_TYPE.tcpEnd;
     this.log?.(info);
   }
 }
@@ -147,7 +148,7 @@ class TcpSession implements LbContext {
     this.#down.pause();
     this.#down.start(this.#downSink);
     this.#cluster = deps.clusters.find(choice.name);
-    info.upstreamCluster = this.#cluster ? choice.name : '';
+    info.setCluster(this.#cluster);
     if (!this.#cluster) {
       this.#handler.counters.noRoute.value += 1;
       this.#fail(FLAG.NC, '');
@@ -235,16 +236,23 @@ class TcpSession implements LbContext {
     this.#touch();
     const { settings, log } = this.#handler;
     if (!log) return;
-    if (settings.logOnConnected) log(info);
+    if (settings.logOnConnected) this.#log(LOG_TYPE.tcpConnected);
     if (settings.logIntervalMs > 0) this.#logLater(settings.logIntervalMs);
   }
 
   /** Long connections have lines before their end. */
   #logLater(intervalMs: number): void {
     this.#cancelLog = this.#handler.deps.clock.after(intervalMs, () => {
-      this.#handler.log?.(this.#info);
+      this.#log(LOG_TYPE.tcpPeriodic);
       this.#logLater(intervalMs);
     });
+  }
+
+  #log(type: number): void {
+    const info = this.#info;
+    info.logType = type;
+    info.duration = this.#handler.deps.clock.now() - info.startTime;
+    this.#handler.log?.(info);
   }
 
   /** Behind Istio's exchange, when the server agreed to it. */
@@ -376,7 +384,7 @@ class TcpSession implements LbContext {
     this.#handler.counters.received.value += info.bytesReceived;
     this.#handler.counters.sent.value += info.bytesSent;
     if (this.#counted) for (const observer of this.#handler.observers) observer.onClose(info);
-    this.#handler.log?.(info);
+    this.#log(LOG_TYPE.tcpEnd);
     this.#closed();
   }
 }
