@@ -28,7 +28,7 @@ import {
   type TrustMaterial,
   trustMaterial,
 } from './secrets.ts';
-import { readTlsParams, type TlsParams } from './tls-params.ts';
+import { NO_CERTIFICATE_COMPRESSION, readTlsParams, type TlsParams } from './tls-params.ts';
 
 /** Where named secrets come from: `sds` is the ConfigSource as serialized by the caller. */
 export interface SecretProvider {
@@ -372,8 +372,9 @@ function nodeContext(spec: ContextSpec): SecureContext {
         }
       : {}),
     secureOptions:
-      constants.SSL_OP_NO_RENEGOTIATION |
-      (role.server ? constants.SSL_OP_CIPHER_SERVER_PREFERENCE : 0) |
+      NO_CERTIFICATE_COMPRESSION +
+      constants.SSL_OP_NO_RENEGOTIATION +
+      (role.server ? constants.SSL_OP_CIPHER_SERVER_PREFERENCE : 0) +
       (role.server && !spec.tickets ? constants.SSL_OP_NO_TICKET : 0),
   });
 }

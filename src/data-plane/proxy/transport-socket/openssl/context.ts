@@ -5,6 +5,7 @@ import type { SecureVersion } from 'node:tls';
 import { readPem } from '../../../../base/x509/pem.ts';
 import type { CertificateMaterial, TrustMaterial } from '../secrets.ts';
 import type { ContextSpec } from '../tls-context.ts';
+import { NO_CERTIFICATE_COMPRESSION } from '../tls-params.ts';
 import { addressOf, ffi, type OpenSsl, openssl, type Pointer, scratch, takeReason } from './library.ts';
 
 const CTRL = {
@@ -81,7 +82,7 @@ function fill(ssl: OpenSsl, context: Pointer, spec: ContextSpec): void {
   if (params.sigalgs !== '') must(ctrl(CTRL.sigalgs, 0, params.sigalgs), 'signature algorithms');
   ctrl(CTRL.mode, MODE_RELEASE_BUFFERS | MODE_AUTO_RETRY | MODE_MOVING_BUFFER | MODE_NO_AUTO_CHAIN, '');
   ctrl(CTRL.sessionCache, 0, '');
-  let options = OP.noCompression + OP.noRenegotiation;
+  let options = OP.noCompression + OP.noRenegotiation + NO_CERTIFICATE_COMPRESSION;
   if (role.server) options += OP.serverPreference;
   if (role.server && !spec.tickets) options += OP.noTicket;
   ssl.SSL_CTX_set_options(context, options);
