@@ -359,7 +359,7 @@ export class RouterExchange
       stream.info.flags |= flag;
       stream.info.responseDetails = `upstream_reset_after_response_started{${details}}`;
       this.#finish();
-      stream.abortResponse(reason === 'protocol-error' ? 'protocol-error' : 'local-reset');
+      stream.abortResponse();
       return;
     }
     const host = this.#host;

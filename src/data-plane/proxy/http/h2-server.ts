@@ -29,6 +29,7 @@ import { H2Stream, type StreamReset } from './h2-stream.ts';
 import type { HeaderMap } from './header-map.ts';
 import { giveHeaders } from './header-pool.ts';
 import { encodedBound } from './hpack-encoder.ts';
+import { H } from './names.ts';
 
 const ABORT_CODES: Readonly<Record<AbortReason, number>> = {
   'local-reset': INTERNAL_ERROR,
@@ -170,7 +171,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
       giveHeaders(headers);
       return;
     }
-    if (head.problem === '') checkRequest(head, endStream, this.#options.h2.allowConnect);
+    if (head.problem === '') checkRequest(head, headers, endStream, this.#options.h2.allowConnect);
     const { underscores } = this.#options;
     if (underscores !== undefined && underscores !== 'allow' && head.problem === '') {
       const found = headers.withUnderscores(underscores === 'drop');
@@ -227,14 +228,19 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
   }
 }
 
+function pathOk(method: string, path: string): boolean {
+  return path.charCodeAt(0) === 47 || (path === '*' && method === 'OPTIONS');
+}
+
 /** What every request needs (RFC 9113 §8.3.1, RFC 8441). Notes the problem in `head`. */
-function checkRequest(head: H2Head, endStream: boolean, allowConnect: boolean): void {
+function checkRequest(head: H2Head, headers: HeaderMap, endStream: boolean, allowConnect: boolean): void {
   const extended = head.protocolText !== '';
   if (head.status !== 0 || head.method === '') head.refuse('invalid-pseudo-header');
   else if (head.method === 'CONNECT' && !extended) {
     if (head.scheme !== '' || head.target !== '' || !head.authority) head.refuse('invalid-pseudo-header');
     head.upgrade = 'connect';
-  } else if (head.scheme === '' || head.target === '') head.refuse('invalid-pseudo-header');
+  } else if (head.scheme === '' || !pathOk(head.method, head.target) || !(head.authority || headers.has(H.host)))
+    head.refuse('invalid-pseudo-header');
   else if (extended) {
     if (!allowConnect || head.method !== 'CONNECT' || !head.authority) head.refuse('invalid-pseudo-header');
     // To everything behind the codec it is the upgrade of HTTP/1.

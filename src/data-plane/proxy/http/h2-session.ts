@@ -17,6 +17,7 @@ import {
   FRAME_SIZE_ERROR,
   GOAWAY,
   HEADERS,
+  INTERNAL_ERROR,
   MAX_FRAME,
   MAX_WINDOW,
   NO_ERROR,
@@ -249,7 +250,7 @@ export class H2Session implements FrameSink {
   refuseBlock(id: number, head: H2Head): void {
     if (head.problem === 'too-large' || head.problem === 'too-many') {
       this.context.counters.headerOverflow.value += 1;
-      this.resetId(id, PROTOCOL_ERROR);
+      this.resetId(id, INTERNAL_ERROR);
     } else this.messageError(id);
   }
 
@@ -298,7 +299,7 @@ export class H2Session implements FrameSink {
     if (!stream) return;
     this.#dataLeft -= end - start;
     if (stream.closed) this.take(end - start);
-    else if (!stream.receive(bytes, start, end)) this.messageError(stream.id);
+    else if (!stream.receive(bytes, start, end)) this.reset(stream, PROTOCOL_ERROR, 'protocol');
   }
 
   onDataEnd(): void {
@@ -313,7 +314,7 @@ export class H2Session implements FrameSink {
   /** The peer ended its side of a stream. */
   endOfStream(stream: H2Stream, trailers: HeaderMap | undefined): void {
     if (stream.receiveEnd(trailers)) this.closeWhenDone(stream);
-    else this.messageError(stream.id);
+    else this.reset(stream, PROTOCOL_ERROR, 'protocol');
   }
 
   #windowUpdate(id: number, more: number): number {

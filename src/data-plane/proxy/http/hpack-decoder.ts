@@ -42,6 +42,16 @@ VALUE.fill(0, 0, 32);
 VALUE[9] = 1;
 VALUE[127] = 0;
 
+/** 1 = may stand in a method, a path, an authority: what HTTP/1 could not carry would change its request line. */
+const METHOD_BYTES = new Uint8Array(NAME);
+for (let i = 65; i <= 90; i++) METHOD_BYTES[i] = 1;
+const PATH_BYTES = new Uint8Array(VALUE);
+PATH_BYTES[9] = 0;
+PATH_BYTES[32] = 0;
+const AUTHORITY_BYTES = new Uint8Array(256);
+for (const char of "-._~!$&'()*+,;=:%[]0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+  AUTHORITY_BYTES[char.charCodeAt(0)] = 1;
+
 const MAX_INTEGER = 1 << 27;
 
 export class HpackDecoder {
@@ -235,6 +245,7 @@ export class HpackDecoder {
         if (bytes.toString('latin1', at, at + length).toLowerCase() !== 'trailers') head.refuse('invalid-field');
         return true;
       case HOST:
+        if (!only(AUTHORITY_BYTES, bytes, at, at + length)) head.refuse('invalid-field');
         // `:authority` says it already.
         return !head.authority;
       case CONTENT_LENGTH:
@@ -272,6 +283,11 @@ export class HpackDecoder {
     const { bytes } = headers;
     const from = at + nameLength + 2;
     const to = from + valueLength;
+    const allowed = ALLOWED[kind];
+    if (allowed && !only(allowed, bytes, from, to)) {
+      head.refuse('invalid-pseudo-header');
+      return;
+    }
     switch (kind) {
       case METHOD:
         head.method = methodText(bytes, from, to);
@@ -317,6 +333,15 @@ export class HpackDecoder {
     headers.remove(H.cookie);
     headers.add(H.cookie, text);
   }
+}
+
+const ALLOWED: readonly (Uint8Array | undefined)[] = [];
+Object.assign(ALLOWED, { [METHOD]: METHOD_BYTES, [SCHEME]: METHOD_BYTES, [PROTOCOL]: METHOD_BYTES });
+Object.assign(ALLOWED, { [PATH]: PATH_BYTES, [AUTHORITY]: AUTHORITY_BYTES });
+
+function only(allowed: Uint8Array, bytes: Buffer, start: number, end: number): boolean {
+  for (let i = start; i < end; i++) if (allowed[bytes[i]!] === 0) return false;
+  return true;
 }
 
 function hashOf(bytes: Buffer, start: number, end: number): number {

@@ -172,6 +172,10 @@ const REFUSED: readonly (readonly [string, string, string])[] = [
   ['unknown pseudo-header', lit(':x', 'y'), 'invalid-pseudo-header'],
   ['two lengths', lit('content-length', '1') + lit('content-length', '1'), 'invalid-content-length'],
   ['signed length', lit('content-length', '+1'), 'invalid-content-length'],
+  ['space in a method', lit(':method', 'GE T'), 'invalid-pseudo-header'],
+  ['space in a path', lit(':path', '/a HTTP/1.1'), 'invalid-pseudo-header'],
+  ['user in an authority', lit(':authority', 'u@a'), 'invalid-pseudo-header'],
+  ['space in a host', lit('host', 'a b'), 'invalid-field'],
   ['bad status', lit(':status', '2x0'), 'invalid-pseudo-header'],
 ];
 for (const [what, hex, problem] of REFUSED)

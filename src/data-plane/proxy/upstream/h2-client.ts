@@ -1,6 +1,6 @@
 // HTTP/2 on a connection to an upstream host: many exchanges at a time. Made by connection pools.
 
-import { CANCEL, NO_ERROR, PREFACE, PROTOCOL_ERROR, REFUSED_STREAM } from '../http/h2-frames.ts';
+import { INTERNAL_ERROR, NO_ERROR, PREFACE, PROTOCOL_ERROR, REFUSED_STREAM } from '../http/h2-frames.ts';
 import type { H2Head } from '../http/h2-head.ts';
 import { Keepalive } from '../http/h2-keepalive.ts';
 import { H2Session, type SessionOwner } from '../http/h2-session.ts';
@@ -224,7 +224,7 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
 
   cancel(): void {
     this.#receiver = undefined;
-    if (this.id !== 0) this.session.reset(this, CANCEL, undefined);
+    if (this.id !== 0) this.session.reset(this, INTERNAL_ERROR, undefined);
     this.closed = true;
   }
 
