@@ -14,7 +14,7 @@ import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
 import { HttpPool, type PoolDeps } from '../upstream/pool.ts';
-import { type Balancer, balancerCounters } from './balancer/balancer.ts';
+import { type Balancer, BalancerCounters } from './balancer/balancer.ts';
 import { createBalancer } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
 import { inTurns } from './connection-config.ts';
@@ -61,11 +61,11 @@ export class Cluster {
   readonly service: ServiceIdentity | undefined;
   readonly scope: StatsScope;
   readonly counters: ClusterCounters;
-  /** Circuit breakers of the default priority and of HIGH. */
+  /** Circuit breakers of the default priority. */
   readonly breakers: Breakers;
-  readonly highBreakers: Breakers;
   /** Hosts of the message itself: static ones, or the names DNS asks for. */
   readonly configured: Assignment;
+  readonly #byPriority: { readonly high: Breakers };
   readonly #deps: ClusterDeps;
   readonly #sockets: SocketMatches;
   readonly #poolDeps: PoolDeps;
@@ -123,7 +123,7 @@ export class Cluster {
       join(path, 'circuit_breakers'),
     );
     this.breakers = breakers.default;
-    this.highBreakers = breakers.high;
+    this.#byPriority = breakers;
     this.#balancer = this.#makeBalancer();
     this.#membership = this.#makeMembership();
     this.#outlier = this.#makeOutlier();
@@ -175,7 +175,7 @@ export class Cluster {
       now: () => clock.now(),
       runtime,
       scope,
-      counters: balancerCounters(scope),
+      counters: new BalancerCounters(scope),
       panicThreshold: settings.common.panicThreshold,
       active: () => counters.rqActive.value,
     });
@@ -359,7 +359,7 @@ export class Cluster {
   }
 
   breakersFor(priority: RoutingPriority): Breakers {
-    return priority === 'high' ? this.highBreakers : this.breakers;
+    return priority === 'high' ? this.#byPriority.high : this.breakers;
   }
 
   /**

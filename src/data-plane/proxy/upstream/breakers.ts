@@ -88,7 +88,7 @@ export interface BreakerContext {
   readonly clusterName: string;
 }
 
-/** Throws ConfigError. */
+/** Throws ConfigError. Those of HIGH are made for the first request of that priority: few clusters have any. */
 export function buildBreakers(
   message: CircuitBreakers | undefined,
   context: BreakerContext,
@@ -127,7 +127,14 @@ export function buildBreakers(
       context,
       name,
     );
-  return { default: build(RoutingPriority.DEFAULT, 'default'), high: build(RoutingPriority.HIGH, 'high') };
+  let high: Breakers | undefined;
+  return {
+    default: build(RoutingPriority.DEFAULT, 'default'),
+    get high() {
+      high ??= build(RoutingPriority.HIGH, 'high');
+      return high;
+    },
+  };
 }
 
 function ofPriority(

@@ -89,20 +89,35 @@ export interface BalancerDeps {
   readonly active: () => number;
 }
 
-export function balancerCounters(scope: StatsScope) {
-  const counter = (name: string): Counter => scope.counter(name);
+export class BalancerCounters {
+  readonly panic: Counter;
+  readonly #scope: StatsScope;
+  #subsets: SubsetCounters | undefined;
+
+  constructor(scope: StatsScope) {
+    this.panic = scope.counter('lb_healthy_panic');
+    this.#scope = scope;
+  }
+
+  /** Made when first asked for: few of many clusters have subsets. */
+  get subsets(): SubsetCounters {
+    this.#subsets ??= subsetCounters(this.#scope);
+    return this.#subsets;
+  }
+}
+
+function subsetCounters(scope: StatsScope) {
   return {
-    panic: counter('lb_healthy_panic'),
-    subsetsActive: scope.gauge('lb_subsets_active'),
-    subsetsCreated: counter('lb_subsets_created'),
-    subsetsRemoved: counter('lb_subsets_removed'),
-    subsetsSelected: counter('lb_subsets_selected'),
-    subsetsFallback: counter('lb_subsets_fallback'),
-    subsetsFallbackPanic: counter('lb_subsets_fallback_panic'),
-    subsetsDuplicate: scope.gauge('lb_subsets_single_host_per_subset_duplicate'),
+    active: scope.gauge('lb_subsets_active'),
+    created: scope.counter('lb_subsets_created'),
+    removed: scope.counter('lb_subsets_removed'),
+    selected: scope.counter('lb_subsets_selected'),
+    fallback: scope.counter('lb_subsets_fallback'),
+    fallbackPanic: scope.counter('lb_subsets_fallback_panic'),
+    duplicate: scope.gauge('lb_subsets_single_host_per_subset_duplicate'),
   };
 }
-export type BalancerCounters = ReturnType<typeof balancerCounters>;
+export type SubsetCounters = ReturnType<typeof subsetCounters>;
 
 export function panicThreshold(deps: BalancerDeps): number {
   return Math.min(100, deps.runtime.number('upstream.healthy_panic_threshold', deps.panicThreshold));

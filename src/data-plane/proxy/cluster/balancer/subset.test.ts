@@ -58,8 +58,8 @@ test('criteria choose the subset whose keys they are', () => {
   assert.equal(chosen({ stage: 'dev', version: 'v1' }), '1');
   assert.equal(chosen({ stage: 'prod' }), '-1', 'no such selector');
   assert.equal(chosen({ version: 'v9' }), '-1');
-  assert.equal(made.counters.subsetsSelected.value, 120);
-  assert.equal(made.counters.subsetsActive.value, 6);
+  assert.equal(made.counters.subsets.selected.value, 120);
+  assert.equal(made.counters.subsets.active.value, 6);
 });
 
 test('a request without a subset takes the fallback of the selector, else of the cluster', () => {
@@ -81,7 +81,7 @@ test('an empty default subset falls back to any endpoint in panic mode', () => {
   const nowhere = new Map([['stage', '"none"']]);
   const { chosen, made } = setUp({ fallback: 'default', defaultSubset: nowhere, panicModeAny: true });
   assert.equal(chosen({ version: 'v9' }), '0123');
-  assert.equal(made.counters.subsetsFallbackPanic.value, 40);
+  assert.equal(made.counters.subsets.fallbackPanic.value, 40);
 });
 
 test('a list stands for each of its values when asked to', () => {
@@ -93,7 +93,7 @@ test('a list stands for each of its values when asked to', () => {
 test('one host a subset: the first stays, duplicates are counted', () => {
   const { chosen, made } = setUp({ selectors: [selector(['version'], { single: true })] });
   assert.equal(chosen({ version: 'v1' }), '0');
-  assert.equal(made.counters.subsetsDuplicate.value, 1);
+  assert.equal(made.counters.subsets.duplicate.value, 1);
 });
 
 test('a fallback list is tried in turn', () => {
@@ -114,6 +114,6 @@ test('subsets follow the hosts', () => {
   balancer.update(sets(moved));
   assert.equal(tally(balancer, 30, asks({ version: 'v1' })).size, 3);
   assert.equal(tally(balancer, 1, asks({ version: 'v2' })).get(''), 1);
-  assert.equal(made.counters.subsetsActive.value, 3);
-  assert.equal(made.counters.subsetsRemoved.value, 3);
+  assert.equal(made.counters.subsets.active.value, 3);
+  assert.equal(made.counters.subsets.removed.value, 3);
 });

@@ -83,7 +83,7 @@ export class SubsetBalancer implements Balancer {
     if (match && index) {
       const found = index.subsets.get(joinValues(match.values));
       if (found) {
-        counters.subsetsSelected.value += 1;
+        counters.subsets.selected.value += 1;
         return this.#balancer(found).pick(context);
       }
       const { fallback, fallbackKeys } = index.selector;
@@ -103,12 +103,12 @@ export class SubsetBalancer implements Balancer {
     }
     const host = this.#fallback?.pick(context);
     if (host) {
-      counters.subsetsFallback.value += 1;
+      counters.subsets.fallback.value += 1;
       return host;
     }
     if (!this.#policy.panicModeAny || this.#policy.fallback === 'none') return undefined;
     const any = this.#any?.pick(context);
-    if (any) counters.subsetsFallbackPanic.value += 1;
+    if (any) counters.subsets.fallbackPanic.value += 1;
     return any;
   }
 
@@ -138,12 +138,12 @@ export class SubsetBalancer implements Balancer {
           if (selector.single && members.size > 0 && !members.has(host)) duplicates += 1;
           else members.add(host);
         }
-    if (selector.single) counters.subsetsDuplicate.value = duplicates;
+    if (selector.single) counters.subsets.duplicate.value = duplicates;
     for (const [key] of subsets)
       if (!groups.has(key)) {
         subsets.delete(key);
-        counters.subsetsRemoved.value += 1;
-        counters.subsetsActive.value -= 1;
+        counters.subsets.removed.value += 1;
+        counters.subsets.active.value -= 1;
       }
     for (const [key, members] of groups) {
       const known = subsets.get(key);
@@ -153,8 +153,8 @@ export class SubsetBalancer implements Balancer {
         continue;
       }
       subsets.set(key, { key, members, balancer: this.#child(), fresh: false });
-      counters.subsetsCreated.value += 1;
-      counters.subsetsActive.value += 1;
+      counters.subsets.created.value += 1;
+      counters.subsets.active.value += 1;
     }
   }
 

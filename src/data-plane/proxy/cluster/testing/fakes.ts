@@ -2,7 +2,7 @@
 import type { Clock } from '../../../../base/runtime/clock.ts';
 import { EMPTY_RUNTIME, type RuntimeView } from '../../runtime/runtime.ts';
 import { StatsScope, StatsStore } from '../../stats/stats.ts';
-import { type BalancerDeps, balancerCounters } from '../balancer/balancer.ts';
+import { BalancerCounters, type BalancerDeps } from '../balancer/balancer.ts';
 import { bareHost, HEALTH, Host, type HostSpec } from '../host.ts';
 import { DEFAULT_POLICY, hostSets } from '../host-set.ts';
 import { type LbContext, NO_CONTEXT } from '../lb-context.ts';
@@ -91,7 +91,7 @@ export function deps(extra: { seed?: number; panic?: number; runtime?: RuntimeVi
     now: () => made.time,
     runtime: extra.runtime ?? EMPTY_RUNTIME,
     scope,
-    counters: balancerCounters(scope),
+    counters: new BalancerCounters(scope),
     panicThreshold: extra.panic ?? 50,
     active: () => made.running,
     store,
