@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fromJson, type JsonObject } from '@bufbuild/protobuf';
 import { RBACSchema } from '#proto/envoy/extensions/filters/http/rbac/v3/rbac_pb.js';
+import { silentLog } from '../../../base/runtime/log.ts';
 import { filterBench } from '../testing/filters.ts';
 import { createRbacFilter, readRbac } from './rbac.ts';
 
@@ -14,7 +15,12 @@ const GET = {
 
 function bench(config: JsonObject) {
   return filterBench(({ stats }) => [
-    createRbacFilter(readRbac(fromJson(RBACSchema, config), 'rbac'), { name: 'rbac', stats, statPrefix: 'http.test.' }),
+    createRbacFilter(readRbac(fromJson(RBACSchema, config), 'rbac'), {
+      name: 'rbac',
+      stats,
+      log: silentLog,
+      statPrefix: 'http.test.',
+    }),
   ]);
 }
 

@@ -1,14 +1,16 @@
 // envoy.filters.http.rbac: allows or refuses a request by policies; shadow policies only count and leave what they would
 // have done as metadata. The policies themselves: src/rbac.
+import type { JsonObject } from '@bufbuild/protobuf';
 import {
   type RBACPerRoute,
   RBACPerRouteSchema,
   RBACSchema,
   type RBAC as RbacMessage,
 } from '#proto/envoy/extensions/filters/http/rbac/v3/rbac_pb.js';
-import { deniedDetails } from '../../../rbac/engine.ts';
+import type { Logger } from '../../../base/runtime/log.ts';
+import { type Decision, deniedDetails } from '../../../rbac/engine.ts';
 import { join, only } from '../config/fields.ts';
-import type { HttpStream } from '../http/stream.ts';
+import type { StreamInfo } from '../http/stream-info.ts';
 import { type Policies, policyCounters, readPolicies, type Verdict } from '../rbac/policies.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import type { HttpFilter } from './filter.ts';
@@ -38,10 +40,12 @@ export function readRbacPerRoute(message: RBACPerRoute, path: string): { readonl
 
 export function createRbacFilter(
   own: Policies,
-  context: { readonly name: string; readonly stats: StatsStore; readonly statPrefix: string },
+  context: { readonly name: string; readonly stats: StatsStore; readonly log: Logger; readonly statPrefix: string },
 ): HttpFilter {
-  const counters = policyCounters(own, context.stats, `${context.statPrefix}rbac.`);
+  const counters = policyCounters(own, context, `${context.statPrefix}rbac.`);
   const facts = new HttpFacts();
+  const noteShadow = notes(own.shadowPrefix, 'shadow');
+  const noteEnforced = notes(own.enforcedPrefix, 'enforced');
   return {
     name: context.name,
     onRequest(stream) {
@@ -50,11 +54,11 @@ export function createRbacFilter(
       if (!policies) return 'continue';
       facts.stream = stream;
       const shadow = policies.shadow?.decide(facts);
-      if (shadow) note(stream, own.shadowPrefix, 'shadow', counters.shadow(shadow), shadow.policy);
+      if (shadow) noteShadow(stream.info, shadow, counters.shadow(shadow));
       const enforced = policies.enforced?.decide(facts);
       facts.stream = undefined;
       if (!enforced) return 'continue';
-      note(stream, own.enforcedPrefix, 'enforced', counters.enforced(enforced), enforced.policy);
+      noteEnforced(stream.info, enforced, counters.enforced(enforced));
       if (enforced.log !== undefined) stream.info.addMetadata('envoy.common', { access_log_hint: enforced.log });
       if (enforced.allowed) return 'continue';
       stream.localReply({
@@ -68,9 +72,19 @@ export function createRbacFilter(
   };
 }
 
-function note(stream: HttpStream, prefix: string, kind: 'shadow' | 'enforced', result: Verdict, policy: string): void {
-  stream.info.addMetadata(NAMESPACE, {
-    [`${prefix}${kind}_engine_result`]: result,
-    ...(policy === '' ? {} : { [`${prefix}${kind}_effective_policy_id`]: policy }),
-  });
+/** Metadata of decisions: the same few objects over and over, never changed. */
+function notes(
+  prefix: string,
+  kind: 'shadow' | 'enforced',
+): (info: StreamInfo, decision: Decision, result: Verdict) => void {
+  const known = new WeakMap<Decision, JsonObject>();
+  return (info, decision, result) => {
+    let values = known.get(decision);
+    if (!values) {
+      values = { [`${prefix}${kind}_engine_result`]: result };
+      if (decision.policy !== '') values[`${prefix}${kind}_effective_policy_id`] = decision.policy;
+      known.set(decision, values);
+    }
+    info.addMetadata(NAMESPACE, values);
+  };
 }

@@ -29,6 +29,7 @@ import { FilterConfigSchema as AlpnSchema } from '#proto/istio/filters_pb.js';
 import { ConfigSchema as PeerMetadataSchema } from '#proto/istio/peer_metadata_pb.js';
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
+import type { Logger } from '../../../base/runtime/log.ts';
 import { buildExtension, type Extension, extension, openAny } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
@@ -69,6 +70,7 @@ export interface HttpFilterContext {
   readonly stats: StatsStore;
   /** `http.NAME.` of the connection manager. */
   readonly statPrefix: string;
+  readonly log: Logger;
   /** True after /healthcheck/fail. */
   readonly healthFailed: () => boolean;
   /** --service-cluster. */

@@ -6,6 +6,7 @@ import { ConnectionLimitSchema } from '#proto/envoy/extensions/filters/network/c
 import { LocalRateLimitSchema } from '#proto/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js';
 import { RBACSchema } from '#proto/envoy/extensions/filters/network/rbac/v3/rbac_pb.js';
 import { createFakeClock } from '../../../../test/fakes/fake-clock.ts';
+import { silentLog } from '../../../base/runtime/log.ts';
 import type { ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
 import { EMPTY_RUNTIME } from '../runtime/runtime.ts';
 import { StatsStore } from '../stats/stats.ts';
@@ -68,7 +69,11 @@ const policy = (permission: JsonObject) => ({
 });
 const rbac = (config: JsonObject) =>
   bench(({ stats }) => [
-    createNetworkRbac(fromJson(RBACSchema, { stat_prefix: 'tcp.', ...config }), { name: 'rbac', stats }, 'rbac'),
+    createNetworkRbac(
+      fromJson(RBACSchema, { stat_prefix: 'tcp.', ...config }),
+      { name: 'rbac', stats, log: silentLog },
+      'rbac',
+    ),
   ]);
 const BYTES = Buffer.from('hello');
 

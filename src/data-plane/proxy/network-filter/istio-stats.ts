@@ -11,7 +11,7 @@ import {
 } from '../http-filter/istio-stats.ts';
 import { peerOfEndpoint, UNKNOWN_PEER } from '../http-filter/peer.ts';
 import type { TcpObserver } from './filter.ts';
-import { DOWNSTREAM_PEER, exchangedPeer, UPSTREAM_PEER } from './metadata-exchange.ts';
+import { DOWNSTREAM_PEER, exchangedPeer, exchangePending, UPSTREAM_PEER } from './metadata-exchange.ts';
 
 interface Reported {
   opened: boolean;
@@ -26,13 +26,18 @@ export function createTcpStats(
 ): TcpObserver {
   const settings = readStatsConfig(message, context.direction, path);
   const open = new Map<StreamInfo, Reported>();
+  const side = settings.destination ? DOWNSTREAM_PEER : UPSTREAM_PEER;
   let armed = false;
   const arm = (): void => {
     if (armed) return;
     armed = true;
     context.clock.after(settings.tcpReportMs, () => {
       armed = false;
-      for (const [info, reported] of open) if (info.upstreamHost) report(info, reported, context, settings, false);
+      for (const [info, reported] of open) {
+        // Who the peer is will be known soon: a line without its name would stay for ever.
+        if (!info.upstreamLocal || exchangePending(info.connection, side)) continue;
+        report(info, reported, context, settings, false);
+      }
       if (open.size > 0) arm();
     });
   };

@@ -18,6 +18,11 @@ import { ADMIT, type NetworkFilter } from './filter.ts';
 export const DOWNSTREAM_PEER = 'istio.downstream_peer';
 export const UPSTREAM_PEER = 'istio.upstream_peer';
 
+export type PeerSide = typeof DOWNSTREAM_PEER | typeof UPSTREAM_PEER;
+
+/** Stands for a peer that agreed to the exchange and has not spoken yet. */
+const PENDING = Symbol('pending');
+
 const MAGIC = 0x3d230467;
 const HEAD_BYTES = 8;
 const STRUCT_URL = 'type.googleapis.com/google.protobuf.Struct';
@@ -54,12 +59,7 @@ export function createMetadataExchange(
     name: context.name,
     admit: () => ADMIT,
     wrap: (transport, info) =>
-      exchange(transport, {
-        protocol,
-        counters,
-        local: context.local,
-        learn: (peer) => info.state.set(DOWNSTREAM_PEER, peer),
-      }),
+      exchange(transport, { protocol, counters, local: context.local, info, side: DOWNSTREAM_PEER }),
   };
 }
 
@@ -71,18 +71,23 @@ export function exchangeProtocol(message: MetadataExchange, path: string): strin
 }
 
 /** Who the client of a TCP connection is, or the server behind it; undefined = they did not say. */
-export function exchangedPeer(
-  info: ConnectionInfo,
-  side: typeof DOWNSTREAM_PEER | typeof UPSTREAM_PEER,
-): Peer | undefined {
-  return info.state.get(side) as Peer | undefined;
+export function exchangedPeer(info: ConnectionInfo, side: PeerSide): Peer | undefined {
+  const known = info.state.get(side);
+  return known === PENDING ? undefined : (known as Peer | undefined);
+}
+
+/** True while it is not known whether the peer will say. */
+export function exchangePending(info: ConnectionInfo, side: PeerSide): boolean {
+  return info.state.get(side) === PENDING;
 }
 
 export interface ExchangeOptions {
   readonly protocol: string;
   readonly counters: ExchangeCounters;
   readonly local: LocalPeer;
-  readonly learn: (peer: Peer) => void;
+  /** Where what is learned is kept. */
+  readonly info: ConnectionInfo;
+  readonly side: PeerSide;
 }
 
 /** The transport behind the exchange, or the same one when the peer did not agree to it. */
@@ -92,6 +97,7 @@ export function exchange(transport: Transport, options: ExchangeOptions): Transp
     return transport;
   }
   options.counters.found.value += 1;
+  options.info.state.set(options.side, PENDING);
   return new ExchangeTransport(transport, options);
 }
 
@@ -187,14 +193,14 @@ class ExchangeTransport implements Transport, TransportSink {
       this.#early = all;
       return;
     }
-    const { counters, learn } = this.#options;
+    const { counters, info, side } = this.#options;
     if (read.kind === 'none') counters.noHeader.value += 1;
     if (read.kind === 'bad') counters.badHeader.value += 1;
     if (read.kind === 'bad' && read.length === undefined) {
       this.#inner.reset();
       return;
     }
-    if (read.kind === 'peer') learn(read.peer);
+    if (read.kind === 'peer') info.state.set(side, read.peer);
     this.#over(all, read.kind === 'none' ? 0 : read.length!);
   }
 
@@ -214,6 +220,8 @@ class ExchangeTransport implements Transport, TransportSink {
   /** From here on the connection is the sink's own. */
   #over(bytes: Buffer, from: number): void {
     this.#early = undefined;
+    const { info, side } = this.#options;
+    if (exchangePending(info, side)) info.state.delete(side);
     const sink = this.#sink!;
     this.#inner.redirect(sink);
     if (from < bytes.length) sink.onData(bytes, from, bytes.length);

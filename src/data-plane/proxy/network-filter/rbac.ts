@@ -5,6 +5,7 @@
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { Permission, Principal, RBAC } from '#proto/envoy/config/rbac/v3/rbac_pb.js';
 import { RBACSchema, type RBAC as RbacMessage } from '#proto/envoy/extensions/filters/network/rbac/v3/rbac_pb.js';
+import type { Logger } from '../../../base/runtime/log.ts';
 import { type Decision, deniedDetails } from '../../../rbac/engine.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import type { ConnectionInfo } from '../http/stream-info.ts';
@@ -17,7 +18,7 @@ const NAMESPACE = 'envoy.filters.network.rbac';
 
 export function createNetworkRbac(
   message: RbacMessage,
-  context: { readonly name: string; readonly stats: StatsStore },
+  context: { readonly name: string; readonly stats: StatsStore; readonly log: Logger },
   path: string,
 ): NetworkFilter {
   only(RBACSchema, message, path, [
@@ -37,7 +38,7 @@ export function createNetworkRbac(
   refuseHeaders(message.shadowRules, join(path, 'shadow_rules'));
   const policies = readPolicies(message, { enforced: '', perPolicy: false }, path);
   const prefix = message.statPrefix.endsWith('.') ? message.statPrefix : `${message.statPrefix}.`;
-  const counters = policyCounters(policies, context.stats, `${prefix}rbac.`);
+  const counters = policyCounters(policies, context, `${prefix}rbac.`);
   const delayMs = millis(message.delayDeny, 0);
   const refused = new WeakMap<ConnectionInfo, Decision>();
   return {

@@ -13,6 +13,7 @@ import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_prox
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { PluginConfigSchema } from '#proto/istio/stats_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
+import type { Logger } from '../../../base/runtime/log.ts';
 import type { FormatDeps } from '../access-log/format.ts';
 import type { AccessLogManager } from '../access-log/logger.ts';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
@@ -60,6 +61,7 @@ export interface NetworkContext {
   /** True after /healthcheck/fail. */
   readonly healthFailed: () => boolean;
   readonly sharedBuckets: SharedBuckets;
+  readonly log: Logger;
   /** --service-cluster. */
   readonly serviceCluster: string;
   readonly reader: DataReader;

@@ -260,12 +260,12 @@ class TcpSession implements LbContext {
     const protocol = this.#cluster?.settings.exchange;
     if (protocol === undefined) return up;
     const { local, stats } = this.#handler.deps;
-    const { state } = this.#info.connection;
     return exchange(up, {
       protocol,
       local,
       counters: exchangeCounters(stats),
-      learn: (peer) => state.set(UPSTREAM_PEER, peer),
+      info: this.#info.connection,
+      side: UPSTREAM_PEER,
     });
   }
 

@@ -1,6 +1,7 @@
 // What the HTTP and the network RBAC filter share: policies to enforce and to try, and their counters.
 import type { RBAC } from '#proto/envoy/config/rbac/v3/rbac_pb.js';
 import type { Matcher } from '#proto/xds/type/matcher/v3/matcher_pb.js';
+import type { Logger } from '../../../base/runtime/log.ts';
 import { createEngine, createMatcherEngine, type Decision, type PolicyEngine } from '../../../rbac/engine.ts';
 import { join } from '../config/fields.ts';
 import { MAX_POLICY_COUNTERS } from '../limits.ts';
@@ -51,7 +52,29 @@ export interface PolicyCounters {
   shadow(decision: Decision): Verdict;
 }
 
-export function policyCounters(policies: Policies, stats: StatsStore, prefix: string): PolicyCounters {
+/** Decisions are the same few objects over and over: so are the lines about them. */
+function lines(kind: 'enforced' | 'shadow'): (decision: Decision) => string {
+  const known = new WeakMap<Decision, string>();
+  return (decision) => {
+    let line = known.get(decision);
+    if (line === undefined) {
+      line = `${kind} ${decision.allowed ? 'allowed' : 'denied'}, matched policy ${decision.policy || 'none'}`;
+      known.set(decision, line);
+    }
+    return line;
+  };
+}
+
+/** Counts decisions, and tells of them where debug lines of `rbac` are asked for. */
+export function policyCounters(
+  policies: Policies,
+  context: { readonly stats: StatsStore; readonly log: Logger },
+  prefix: string,
+): PolicyCounters {
+  const { stats } = context;
+  const log = context.log.scope('rbac');
+  const enforcedLine = lines('enforced');
+  const shadowLine = lines('shadow');
   const counter = (own: string, name: string) =>
     stats.counter(`${prefix}${own}${own === '' || own.endsWith('.') ? '' : '.'}${name}`);
   const enforced = {
@@ -81,7 +104,13 @@ export function policyCounters(policies: Policies, stats: StatsStore, prefix: st
     return verdict;
   };
   return {
-    enforced: (decision) => decided(decision, enforced, ''),
-    shadow: (decision) => decided(decision, shadow, 'shadow_'),
+    enforced(decision) {
+      log.debug(enforcedLine(decision));
+      return decided(decision, enforced, '');
+    },
+    shadow(decision) {
+      log.debug(shadowLine(decision));
+      return decided(decision, shadow, 'shadow_');
+    },
   };
 }
