@@ -217,7 +217,7 @@ test('the admin interface: pages, refusals, and no private key anywhere', async 
   const help = await admin(server, '/help');
   assert.match(help.body, /^admin commands are:\n {2}\/: Admin home page\n/);
   const wrong = await admin(server, '/quitquitquit');
-  assert.deepEqual([wrong.status, wrong.body], [405, 'Method GET not allowed, POST required.\n']);
+  assert.deepEqual([wrong.status, wrong.body], [405, 'Method GET not allowed, POST required.']);
   assert.equal((await admin(server, '/nope')).status, 404);
   const info = JSON.parse((await admin(server, '/server_info')).body) as JsonObject;
   assert.deepEqual([info.state, (info.node as JsonObject).cluster], ['LIVE', 'httpbin.bar']);

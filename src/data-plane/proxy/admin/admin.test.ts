@@ -74,7 +74,7 @@ test('clusters, listeners, help, errors', async (t) => {
   ]) {
     const refused = await get(path);
     assert.equal(refused.status, 405, path);
-    assert.equal(refused.body, 'Method GET not allowed, POST required.\n');
+    assert.equal(refused.body, 'Method GET not allowed, POST required.');
   }
   for (const path of ['/heap_dump', '/peak_heap_dump']) assert.equal((await get(path)).status, 501);
   assert.equal((await post('/runtime_modify')).status, 400);
@@ -126,7 +126,7 @@ test('config dump: whole, one resource, masks, names', async (t) => {
   assert.deepEqual(JSON.parse((await get('/config_dump?mask=bootstrap.node.id')).body), {
     configs: [{ '@type': 'type.googleapis.com/envoy.admin.v3.BootstrapConfigDump', bootstrap: { node: { id: 'n' } } }],
   });
-  assert.equal((await get('/config_dump?resource=dynamic_listeners')).body, '{}');
+  assert.equal((await get('/config_dump?resource=dynamic_listeners')).body, '{}\n');
   for (const [path, status, body] of [
     ['?resource=nope', 404, 'nope not found in config dump'],
     ['?resource=bootstrap', 400, 'bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field'],

@@ -373,7 +373,7 @@ function oneResource(dumps: readonly Section[], resource: string, mask: readonly
       return { status: 400, body: `${resource} is not a repeated field. Use ?mask=${resource} to get only this field` };
     const list = dump.lists.find((each) => each.key === resource);
     if (!list) continue;
-    if (list.items.length === 0) return { body: '{}', type: JSON_TYPE };
+    if (list.items.length === 0) return { body: '{}\n', type: JSON_TYPE };
     return { body: elements(list, mask), type: JSON_TYPE };
   }
   return { status: 404, body: `${resource} not found in config dump` };

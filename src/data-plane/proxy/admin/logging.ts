@@ -2,34 +2,25 @@
 import type { AdminReply, AdminTarget } from './target.ts';
 
 const USAGE =
-  '\nusage: /logging?<name>=<level> (change single level)\nusage: /logging?paths=name1:level1,name2:level2,... (change multiple levels)\nusage: /logging?level=<level> (change all levels)\nlevels: trace debug info warning error critical off\n';
-
-const wrong = (what: string): AdminReply => ({ status: 400, body: `error: ${what}\n${USAGE}` });
+  '\nusage: /logging?<name>=<level> (change single level)\nusage: /logging?paths=name1:level1,name2:level2,... (change multiple levels)\nusage: /logging?level=<level> (change all levels)\nusage: /logging?group=<group_name>:<level> (change group of loggers)\nlevels: trace debug info warning error critical off \n';
 
 export function logging({ log }: AdminTarget, query: URLSearchParams): AdminReply {
-  const asked = [...query];
-  if (asked.length > 1) return wrong('invalid number of parameters');
+  const problem = change(log, [...query]);
+  const lines = log.all().map(([name, level]) => `  ${name}: ${level}\n`);
+  const list = `active loggers:\n${lines.join('')}\n`;
+  return problem === undefined ? { body: list } : { status: 400, body: `error: ${problem}\n${USAGE}${list}` };
+}
+
+/** What is wrong with the request, in Envoy's words. */
+function change(log: AdminTarget['log'], asked: readonly (readonly [string, string])[]): string | undefined {
+  if (asked.length > 1) return 'invalid number of parameters';
   const [name, value] = asked[0] ?? ['', ''];
-  if (name === 'level' && value !== '') {
-    if (!log.set(value)) return wrong('unknown logger level');
-  } else if (name === 'paths') {
-    const pairs = value.split(',').map((pair) => pair.split(':'));
-    // All or nothing: a mistake in the second changes the first neither.
-    for (const [logger = '', level = ''] of pairs) {
-      const known = log.all().find(([each]) => each === logger);
-      if (!known) return wrong('unknown logger name');
-      if (!log.setOne(logger, level)) return wrong('unknown logger level');
-    }
-  } else if (name === 'group') {
-    return wrong('logger groups are not supported by this proxy');
-  } else if (name !== '' && name !== 'level') {
-    if (!log.all().some(([each]) => each === name)) return wrong('unknown logger name');
-    if (!log.setOne(name, value)) return wrong('unknown logger level');
-  }
-  return {
-    body: `active loggers:\n${log
-      .all()
-      .map(([each, level]) => `  ${each}: ${level}\n`)
-      .join('')}\n`,
-  };
+  if (name === '') return undefined;
+  if (name === 'group') return 'group parameter requires fine-grain logging to be enabled';
+  if (name === 'level') return value === '' || log.set(value) ? undefined : 'unknown logger level';
+  const pairs = name === 'paths' ? value.split(',').map((pair) => pair.split(':')) : [[name, value]];
+  const known = new Set(log.all().map(([each]) => each));
+  if (pairs.some(([logger = '']) => !known.has(logger))) return 'unknown logger name';
+  for (const [logger = '', level = ''] of pairs) if (!log.setOne(logger, level)) return 'unknown logger level';
+  return undefined;
 }

@@ -142,7 +142,7 @@ const PAGES: Readonly<Record<string, Page>> = {
   },
   '/runtime': {
     help: 'print runtime values',
-    show: (target) => ({ body: JSON.stringify(target.runtime.dump(), null, 1), type: JSON_TYPE }),
+    show: (target) => ({ body: `${JSON.stringify(target.runtime.dump(), null, 1)}\n`, type: JSON_TYPE }),
   },
   '/runtime_modify': {
     help: 'add or change runtime values given as query parameters; an empty value removes one that was added here',
@@ -202,9 +202,9 @@ export function findPage(target: AdminTarget, method: string, url: string): Admi
   const path = mark < 0 ? url : url.slice(0, mark);
   const page = Object.hasOwn(PAGES, path) ? PAGES[path] : undefined;
   if (!page) return { status: 404, body: `invalid path. admin commands are:\n${helpText()}` };
-  if (page.mutates && method !== 'POST') return { status: 405, body: `Method ${method} not allowed, POST required.\n` };
+  if (page.mutates && method !== 'POST') return { status: 405, body: `Method ${method} not allowed, POST required.` };
   if (method !== 'GET' && method !== 'POST' && method !== 'HEAD')
-    return { status: 405, body: `Method ${method} not allowed.\n` };
+    return { status: 405, body: `Method ${method} not allowed.` };
   return page.show(target, new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)));
 }
 
@@ -237,7 +237,7 @@ function homePage(): string {
 /** Envoy's fields; what has no counterpart here is zero in Envoy's own builds without tcmalloc too. */
 function memory(): string {
   const { heapUsed, heapTotal, external, rss } = process.memoryUsage();
-  return JSON.stringify(
+  return `${JSON.stringify(
     {
       allocated: String(heapUsed + external),
       heap_size: String(heapTotal + external),
@@ -248,7 +248,7 @@ function memory(): string {
     },
     null,
     1,
-  );
+  )}\n`;
 }
 
 function runtimeModify(target: AdminTarget, query: URLSearchParams): AdminReply {

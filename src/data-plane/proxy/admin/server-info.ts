@@ -5,7 +5,7 @@ import type { AdminTarget } from './target.ts';
 
 export function serverInfo(target: AdminTarget): string {
   const uptime = `${Math.floor((target.clock.now() - target.startedAt) / 1000)}s`;
-  return JSON.stringify(
+  return `${JSON.stringify(
     {
       version: target.version,
       state: target.state,
@@ -17,5 +17,5 @@ export function serverInfo(target: AdminTarget): string {
     },
     null,
     1,
-  );
+  )}\n`;
 }
