@@ -80,3 +80,18 @@ test('a thousand headers fit', () => {
   map.clear();
   assert.equal(map.get(headerName('h999')), undefined);
 });
+
+test('a map that is used again shows nothing of the message before', () => {
+  const map = new HeaderMap();
+  map.add(headerName('a'), '1');
+  map.add(headerName('b'), '2');
+  map.clear();
+  map.add(headerName('c'), '3');
+  const seen: string[] = [];
+  map.forEach((name, value) => {
+    seen.push(`${name}: ${value}`);
+  });
+  assert.deepEqual(seen, ['c: 3']);
+  const out = Buffer.alloc(200);
+  assert.equal(out.toString('latin1', 0, map.write(out, 0)), 'c: 3\r\n');
+});

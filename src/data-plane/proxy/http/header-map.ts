@@ -322,7 +322,7 @@ export class HeaderMap {
       at += this.bytes.copy(out, at, this.valueStart[i], this.valueEnd[i]);
       at = lineEnd(out, at);
     }
-    for (let i = 0; i < this.addedNames.length; i++) {
+    for (let i = 0; i < this.addedCount; i++) {
       const name = this.addedNames[i]!;
       const spelled = original ? this.#spelling(name) : -1;
       if (original && spelled >= 0) at += original.copy(out, at, this.nameStart[spelled], this.nameEnd[spelled]);
