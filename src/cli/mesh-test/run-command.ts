@@ -1,7 +1,8 @@
 // What `meltemi test` does. Loaded by commands/test.ts only when it runs: it brings the control plane and the proxy with it.
-import { globSync, readFileSync, watch } from 'node:fs';
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, watch } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { stockEngine } from '../../insight/policy-lab/engine-stock.ts';
+import { type StockEngine, stockEngine } from '../../insight/policy-lab/engine-stock.ts';
 import { compareEngines, type EngineDifference } from '../../insight/policy-lab/engines-compare.ts';
 import type { FileProblem, MeshTest } from '../../insight/policy-lab/format.ts';
 import { readMeshTests } from '../../insight/policy-lab/read.ts';
@@ -10,9 +11,10 @@ import { jsonReport, junitReport, tapReport, totals } from '../../insight/policy
 import { engineText, problemText, summaryText, testText } from '../../insight/policy-lab/report-text.ts';
 import { runTests, type TestResult } from '../../insight/policy-lab/run.ts';
 import { boolFlag, type Context, type Flags, stringFlag, UserError } from '../command.ts';
-import { envoyBinaries, requireEngine } from '../engines.ts';
+import { envoyBinaries } from '../engines.ts';
 
 const EXIT_USAGE = 2;
+const EXIT_INTERRUPTED = 130;
 const FORMS = ['text', 'json', 'junit', 'tap'] as const;
 type Form = (typeof FORMS)[number];
 type Engine = 'meltemi' | 'envoy';
@@ -23,16 +25,27 @@ const WATCH_QUIET_MS = 100;
 /** Resolves with the exit code. */
 export async function runMeshTests(context: Context, flags: Flags): Promise<number> {
   const plan = planOf(context, flags);
-  if (!boolFlag(flags, 'watch')) return (await once(context, plan)).exit;
-  return watching(context, plan);
+  // Proxies that are processes would outlive this one, and so would the files of the run.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      plan.stock?.killAll();
+      rmSync(plan.directory, { recursive: true, force: true });
+      process.exit(EXIT_INTERRUPTED);
+    });
+  try {
+    return boolFlag(flags, 'watch') ? await watching(context, plan) : (await once(context, plan)).exit;
+  } finally {
+    rmSync(plan.directory, { recursive: true, force: true });
+  }
 }
 
 interface Plan {
   readonly words: readonly string[];
   readonly engines: readonly Engine[];
-  readonly envoy: string | undefined;
+  readonly stock: StockEngine | undefined;
   readonly filter: RegExp | undefined;
   readonly form: Form;
+  readonly directory: string;
 }
 
 function planOf(context: Context, flags: Flags): Plan {
@@ -48,11 +61,23 @@ function planOf(context: Context, flags: Flags): Plan {
   if (engines.includes('envoy')) {
     envoy = stringFlag(flags, 'envoy-path');
     if (envoy === undefined) {
-      requireEngine(context.home, 'envoy');
       envoy = envoyBinaries(context.home).at(-1)?.file;
+      if (envoy === undefined)
+        throw new UserError(
+          `The stock Envoy is not in ${context.home}. Bring it with "meltemi engine add envoy", or name one with --envoy-path.`,
+          EXIT_USAGE,
+        );
     } else envoy = path.resolve(context.cwd, envoy);
+    if (!existsSync(envoy)) throw new UserError(`--envoy-path ${envoy}: there is no such file.`, EXIT_USAGE);
   }
-  return { words: flags.positionals, engines, envoy, filter: filterOf(stringFlag(flags, 'filter')), form };
+  return {
+    words: flags.positionals,
+    engines,
+    stock: envoy === undefined ? undefined : stockEngine(envoy),
+    filter: filterOf(stringFlag(flags, 'filter')),
+    form,
+    directory: mkdtempSync(path.join(tmpdir(), 'meltemi-')),
+  };
 }
 
 function filterOf(text: string | undefined): RegExp | undefined {
@@ -94,7 +119,8 @@ async function once(context: Context, plan: Plan): Promise<Ran> {
   const text = plan.form === 'text';
   const results = await runTests(tests, {
     engines: plan.engines,
-    ...(plan.envoy === undefined ? {} : { startStock: stockEngine(plan.envoy) }),
+    directory: plan.directory,
+    ...(plan.stock ? { startStock: plan.stock.start } : {}),
     ...(plan.filter ? { filter: plan.filter } : {}),
     parallel: plan.engines.includes('envoy') ? PARALLEL.envoy : PARALLEL.meltemi,
     onResult: (result) => {

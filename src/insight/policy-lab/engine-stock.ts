@@ -14,11 +14,23 @@ import { proxyHeader } from './proxy-protocol.ts';
 const POLL_MS = 15;
 const STOP_MS = 3_000;
 
-export function stockEngine(binary: string): StartProxy {
-  return (options) => startStock(binary, options);
+export interface StockEngine {
+  readonly start: StartProxy;
+  /** Ends every process that is left, at once: for whoever is interrupted. */
+  killAll(): void;
 }
 
-function startStock(binary: string, options: ProxyOptions): RunningProxy {
+export function stockEngine(binary: string): StockEngine {
+  const children = new Set<ChildProcess>();
+  return {
+    start: (options) => startStock(binary, options, children),
+    killAll() {
+      for (const child of children) child.kill('SIGKILL');
+    },
+  };
+}
+
+function startStock(binary: string, options: ProxyOptions, children: Set<ChildProcess>): RunningProxy {
   const { pod, fabric } = options;
   const isGateway = pod.workload.image.kind === 'gateway';
   const ports = new Map<string, number>();
@@ -47,6 +59,9 @@ function startStock(binary: string, options: ProxyOptions): RunningProxy {
     child = spawn(binary, [...flags, '--file-flush-interval-msec', '1', '--drain-time-s', '1', '-l', 'warning'], {
       stdio: ['ignore', log.fd, 'pipe'],
     });
+    const own = child;
+    children.add(own);
+    child.on('exit', () => children.delete(own));
     child.on('error', (error) => (exited = `cannot start ${binary}: ${error.message}`));
     child.on('exit', (code, signal) => (exited ??= `envoy ended with ${signal ?? `exit code ${code}`}`));
     lines(child.stderr, options.onMessage);

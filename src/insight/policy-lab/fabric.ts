@@ -40,6 +40,8 @@ export class Fabric {
   readonly #sockets = new Set<Socket>();
   readonly #fronts = new Map<string, IpPort>();
   readonly #apps = new Map<string, IpPort>();
+  /** Addresses of Services, with the endpoints behind them and whose turn it is. */
+  readonly #virtual = new Map<string, { readonly endpoints: readonly IpPort[]; turn: number }>();
   /** Loopback source ↔ address in the configuration. */
   readonly #sources = new Map<string, string>();
   readonly #bySource = new Map<string, string>();
@@ -82,8 +84,19 @@ export class Fabric {
     this.#fronts.set(addressKey(at), DEAD);
   }
 
+  /** The address of a Service: connections go to its endpoints in turn, as kube-proxy sends them. */
+  virtual(at: IpPort, endpoints: readonly IpPort[]): void {
+    this.#virtual.set(addressKey(at), { endpoints, turn: 0 });
+  }
+
   /** What whoever dials `at` reaches: a proxy's capture, or the application of a pod without one. */
   reach(at: IpPort): IpPort {
+    const virtual = this.#virtual.get(addressKey(at));
+    if (virtual) {
+      const chosen = virtual.endpoints[virtual.turn % virtual.endpoints.length];
+      virtual.turn += 1;
+      return chosen ? this.reach(chosen) : DEAD;
+    }
     return this.#fronts.get(addressKey(at)) ?? DEAD;
   }
 

@@ -2,6 +2,7 @@
 import type { Server, Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { stringify } from 'yaml';
+import { errorText } from '../../base/runtime/log.ts';
 import { type OfflineProblem, startOfflineControlPlane } from '../../control-plane/offline/wiring.ts';
 import { type SdsServer, startOfflineSecrets } from '../../data-plane/offline/wiring.ts';
 import { adaptResources, type EngineName } from './adapt.ts';
@@ -10,8 +11,8 @@ import { type App, type AppState, createApp } from './apps.ts';
 import type { Authorities } from './authorities.ts';
 import { proxyBootstrap } from './bootstrap.ts';
 import { dial } from './engine-embedded.ts';
-import { addressKey, Fabric, type IpPort, type LoopbackPool } from './fabric.ts';
-import type { MeshTest, TestRequest, TestService } from './format.ts';
+import { Fabric, type IpPort, type LoopbackPool } from './fabric.ts';
+import type { MeshTest, TestRequest } from './format.ts';
 import { MAX_LOG_LINES } from './limits.ts';
 import { createNames, defaultGateway, type Names, namespaceOf } from './names.ts';
 import { DOMAIN, hasProxy, meshObjects, ROOT_NAMESPACE, selects, type TestPod } from './objects.ts';
@@ -86,6 +87,16 @@ async function start(
     certificate: (serverName) => publicCa.issue([serverName]),
   };
   const proxies = new Map<string, RunningProxy>();
+  for (const service of test.services) {
+    const ip = addresses.clusterIps.get(`${service.namespace}/${service.name}`);
+    const own = pods.filter((pod) => selects(service, pod));
+    if (ip !== undefined)
+      for (const { port, targetPort } of service.ports)
+        fabric.virtual(
+          { ip, port },
+          own.map((pod) => ({ ip: pod.ip, port: targetPort })),
+        );
+  }
   const fronts = await serve(test, pods, names, fabric, state, proxies, closers);
   const byIp = new Map(pods.map((pod) => [pod.ip, pod]));
   const control = await startOfflineControlPlane({
@@ -185,7 +196,11 @@ function readyOf(proxy: RunningProxy, pod: TestPod, said: readonly string[]): Pr
       );
     }, READY_MS);
   });
-  return Promise.race([proxy.ready, late]).finally(() => clearTimeout(timer));
+  const ended = proxy.ready.catch((error: unknown) => {
+    const words = said.length > 0 ? `; it said: ${said.slice(-3).join('\n  ')}` : '';
+    throw new Error(`the proxy of ${pod.workload.namespace}/${pod.name}: ${errorText(error)}${words}`);
+  });
+  return Promise.race([ended, late]).finally(() => clearTimeout(timer));
 }
 
 interface Front {
@@ -241,26 +256,10 @@ function createDialling(
   clusterIps: ReadonlyMap<string, string>,
 ): (request: TestRequest) => Promise<Socket> {
   const turns = new Map<string, number>();
-  const serviceAt = new Map<string, TestService>();
-  for (const service of test.services) {
-    const ip = clusterIps.get(`${service.namespace}/${service.name}`);
-    if (ip !== undefined) serviceAt.set(ip, service);
-  }
   const rotate = <T>(key: string, list: readonly T[]): T | undefined => {
     const turn = turns.get(key) ?? 0;
     turns.set(key, turn + 1);
     return list[turn % list.length];
-  };
-  /** What kube-proxy would do: the endpoint behind a cluster address. */
-  const behind = (at: IpPort): IpPort => {
-    const service = serviceAt.get(at.ip);
-    const port = service?.ports.find((p) => p.port === at.port);
-    if (!service || !port) return at;
-    const pod = rotate(
-      addressKey(at),
-      pods.filter((p) => selects(service, p)),
-    );
-    return pod ? { ip: pod.ip, port: port.targetPort } : at;
   };
   const gatewayAddress = (): readonly string[] => {
     const gateway = defaultGateway(test);
@@ -274,7 +273,7 @@ function createDialling(
     const known =
       request.resolveTo === undefined
         ? names.resolve(request.host, namespaceOf(request))
-        : names.target(request.resolveTo);
+        : names.target(request.resolveTo, request.port);
     const candidates = known.length === 0 && external ? gatewayAddress() : known;
     const ip = rotate(`${request.from} ${request.host}`, candidates);
     if (ip === undefined)
@@ -286,7 +285,7 @@ function createDialling(
     const proxy = from && proxies.get(from.ip);
     if (proxy && from.workload.image.kind !== 'gateway') return proxy.connect(destination);
     const socket = await dial(
-      fabric.reach(behind(destination)),
+      fabric.reach(destination),
       fabric.sourceOf(external ? OUTSIDE_IP : (from?.ip ?? OUTSIDE_IP)),
     );
     fabric.track(socket);

@@ -10,8 +10,8 @@ const AUTO_PREFIX = '240.240';
 export interface Names {
   /** Addresses of `host` as a client in `namespace` resolves it; empty when nobody knows it. */
   resolve(host: string, namespace: string): readonly string[];
-  /** What `resolveTo` means. */
-  target(name: string): readonly string[];
+  /** What `resolveTo` means: a Service that has the port, else a workload, else a Service, else a name of `dns`. */
+  target(name: string, port: number): readonly string[];
   /** Only the test's `dns`: what proxies resolve. */
   external(host: string): readonly string[];
 }
@@ -52,8 +52,12 @@ export function createNames(test: MeshTest, addresses: Addresses): Names {
       const service = rest.length === 0 && svc === 'svc' ? services.get(`${ns}/${name}`) : undefined;
       return service ?? entries.get(host.toLowerCase()) ?? [];
     },
-    target: (name) =>
-      /^\d+\.\d+\.\d+\.\d+$/.test(name) ? [name] : (addresses.pods.get(name) ?? services.get(name) ?? external(name)),
+    target(name, port) {
+      if (/^\d+\.\d+\.\d+\.\d+$/.test(name)) return [name];
+      const service = test.services.find((s) => `${s.namespace}/${s.name}` === name);
+      const serves = service?.ports.some((p) => p.port === port) ? services.get(name) : undefined;
+      return serves ?? addresses.pods.get(name) ?? services.get(name) ?? external(name);
+    },
   };
 }
 

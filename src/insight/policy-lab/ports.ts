@@ -22,7 +22,7 @@ export function portsOf(test: MeshTest, pod: TestPod, names: Names): readonly nu
     const reached =
       request.resolveTo === undefined
         ? names.resolve(request.host, namespaceOf(request))
-        : names.target(request.resolveTo);
+        : names.target(request.resolveTo, request.port);
     if (reached.includes(pod.ip)) add(request.port);
   }
   for (const { object } of test.resources) {

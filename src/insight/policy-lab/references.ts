@@ -23,6 +23,8 @@ export function checkReferences(reader: Reader, test: MeshTest, addresses: Addre
     const path = `spec.requests[${i}]`;
     const { expect } = request;
     must(request.from, `${path}.from`, ['external']);
+    if (test.workloads.some((w) => `${w.namespace}/${w.name}` === request.from && w.replicas === 0))
+      report(reader, `${path}.from`, 'no-replica', `${path}.from: ${request.from} has no replica that could send`);
     checkTarget(reader, test, request, path, names);
     if (expect.responder !== undefined) must(expect.responder, `${path}.expect.responder`);
     for (const name of Object.keys(expect.distribution ?? {})) must(name, `${path}.expect.distribution[${name}]`);
@@ -57,7 +59,7 @@ export function checkReferences(reader: Reader, test: MeshTest, addresses: Addre
 /** A mistyped host must not pass for a connection that was refused. */
 function checkTarget(reader: Reader, test: MeshTest, request: TestRequest, path: string, names: Names): void {
   if (request.resolveTo !== undefined) {
-    if (names.target(request.resolveTo).length === 0)
+    if (names.target(request.resolveTo, request.port).length === 0)
       report(
         reader,
         `${path}.resolveTo`,

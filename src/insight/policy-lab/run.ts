@@ -32,6 +32,8 @@ export interface RunOptions {
   /** Meshes that run at the same time. */
   readonly parallel: number;
   readonly onResult: (result: TestResult) => void;
+  /** Where files of the run are made; default: the system's place for such. */
+  readonly directory?: string;
 }
 
 export async function runTests(tests: readonly MeshTest[], options: RunOptions): Promise<readonly TestResult[]> {
@@ -75,7 +77,7 @@ async function runOne(
   const started = performance.now();
   const base = { file: test.file, name: test.name, engine, test };
   const ms = (): number => Math.round(performance.now() - started);
-  const directory = await mkdtemp(path.join(tmpdir(), 'meltemi-test-'));
+  const directory = await mkdtemp(path.join(options.directory ?? tmpdir(), 'meltemi-mesh-'));
   const startProxy = engine === 'meltemi' ? startEmbedded : options.startStock;
   try {
     if (!startProxy) throw new Error('there is no stock Envoy: meltemi engine add envoy');

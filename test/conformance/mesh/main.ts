@@ -28,7 +28,7 @@ const started = performance.now();
 const tests = [...loadMeshTests().values()].flat();
 const results = await runTests(tests, {
   engines,
-  ...(envoy ? { startStock: stockEngine(envoy.command) } : {}),
+  ...(envoy ? { startStock: stockEngine(envoy.command).start } : {}),
   ...(typeof values.filter === 'string' ? { filter: new RegExp(values.filter) } : {}),
   parallel: 3,
   onResult(result) {
