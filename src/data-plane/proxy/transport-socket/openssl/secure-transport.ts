@@ -132,6 +132,8 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     if (this.#held || (!this.#opening && this.#stopped)) {
       const more = bytes.subarray(start, end);
       this.#held = this.#held ? Buffer.concat([this.#held, more]) : Buffer.from(more);
+      // One read is kept, no more: whoever goes on wakes the socket too.
+      this.#raw.pause();
       return;
     }
     this.#feed(bytes, start, end);
@@ -264,7 +266,9 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
   #fail(reason: string): void {
     this.#failure ??= { kind: 'tls', reason: tlsFailureText(reason) };
     this.#peerEnded = true;
-    this.#raw.closeSoon();
+    // A peer that does not read would never get to the end of what waits for it.
+    if (this.#raw.backlogBytes > 0) this.#raw.destroy();
+    else this.#raw.closeSoon();
   }
 
   #free(): void {
