@@ -439,3 +439,25 @@ test('what is not supported is refused by name and path', async (t) => {
     /Invalid regex '\('/,
   );
 });
+
+test('a head that edits would blow up is never sent in halves', async (t) => {
+  const app = await startApp(t, 'app');
+  const many = Array.from({ length: 8 }, (_, i) => ({ header: { key: `x-${i}`, value: '%REQ(x-big)%' } }));
+  const edited = (path: string, edits: JsonObject): JsonObject => ({
+    match: { path },
+    route: { cluster: 'app' },
+    ...edits,
+  });
+  const proxy = await hop(
+    t,
+    [edited('/request', { request_headers_to_add: many }), edited('/response', { response_headers_to_add: many })],
+    [staticCluster('app', [app.port])],
+  );
+  const port = proxy.port('in');
+  const big = { 'x-big': 'a'.repeat(40_000) };
+  assert.equal((await ask(port, '/request', { headers: big })).status, 431);
+  assert.equal(app.seen.length, 0);
+  const broken = await raw(port, `GET /response HTTP/1.1\r\nhost: a\r\nx-big: ${big['x-big']}\r\n\r\n`);
+  assert.equal(broken.text, '');
+  assert.equal((await ask(port, '/response', { headers: { 'x-big': 'small' } })).headers['x-7'], 'small');
+});

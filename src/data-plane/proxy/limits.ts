@@ -231,3 +231,5 @@ export const MAX_MIRROR_BACKLOG_BYTES = 256 * 1024;
 /** Characters of one value that a log format with a length prints, and levels of a JSON format. */
 export const MAX_LOG_VALUE_CHARS = 65_536;
 export const MAX_LOG_DEPTH = 32;
+/** Bytes of a head that edits and rewrites may make: a larger one is not sent (it has to fit the output arena whole). */
+export const MAX_EDITED_HEAD_BYTES = 100 * 1024;

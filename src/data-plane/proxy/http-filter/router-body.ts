@@ -1,10 +1,13 @@
 // The body of a request, kept while it may have to be sent again. Owned by router-exchange.ts.
 
+const NOTHING: readonly Buffer[] = [];
+
 export class KeptBody {
   /** Undefined: too large, or nobody will ask for it. */
-  chunks: Buffer[] | undefined = [];
+  chunks: readonly Buffer[] | undefined = NOTHING;
   readonly #limit: number;
   #bytes = 0;
+  #list: Buffer[] | undefined;
 
   constructor(limit: number) {
     this.#limit = limit;
@@ -18,10 +21,13 @@ export class KeptBody {
       this.chunks = undefined;
       return;
     }
-    this.chunks.push(Buffer.from(bytes.subarray(start, end)));
+    this.#list ??= [];
+    this.#list.push(Buffer.from(bytes.subarray(start, end)));
+    this.chunks = this.#list;
   }
 
   forget(): void {
+    this.#list = undefined;
     this.chunks = undefined;
   }
 }

@@ -5,7 +5,7 @@ import type { HttpStream } from '../http/stream.ts';
 import { FLAG } from '../http/stream-info.ts';
 import type { CompiledRoute, VirtualCluster } from '../route/compiled.ts';
 import type { RetryDecision } from './router-retry.ts';
-import { countAnswer, countTime } from './router-stats.ts';
+import { countAnswer } from './router-stats.ts';
 
 export class RequestBooks {
   /** When the last byte of the request was there, ms; -1 = not yet. */
@@ -46,9 +46,8 @@ export class RequestBooks {
     if (!this.#byCode) return;
     const { internal, manager } = this.#stream;
     const canary = host?.spec.metadata['envoy.lb']?.canary === true;
-    countAnswer(this.#cluster, status, internal, canary, this.altName);
     const ms = this.completeAt < 0 ? -1 : manager.deps.clock.now() - this.completeAt;
-    if (ms >= 0) countTime(this.#cluster, ms, internal, canary, this.altName);
+    countAnswer(this.#cluster, status, ms, internal, canary, this.altName);
     this.#virtual?.stats.answered(status, ms);
     this.#route.stats?.answered(status, ms);
   }

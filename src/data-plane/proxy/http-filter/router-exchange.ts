@@ -29,6 +29,7 @@ import {
   durationReply,
   type Failure,
   failedReply,
+  HEAD_TOO_LARGE,
   NO_HOST,
   overloaded,
   RESETS,
@@ -38,6 +39,7 @@ import {
   decorate,
   finalizeRequest,
   isSteered,
+  isTooLarge,
   type RouterOptions,
   removeSteering,
   STEER,
@@ -104,6 +106,10 @@ export class RouterExchange
     const stream = this.stream;
     const cluster = this.#cluster;
     this.#prepare(choice);
+    if (isTooLarge(stream, this.#route, this.action, choice)) {
+      this.#answer(HEAD_TOO_LARGE);
+      return;
+    }
     const drop = cluster.dropOverload();
     if (drop !== 'none') {
       this.#answer(droppedReply(drop === 'all', this.#options.suppressEnvoyHeaders));

@@ -159,7 +159,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
   onResponseInformational(): void {}
 
   onResponseHead(status: number, _headers: HeaderMap, endStream: boolean): void {
-    countAnswer(this.#cluster, status, true, false, '');
+    countAnswer(this.#cluster, status, -1, true, false, '');
     if (endStream) this.onResponseEnd();
   }
 

@@ -54,6 +54,9 @@ export const NO_HOST: LocalReply = {
   details: 'no_healthy_upstream',
 };
 
+/** What the configuration made of a request's head cannot be sent. */
+export const HEAD_TOO_LARGE: LocalReply = { status: 431, body: '', flags: 0, details: 'request_headers_too_large' };
+
 /** The control plane says to drop this share of requests. */
 export function droppedReply(all: boolean, silent: boolean): LocalReply {
   return {

@@ -3,7 +3,7 @@
 import { type HeaderMap, type HeaderName, headerName } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream } from '../http/stream.ts';
-import { MAX_STEERED_MS } from '../limits.ts';
+import { MAX_EDITED_HEAD_BYTES, MAX_STEERED_MS } from '../limits.ts';
 import type { ClusterChoice, ForwardSettings, StreamDuration } from '../route/action.ts';
 import type { CompiledRoute } from '../route/compiled.ts';
 import { applyEdits } from '../route/header-edits.ts';
@@ -162,6 +162,21 @@ export function decorate(stream: HttpStream, route: CompiledRoute): string {
   }
   if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
   return '';
+}
+
+/** Edits may repeat what a client sent many times over; a head that was not touched is within the codec's own bound. */
+export function isTooLarge(
+  stream: HttpStream,
+  route: CompiledRoute,
+  action: ForwardSettings,
+  choice: ClusterChoice,
+): boolean {
+  const touched =
+    route.requestEdits.length > 0 ||
+    choice.requestEdits.add.length > 0 ||
+    action.rewritePath !== undefined ||
+    action.hostRewrite !== undefined;
+  return touched && stream.path.length + stream.headers.writtenSize() > MAX_EDITED_HEAD_BYTES;
 }
 
 /** Edits and rewrites; called once, before the first try. */

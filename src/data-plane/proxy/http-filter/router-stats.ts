@@ -4,9 +4,6 @@ import type { Cluster } from '../cluster/cluster.ts';
 import { MAX_ALT_STAT_NAMES } from '../limits.ts';
 import type { Counter, Histogram } from '../stats/stats.ts';
 
-const INTERNAL = 'internal.';
-const EXTERNAL = 'external.';
-
 /** One prefix of one cluster. */
 class Codes {
   readonly #cluster: Cluster;
@@ -48,6 +45,8 @@ class Codes {
 /** All prefixes of one cluster. */
 class ClusterCodes {
   readonly all: Codes;
+  #internal: Codes | undefined;
+  #external: Codes | undefined;
   readonly #cluster: Cluster;
   readonly #prefixed = new Map<string, Codes>();
   #named = 0;
@@ -55,6 +54,16 @@ class ClusterCodes {
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
     this.all = new Codes(cluster, '');
+  }
+
+  get internal(): Codes {
+    this.#internal ??= this.prefixed('internal.');
+    return this.#internal;
+  }
+
+  get external(): Codes {
+    this.#external ??= this.prefixed('external.');
+    return this.#external;
   }
 
   prefixed(prefix: string): Codes {
@@ -87,26 +96,25 @@ function codesOf(cluster: Cluster): ClusterCodes {
   return codes;
 }
 
+/** `ms`: from the last byte of the request; negative = it is not known. */
 export function countAnswer(
   cluster: Cluster,
   status: number,
+  ms: number,
   internal: boolean,
   canary: boolean,
   altName: string,
 ): void {
   const codes = codesOf(cluster);
-  codes.all.count(status);
-  codes.prefixed(internal ? INTERNAL : EXTERNAL).count(status);
-  if (canary) codes.prefixed('canary.').count(status);
-  if (altName !== '') codes.named(altName)?.count(status);
+  count(codes.all, status, ms);
+  count(internal ? codes.internal : codes.external, status, ms);
+  if (canary) count(codes.prefixed('canary.'), status, ms);
+  if (altName !== '') count(codes.named(altName), status, ms);
 }
 
-export function countTime(cluster: Cluster, ms: number, internal: boolean, canary: boolean, altName: string): void {
-  const codes = codesOf(cluster);
-  codes.all.time(ms);
-  codes.prefixed(internal ? INTERNAL : EXTERNAL).time(ms);
-  if (canary) codes.prefixed('canary.').time(ms);
-  if (altName !== '') codes.named(altName)?.time(ms);
+function count(codes: Codes | undefined, status: number, ms: number): void {
+  codes?.count(status);
+  if (ms >= 0) codes?.time(ms);
 }
 
 /** An answer that was not passed on because the request is tried again. */

@@ -5,7 +5,7 @@ import type { PerFilter } from '../http-filter/per-filter.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { RedirectHistory } from '../http-filter/router-redirect.ts';
 import { streamDuration } from '../http-filter/router-request.ts';
-import { MAX_FILTER_BODY_BYTES } from '../limits.ts';
+import { MAX_EDITED_HEAD_BYTES, MAX_FILTER_BODY_BYTES } from '../limits.ts';
 import type { ClusterChoice } from '../route/action.ts';
 import type { CompiledRoute } from '../route/compiled.ts';
 import { applyEdits } from '../route/header-edits.ts';
@@ -163,11 +163,6 @@ export class HttpStream implements RequestReceiver, RequestView {
     });
   }
 
-  /** Headers or path changed: the route is looked up anew when it is next asked for. */
-  clearRoute(): void {
-    this.#routeKnown = false;
-  }
-
   /** The request asks for something else; the route is looked up anew. */
   retarget(scheme: string, authority: string, path: string, method: string): void {
     this.scheme = scheme;
@@ -178,7 +173,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.info.path = path;
     this.info.authority = authority;
     this.headers.set(H.host, authority);
-    this.clearRoute();
+    this.forgetRoute();
   }
 
   /** Undoes a look-up that `retarget` caused. */
@@ -433,6 +428,13 @@ export class HttpStream implements RequestReceiver, RequestView {
     const now = manager.deps.clock.now();
     info.responseBegin = now;
     headers.setIfAbsent(H.date, httpDate(now));
+    if (headers.writtenSize() > MAX_EDITED_HEAD_BYTES) {
+      // Edits may repeat what others sent many times over; half a head must never leave.
+      info.flags |= FLAG.UPE;
+      info.responseDetails = 'response_headers_too_large';
+      this.abortResponse('protocol-error');
+      return;
+    }
     this.sender.sendHead(status, headers, endStream);
     if (endStream) this.#complete();
   }
