@@ -302,6 +302,7 @@ export class ConnectionManager {
       // HTTP/1 has the authority in place of the path.
       stream.authority = stream.path === '' ? (host ?? '') : stream.path;
       stream.path = '';
+      stream.info.path = '';
       headers.set(H.host, stream.authority);
       return undefined;
     }
