@@ -120,7 +120,7 @@ export function parseAgentOptions(args: readonly string[], env: Env): AgentOptio
     proxyLogLevel: flags.get('proxyLogLevel') ?? 'warning',
     componentLogLevel: flags.get('proxyComponentLogLevel') ?? 'misc:error',
     agentLogLevel: logLevel(flags.get('log_output_level') ?? 'default:info'),
-    concurrency: concurrency(flags.get('concurrency'), proxyConfig, env),
+    concurrency: concurrency(flags.get('concurrency'), proxyConfig, env, engineOf(env)),
     drainDurationSeconds: durationMs(proxyConfig.drainDuration, 'drainDuration', 45_000) / 1000,
     terminationDrainMs: durationMs(
       env.TERMINATION_DRAIN_DURATION_SECONDS
@@ -225,13 +225,21 @@ function workloadKey(env: Env): KeyKind {
   throw new UsageError(`WORKLOAD_RSA_KEY_SIZE ${size} is not supported: use 2048, 3072 or 4096`);
 }
 
-function concurrency(flag: string | undefined, config: ProxyConfig, env: Env): number | undefined {
+function concurrency(
+  flag: string | undefined,
+  config: ProxyConfig,
+  env: Env,
+  engine: 'meltemi' | 'envoy',
+): number | undefined {
   if (flag !== undefined) {
     const value = Number(flag);
     if (!Number.isInteger(value) || value < 0) throw new UsageError(`--concurrency ${flag} is not a whole number`);
     return value === 0 ? undefined : value;
   }
   if (typeof config.concurrency === 'number') return config.concurrency === 0 ? undefined : config.concurrency;
+  // A thread for each CPU of the limit is what Envoy needs; one of the embedded proxy's carries more than a sidecar's traffic,
+  // and each further one costs 30 MB.
+  if (engine === 'meltemi') return undefined;
   const limit = Number(env.ISTIO_CPU_LIMIT);
   return Number.isFinite(limit) && limit > 0 ? Math.ceil(limit) : undefined;
 }

@@ -26,8 +26,11 @@ test('the injected command line and environment are understood', () => {
   );
   assert.deepEqual(
     [options.role, options.domain, options.proxyLogLevel, options.agentLogLevel, options.concurrency],
-    ['sidecar', 'foo.svc.cluster.local', 'debug', 'warn', 2],
+    ['sidecar', 'foo.svc.cluster.local', 'debug', 'warn', undefined],
   );
+  // The embedded proxy takes more threads only when told so; a stock Envoy takes the limit of its CPUs.
+  assert.equal(parse(['sidecar'], { ISTIO_META_ENGINE: 'envoy', ISTIO_CPU_LIMIT: '2' }).concurrency, 2);
+  assert.equal(parse(['sidecar'], { PROXY_CONFIG: '{"concurrency":3}', ISTIO_CPU_LIMIT: '2' }).concurrency, 3);
   assert.deepEqual([options.secretTtlSeconds, options.keyKind, options.xdsHeaders], [60, 'p256', { 'x-foo': 'a' }]);
   assert.equal(parse(['router'], { PROXY_CONFIG: '{"concurrency":0}', ISTIO_CPU_LIMIT: '2' }).concurrency, undefined);
 });
