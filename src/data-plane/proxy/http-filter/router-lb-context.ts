@@ -6,6 +6,7 @@ import type { LbContext, MetadataMatch, RoutingPriority } from '../cluster/lb-co
 import type { SocketAddr } from '../config/address.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import type { HttpStream } from '../http/stream.ts';
+import { originalDestination } from '../http/stream-info.ts';
 import type { ClusterChoice, ForwardSettings } from '../route/action.ts';
 import { omitted, type RetrySettings } from '../route/retry.ts';
 
@@ -31,7 +32,7 @@ export class RouterLbContext implements LbContext {
   }
 
   get destination(): SocketAddr | undefined {
-    return this.stream.connection.local;
+    return originalDestination(this.stream.connection);
   }
 
   get requestHeaders(): HeaderMap {

@@ -9,6 +9,7 @@ import type { BodyKind } from '../http/codec.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream } from '../http/stream.ts';
+import { originalDestination } from '../http/stream-info.ts';
 import { MAX_MIRROR_BACKLOG_BYTES } from '../limits.ts';
 import { applyEdits } from '../route/header-edits.ts';
 import type { MirrorPolicy } from '../route/mirror.ts';
@@ -83,7 +84,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
     this.scheme = stream.scheme;
     this.body = stream.body;
     this.#ended = stream.body === 'none';
-    this.destination = stream.connection.local;
+    this.destination = originalDestination(stream.connection);
     this.headers = stream.headers.copy();
     this.requestHeaders = this.headers;
     applyEdits(policy.edits, this.headers, stream.info);

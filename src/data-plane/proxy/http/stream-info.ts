@@ -91,6 +91,14 @@ export function flagsText(info: StreamInfo, long = false): string {
   return info.flagOrder.map((name) => (long ? LONG_NAMES[name]! : name)).join(',');
 }
 
+/**
+ * Where a redirected client wanted to go; undefined for one that dialled the listener itself: dialling that address would
+ * only come back here.
+ */
+export function originalDestination({ local, directLocal }: ConnectionInfo): SocketAddr | undefined {
+  return local === directLocal ? undefined : local;
+}
+
 /** Facts of the downstream connection, the same for all its requests. */
 export interface ConnectionInfo {
   readonly id: number;

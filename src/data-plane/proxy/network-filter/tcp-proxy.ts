@@ -8,7 +8,7 @@ import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
 import type { LbContext, MetadataMatch } from '../cluster/lb-context.ts';
 import type { SocketAddr } from '../config/address.ts';
-import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from '../http/stream-info.ts';
+import { type ConnectionInfo, FLAG, LOG_TYPE, originalDestination, StreamInfo } from '../http/stream-info.ts';
 import type { LocalPeer } from '../http-filter/peer.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { READ_BUFFER_BYTES } from '../limits.ts';
@@ -132,7 +132,7 @@ class TcpSession implements LbContext {
   }
 
   get destination(): SocketAddr | undefined {
-    return this.#info.connection.local;
+    return originalDestination(this.#info.connection);
   }
 
   begin(): void {
