@@ -461,3 +461,32 @@ test('a head that edits would blow up is never sent in halves', async (t) => {
   assert.equal(broken.text, '');
   assert.equal((await ask(port, '/response', { headers: { 'x-big': 'small' } })).headers['x-7'], 'small');
 });
+
+test('connections that their server closed while idle cost a repeatable request nothing, however many there are', async (t) => {
+  const held: Socket[] = [];
+  const answer = (socket: Socket): void => {
+    socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
+  };
+  const server = createServer((socket) => {
+    let requests = 0;
+    socket.on('error', () => {});
+    socket.on('data', () => {
+      requests += 1;
+      // The server gives up its connections at the moment they are used again.
+      if (requests > 1) socket.resetAndDestroy();
+      else if (held.length < 4) held.push(socket);
+      else answer(socket);
+    });
+  });
+  const port = await listen(t, server as unknown as Parameters<typeof listen>[1]);
+  const engine = await startEngine(
+    t,
+    bootstrap([listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }])], [staticCluster('app', [port])]),
+  );
+  const first = Array.from({ length: 4 }, () => ask(engine.port('in')));
+  await until(() => held.length === 4, 'four connections are in use');
+  for (const socket of held) answer(socket);
+  for (const each of await Promise.all(first)) assert.equal(each.status, 200);
+  assert.equal((await ask(engine.port('in'))).status, 200);
+  assert.equal(engine.counter('cluster.app.upstream_cx_total'), 5, 'all four were tried before a new one');
+});

@@ -233,3 +233,5 @@ export const MAX_LOG_VALUE_CHARS = 65_536;
 export const MAX_LOG_DEPTH = 32;
 /** Bytes of a head that edits and rewrites may make: a larger one is not sent (it has to fit the output arena whole). */
 export const MAX_EDITED_HEAD_BYTES = 100 * 1024;
+/** Kept-alive connections one request may find closed by their server before it counts as a failure. */
+export const MAX_STALE_CONNECTIONS = 8;

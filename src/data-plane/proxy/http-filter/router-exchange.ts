@@ -7,6 +7,7 @@ import type { HeaderMap } from '../http/header-map.ts';
 import type { LocalReply } from '../http/local-reply.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream, RequestTarget } from '../http/stream.ts';
+import { MAX_STALE_CONNECTIONS } from '../limits.ts';
 import type { ClusterChoice, ForwardSettings } from '../route/action.ts';
 import type { CompiledRoute } from '../route/compiled.ts';
 import type { TryFailure } from '../route/retry.ts';
@@ -71,7 +72,7 @@ export class RouterExchange
   #leaveQueue: (() => void) | undefined;
   #attempt = 0;
   #reused = false;
-  #freeRetryUsed = false;
+  #staleConnections = 0;
   #done = false;
   #retryPending = false;
   #answering = false;
@@ -384,11 +385,20 @@ export class RouterExchange
     this.#failed(RESETS[reason]);
   }
 
-  /** A kept-alive connection that the server closed while we wrote to it: nothing was answered, so a repeatable request is sent again once. */
+  /**
+   * A kept-alive connection that the server closed while we wrote to it: nothing was answered, so a repeatable request is sent
+   * again. A server that was away closes many at once: the next one may be as old.
+   */
   #diedIdle(exchange: UpstreamExchange): boolean {
-    if (!this.#reused || this.#freeRetryUsed || !exchange.untouched || this.#body.chunks === undefined) return false;
+    if (
+      !this.#reused ||
+      this.#staleConnections >= MAX_STALE_CONNECTIONS ||
+      !exchange.untouched ||
+      this.#body.chunks === undefined
+    )
+      return false;
     if (!REPEATABLE.has(this.stream.method)) return false;
-    this.#freeRetryUsed = true;
+    this.#staleConnections += 1;
     this.#attempt -= 1;
     return true;
   }
