@@ -11,8 +11,10 @@ import { createDiscovery } from './discovery.ts';
 import { createServeMetrics } from './metrics.ts';
 import type { Outgoing } from './stream.ts';
 
-async function answer(caller: readonly SpiffeId[] | undefined): Promise<Outgoing> {
-  const { snapshot, proxy } = goldenCase('gateway-tls');
+async function answer(caller: readonly SpiffeId[] | undefined, serviceAccount = 'edge'): Promise<Outgoing> {
+  const golden = goldenCase('gateway-tls');
+  const { snapshot } = golden;
+  const proxy = { ...golden.proxy, serviceAccount };
   const discovery = createDiscovery({
     clock: systemClock,
     log: silentLog,
@@ -34,7 +36,7 @@ async function answer(caller: readonly SpiffeId[] | undefined): Promise<Outgoing
     stream.receive({
       form: 'delta',
       typeUrl: TYPE_URL.secret,
-      subscribe: ['kubernetes://site', 'kubernetes://other'],
+      subscribe: ['kubernetes://site', 'kubernetes://other', 'kubernetes://unnamed'],
       unsubscribe: [],
       initial: [],
       nonce: '',
@@ -43,7 +45,7 @@ async function answer(caller: readonly SpiffeId[] | undefined): Promise<Outgoing
   });
 }
 
-test('a proxy that was authenticated gets the Secrets of its own namespace', async () => {
+test('a gateway that was authenticated gets the Secrets of its namespace that its Gateways name', async () => {
   const id = parseWorkloadId('spiffe://cluster.local/ns/ingress/sa/edge');
   assert.equal(id.kind, 'ok');
   const message = await answer(id.kind === 'ok' ? [id.value] : undefined);
@@ -51,10 +53,16 @@ test('a proxy that was authenticated gets the Secrets of its own namespace', asy
     message.resources.map((r) => r.name),
     ['kubernetes://site'],
   );
-  assert.deepEqual(message.removed, ['kubernetes://other']);
+  assert.deepEqual(message.removed, ['kubernetes://other', 'kubernetes://unnamed']);
 });
 
 test('whoever comes to the plaintext port is told that there are none', async () => {
   const message = await answer(undefined);
+  assert.deepEqual(message.resources, []);
+});
+
+test('another account of the namespace that says it is the gateway gets none', async () => {
+  const id = parseWorkloadId('spiffe://cluster.local/ns/ingress/sa/app');
+  const message = await answer(id.kind === 'ok' ? [id.value] : undefined, 'app');
   assert.deepEqual(message.resources, []);
 });
