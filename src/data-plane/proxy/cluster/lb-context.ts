@@ -24,6 +24,8 @@ export interface LbContext {
   /** How often another host is asked for when `avoid` refuses one (host_selection_retry_max_attempts). */
   readonly attempts: number;
   readonly priority: RoutingPriority;
+  /** Priorities of endpoints that a retry leaves out while others have hosts (previous_priorities). */
+  readonly avoidPriorities?: ReadonlySet<number> | undefined;
 }
 
 /** Nothing is known: control plane connections, health checks, tests. */

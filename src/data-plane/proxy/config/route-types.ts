@@ -7,12 +7,14 @@ import { SafeCrossSchemeConfigSchema } from '#proto/envoy/extensions/internal_re
 import { UriTemplateRewriteConfigSchema } from '#proto/envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite_pb.js';
 import { OmitCanaryHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/omit_canary_hosts/v3/omit_canary_hosts_pb.js';
 import { OmitHostMetadataConfigSchema } from '#proto/envoy/extensions/retry/host/omit_host_metadata/v3/omit_host_metadata_config_pb.js';
+import { PreviousPrioritiesConfigSchema } from '#proto/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js';
 
 export const ROUTE_TYPES: readonly DescMessage[] = [
   OpenTelemetryConfigSchema,
   UriTemplateRewriteConfigSchema,
   OmitCanaryHostsPredicateSchema,
   OmitHostMetadataConfigSchema,
+  PreviousPrioritiesConfigSchema,
   AllowListedRoutesConfigSchema,
   PreviousRoutesConfigSchema,
   SafeCrossSchemeConfigSchema,

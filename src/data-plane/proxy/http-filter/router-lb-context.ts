@@ -10,10 +10,13 @@ import { originalDestination } from '../http/stream-info.ts';
 import type { ClusterChoice, ForwardSettings } from '../route/action.ts';
 import { omitted, type RetrySettings } from '../route/retry.ts';
 
+const NO_PRIORITIES: number[] = [];
+
 export class RouterLbContext implements LbContext {
   readonly metadataMatch: MetadataMatch | undefined;
   readonly priority: RoutingPriority;
   avoid: ((host: Host) => boolean) | undefined;
+  avoidPriorities: ReadonlySet<number> | undefined;
   attempts = 0;
   protected readonly stream: HttpStream;
   protected readonly action: ForwardSettings;
@@ -21,6 +24,9 @@ export class RouterLbContext implements LbContext {
   protected cookies: string[] | undefined;
   /** Hosts of all tries, when there may be several. */
   #tried: Set<Host> | undefined;
+  /** previous_priorities: priorities of tries that are not left out yet, and after how many they are; 0 = never. */
+  #priorities: number[] = NO_PRIORITIES;
+  #priorityEvery = 0;
   #hash: Hash64 | undefined;
   #hashKnown = false;
 
@@ -58,8 +64,16 @@ export class RouterLbContext implements LbContext {
     const tried = new Set<Host>();
     this.#tried = tried;
     this.attempts = settings.hostAttempts;
+    this.#priorityEvery = settings.priorityEvery;
     if (settings.avoidPrevious || settings.omitCanary || settings.omitMetadata)
       this.avoid = (host) => tried.size > 0 && ((settings.avoidPrevious && tried.has(host)) || omitted(settings, host));
+  }
+
+  #notePriority(priority: number): void {
+    this.#priorities = [...this.#priorities, priority];
+    if (this.#priorities.length < this.#priorityEvery) return;
+    this.avoidPriorities = new Set([...(this.avoidPriorities ?? []), ...this.#priorities]);
+    this.#priorities = NO_PRIORITIES;
   }
 
   /** `host` is the one of the next try. */
@@ -69,6 +83,7 @@ export class RouterLbContext implements LbContext {
     info.setHost(host.spec);
     info.upstreamAsked = manager.deps.clock.now();
     this.#tried?.add(host);
+    if (this.#priorityEvery > 0) this.#notePriority(host.spec.priority);
     if (attempt < 2) return;
     info.upstreamTried ??= before ? [before] : [];
     info.upstreamTried.push(host.spec.address);

@@ -11,6 +11,7 @@ import {
 import { OmitCanaryHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/omit_canary_hosts/v3/omit_canary_hosts_pb.js';
 import { OmitHostMetadataConfigSchema } from '#proto/envoy/extensions/retry/host/omit_host_metadata/v3/omit_host_metadata_config_pb.js';
 import { PreviousHostsPredicateSchema } from '#proto/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.js';
+import { PreviousPrioritiesConfigSchema } from '#proto/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.js';
 import { metadataOf } from '../cluster/endpoints.ts';
 import type { Host } from '../cluster/host.ts';
 import { type MetadataMatch, metadataMatch, valueText } from '../cluster/lb-context.ts';
@@ -84,6 +85,8 @@ export interface RetrySettings {
   readonly omitCanary: boolean;
   readonly omitMetadata: MetadataMatch | undefined;
   readonly hostAttempts: number;
+  /** Tries after which their priorities are left out; 0 = never. */
+  readonly priorityEvery: number;
   readonly baseMs: number;
   readonly maxMs: number;
   readonly resetHeaders: readonly ResetHeader[];
@@ -103,6 +106,7 @@ export const NO_RETRY: RetrySettings = {
   omitCanary: false,
   omitMetadata: undefined,
   hostAttempts: 1,
+  priorityEvery: 0,
   baseMs: RETRY_BASE_MS,
   maxMs: RETRY_MAX_MS,
   resetHeaders: [],
@@ -116,6 +120,7 @@ export function compileRetry(message: RetryPolicy | undefined, path: string): Re
     'num_retries',
     'per_try_timeout',
     'per_try_idle_timeout',
+    'retry_priority',
     'retry_host_predicate',
     'host_selection_retry_max_attempts',
     'retriable_status_codes',
@@ -138,6 +143,7 @@ export function compileRetry(message: RetryPolicy | undefined, path: string): Re
     perTryTimeoutMs: millis(message.perTryTimeout, 0),
     perTryIdleTimeoutMs: millis(message.perTryIdleTimeout, 0),
     hostAttempts: Number(message.hostSelectionRetryMaxAttempts || 1n),
+    priorityEvery: priorities(message, join(path, 'retry_priority')),
     ...predicates(message, path),
     ...backOff(message, path),
     ...rateLimited(message, join(path, 'rate_limited_retry_back_off')),
@@ -171,6 +177,17 @@ function extensionType(name: string, config: Any | undefined, path: string) {
   if (!config) return { typeName: BY_NAME[name] ?? '', any: undefined };
   const any = openAny(config, path);
   return { typeName: any.typeName, any };
+}
+
+function priorities(message: RetryPolicy, path: string): number {
+  const { retryPriority } = message;
+  if (!retryPriority) return 0;
+  const { typeName, any } = extensionType(retryPriority.name, retryPriority.configType.value, path);
+  if (typeName !== PreviousPrioritiesConfigSchema.typeName || !any)
+    throw new ConfigError(path, `'${retryPriority.name}' is not supported by this proxy`);
+  const { updateFrequency } = any.open(PreviousPrioritiesConfigSchema);
+  if (updateFrequency <= 0) throw new ConfigError(join(path, 'update_frequency'), 'value must be greater than 0');
+  return updateFrequency;
 }
 
 function backOff(message: RetryPolicy, path: string) {

@@ -6,7 +6,7 @@ import type { HostSet } from '../host-set.ts';
 import type { LbContext } from '../lb-context.ts';
 import { type Balancer, type BalancerDeps, type LbPolicy, panicThreshold } from './balancer.ts';
 import { buildMaglev, buildRing, type HashTable, hashKey, type WeightedHost } from './hash-table.ts';
-import { drawPriority, type PriorityLoad, priorityLoad } from './priority-load.ts';
+import { drawPriority, loadWithout, type PriorityLoad, priorityLoad } from './priority-load.ts';
 
 export type HashPolicy = Extract<LbPolicy, { kind: 'ring-hash' | 'maglev' }>;
 
@@ -47,7 +47,9 @@ export class HashBalancer implements Balancer {
       this.#load = priorityLoad(this.#sets, threshold);
       for (const table of this.#tables) if (table) table.stale = true;
     }
-    const drawn = this.#load.simple ? 0 : drawPriority(this.#load, modulo(hash, 100) + 1);
+    const { avoidPriorities } = context;
+    const load = avoidPriorities ? loadWithout(this.#load, this.#sets, avoidPriorities) : this.#load;
+    const drawn = load.simple ? 0 : drawPriority(load, modulo(hash, 100) + 1);
     const priority = drawn < 0 ? -1 - drawn : drawn;
     const panic = this.#load.panic[priority]!;
     if (panic) this.#deps.counters.panic.value += 1;

@@ -29,6 +29,18 @@ export function priorityLoad(sets: readonly HostSet[], panicThreshold: number): 
   return { healthy, degraded, panic, simple: healthy[0] === 100 && !panic[0] };
 }
 
+/** The same without some priorities; when nothing would be left, with all of them. */
+export function loadWithout(load: PriorityLoad, sets: readonly HostSet[], avoid: ReadonlySet<number>): PriorityLoad {
+  const health = sets.map((set, i) => (avoid.has(i) ? 0 : availability(set, set.healthy)));
+  const degradedHealth = sets.map((set, i) => (avoid.has(i) ? 0 : availability(set, set.degraded)));
+  const total = Math.min(100, sum(health) + sum(degradedHealth));
+  if (total === 0) return load;
+  const healthy = sets.map(() => 0);
+  const degraded = sets.map(() => 0);
+  distribute(health, degradedHealth, total, healthy, degraded);
+  return { healthy, degraded, panic: load.panic, simple: false };
+}
+
 /** min(100, overprovisioning × available / all), by hosts or by weights. */
 function availability(set: HostSet, available: HostSet['hosts']): number {
   if (set.weightedHealth) {

@@ -5,7 +5,7 @@ import type { HostSet, LocalityHosts } from '../host-set.ts';
 import type { LbContext } from '../lb-context.ts';
 import { type Balancer, type BalancerDeps, type LbPolicy, panicThreshold } from './balancer.ts';
 import { Edf } from './edf.ts';
-import { drawPriority, type PriorityLoad, priorityLoad } from './priority-load.ts';
+import { drawPriority, loadWithout, type PriorityLoad, priorityLoad } from './priority-load.ts';
 import { slowStartUntil, slowStartWeight } from './slow-start.ts';
 
 export type WeightedPolicy = Extract<LbPolicy, { kind: 'round-robin' | 'least-request' | 'random' }>;
@@ -60,20 +60,20 @@ export class WeightedBalancer implements Balancer {
   }
 
   pick(context: LbContext): Host | undefined {
-    let host = this.#once();
-    const { avoid } = context;
-    if (avoid) for (let i = 0; i < context.attempts && host && avoid(host); i++) host = this.#once();
+    const { avoid, avoidPriorities } = context;
+    let host = this.#once(avoidPriorities);
+    if (avoid) for (let i = 0; i < context.attempts && host && avoid(host); i++) host = this.#once(avoidPriorities);
     return host;
   }
 
-  #once(): Host | undefined {
-    const source = this.#source();
+  #once(avoid: ReadonlySet<number> | undefined): Host | undefined {
+    const source = this.#source(avoid);
     if (!source || source.hosts.length === 0) return undefined;
     if (source.until > 0 && this.#deps.now() >= source.until) this.#schedule(source);
     return source.schedule ? source.schedule.next() : this.#unweighted(source);
   }
 
-  #source(): Source | undefined {
+  #source(avoid: ReadonlySet<number> | undefined): Source | undefined {
     if (this.#sets.length === 0) return undefined;
     const { random } = this.#deps;
     const threshold = panicThreshold(this.#deps);
@@ -81,7 +81,7 @@ export class WeightedBalancer implements Balancer {
       this.#threshold = threshold;
       this.#load = priorityLoad(this.#sets, threshold);
     }
-    const load = this.#load;
+    const load = avoid ? loadWithout(this.#load, this.#sets, avoid) : this.#load;
     const drawn = load.simple ? 0 : drawPriority(load, Math.floor(random() * 100) + 1);
     const degraded = drawn < 0;
     const priority = degraded ? -1 - drawn : drawn;
