@@ -138,6 +138,7 @@ export class ConnectionManager {
     const { maxRequestsPerConnection } = this.settings;
     const { load } = this.deps;
     let version: ReturnType<typeof httpCounters> | undefined;
+    let forgetAge: (() => void) | undefined;
     const callbacks: H2ServerCallbacks = {
       newStream: (sender: ResponseSender) => {
         requests += 1;
@@ -160,6 +161,7 @@ export class ConnectionManager {
       },
       onConnectionClosed: () => {
         if (!this.#connections.delete(connection)) return;
+        forgetAge?.();
         if (version) version.cxActive.value -= 1;
         counters.cxActive.value -= 1;
         counters.cxDestroy.value += 1;
@@ -178,14 +180,14 @@ export class ConnectionManager {
     this.#connections.add(connection);
     if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
     connection.start();
-    if (this.settings.maxConnectionMs > 0) this.#limitAge(connection);
+    if (this.settings.maxConnectionMs > 0) forgetAge = this.#limitAge(connection);
   }
 
   /** max_connection_duration: the connection ends, but not in the middle of a request. */
-  #limitAge(connection: ServerConnection): void {
+  #limitAge(connection: ServerConnection): () => void {
     const { clock } = this.deps;
     const { maxConnectionMs, drainTimeoutMs } = this.settings;
-    clock.after(maxConnectionMs, () => {
+    return clock.after(maxConnectionMs, () => {
       if (!this.#connections.has(connection)) return;
       this.counters.cxMaxDuration.value += 1;
       connection.drain();

@@ -158,7 +158,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
       return;
     }
     if (id <= session.lastPeerId) {
-      const past = session.past(id);
+      const past = session.past.find(id);
       if (past !== 'reset') session.fail(past === 'closed' ? STREAM_CLOSED : PROTOCOL_ERROR, 'http2.codec_error');
       return;
     }

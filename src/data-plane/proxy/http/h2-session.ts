@@ -1,8 +1,8 @@
 // The protocol of one HTTP/2 connection, the same for both sides: settings, streams, flow control, errors. What a new
 // stream or a response means is the owner's: h2-server.ts and upstream/h2-client.ts.
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { CLOSED_STREAMS_REMEMBERED, HEADER_BLOCK_FACTOR } from '../limits.ts';
 import type { Transport } from '../transport-socket/transport.ts';
+import { HeaderBlock } from './h2-block.ts';
 import {
   ACK,
   COMPRESSION_ERROR,
@@ -36,6 +36,7 @@ import {
 import { H2Guard } from './h2-guard.ts';
 import { H2Head } from './h2-head.ts';
 import type { H2Counters, H2Options } from './h2-options.ts';
+import { PastStreams } from './h2-past.ts';
 import { type FrameSink, H2Reader } from './h2-reader.ts';
 import { applySettings, writeSettings } from './h2-settings.ts';
 import type { H2Stream } from './h2-stream.ts';
@@ -94,8 +95,8 @@ export class H2Session implements FrameSink {
   readonly #guard: H2Guard;
   readonly #head = new H2Head();
   readonly #waiting = new Set<H2Stream>();
-  readonly #closedIds: { readonly id: number; readonly byUs: boolean }[] = [];
-  #closedNext = 0;
+  /** Streams that closed lately. */
+  readonly past = new PastStreams();
   #sendWindow = DEFAULT_WINDOW;
   #recvWindow: number;
   #credit = 0;
@@ -104,11 +105,8 @@ export class H2Session implements FrameSink {
   #data: H2Stream | undefined;
   #dataEnds = false;
   #dataLeft = 0;
-  /** A header block that is not complete: its stream, flags and fragments. */
-  #blockId = 0;
+  readonly #block: HeaderBlock;
   #blockEnds = false;
-  #block: Buffer[] = [];
-  #blockBytes = 0;
   /** Told when the peer answers a PING of ours. */
   onPong: (() => void) | undefined;
 
@@ -123,6 +121,7 @@ export class H2Session implements FrameSink {
     this.#decoder = new HpackDecoder(this.options.tableSize);
     this.#guard = new H2Guard(this.options, context.counters, context.clock);
     this.#reader = new H2Reader(this, server);
+    this.#block = new HeaderBlock(context.limits.maxBytes);
     this.#recvWindow = this.options.connectionWindow;
   }
 
@@ -157,7 +156,7 @@ export class H2Session implements FrameSink {
 
   /** Returns the code of a connection error. */
   #dispatch(type: number, flags: number, id: number, bytes: Buffer, start: number, end: number): number {
-    if (this.#blockId !== 0 && (type !== CONTINUATION || id !== this.#blockId)) return PROTOCOL_ERROR;
+    if (this.#block.id !== 0 && (type !== CONTINUATION || id !== this.#block.id)) return PROTOCOL_ERROR;
     if (!this.peerSettingsSeen && (type !== SETTINGS || (flags & ACK) !== 0)) return PROTOCOL_ERROR;
     switch (type) {
       case HEADERS:
@@ -203,8 +202,7 @@ export class H2Session implements FrameSink {
     const code = this.#guard.payload(to - from, this.#blockEnds);
     if (code !== NO_ERROR) return code;
     if ((flags & END_HEADERS) === 0) {
-      this.#blockId = id;
-      this.#blockBytes = 0;
+      this.#block.begin(id);
       return this.#fragment(bytes, from, to);
     }
     const outcome = this.#wholeBlock(id, bytes, from, to);
@@ -213,24 +211,18 @@ export class H2Session implements FrameSink {
   }
 
   #continuation(flags: number, bytes: Buffer, start: number, end: number): number {
-    const id = this.#blockId;
+    const { id } = this.#block;
     if (id === 0) return PROTOCOL_ERROR;
     const code = this.#guard.payload(end - start, this.#blockEnds) || this.#fragment(bytes, start, end);
     if (code !== NO_ERROR || (flags & END_HEADERS) === 0) return code;
-    const block = this.#block.length === 1 ? this.#block[0]! : Buffer.concat(this.#block);
-    this.#block = [];
-    this.#blockId = 0;
+    const block = this.#block.take();
     return this.#wholeBlock(id, block, 0, block.length);
   }
 
   #fragment(bytes: Buffer, start: number, end: number): number {
-    this.#blockBytes += end - start;
-    if (this.#blockBytes > HEADER_BLOCK_FACTOR * this.context.limits.maxBytes + MAX_FRAME) {
-      this.context.counters.headerOverflow.value += 1;
-      return ENHANCE_YOUR_CALM;
-    }
-    if (end > start) this.#block.push(Buffer.from(bytes.subarray(start, end)));
-    return NO_ERROR;
+    if (this.#block.add(bytes, start, end)) return NO_ERROR;
+    this.context.counters.headerOverflow.value += 1;
+    return ENHANCE_YOUR_CALM;
   }
 
   #wholeBlock(id: number, bytes: Buffer, start: number, end: number): number {
@@ -268,7 +260,7 @@ export class H2Session implements FrameSink {
 
   #beginData(flags: number, id: number, length: number): number {
     this.#data = undefined;
-    if (this.#blockId !== 0 || id === 0 || !this.peerSettingsSeen) return PROTOCOL_ERROR;
+    if (this.#block.id !== 0 || id === 0 || !this.peerSettingsSeen) return PROTOCOL_ERROR;
     const ends = (flags & END_STREAM) !== 0;
     const code = this.#guard.payload((flags & PADDED) !== 0 ? length - 1 : length, ends);
     if (code !== NO_ERROR) return code;
@@ -279,7 +271,7 @@ export class H2Session implements FrameSink {
       this.take(length);
       if (this.#owner.isIdle(id)) return PROTOCOL_ERROR;
       // What was on its way when we reset the stream means nothing.
-      if (this.past(id) !== 'reset') this.resetId(id, STREAM_CLOSED);
+      if (this.past.find(id) !== 'reset') this.resetId(id, STREAM_CLOSED);
       return NO_ERROR;
     }
     stream.recvWindow -= length;
@@ -453,7 +445,7 @@ export class H2Session implements FrameSink {
   awaitFlush(stream: H2Stream): void {
     const { flushTimeoutMs, clock, counters } = this.context;
     if (flushTimeoutMs <= 0) return;
-    clock.after(flushTimeoutMs, () => {
+    stream.cancelFlush = clock.after(flushTimeoutMs, () => {
       if (stream.closed || stream.waiting === 0) return;
       counters.txFlushTimeout.value += 1;
       this.reset(stream, NO_ERROR, undefined);
@@ -521,29 +513,19 @@ export class H2Session implements FrameSink {
     writer.numbers(RST_STREAM, id, code);
     writer.countControl();
     this.context.counters.txReset.value += 1;
-    this.#remember(id, true);
+    this.past.add(id, true);
   }
 
   #drop(stream: H2Stream, byUs: boolean): void {
     stream.closed = true;
+    stream.cancelFlush?.();
     stream.dropOutput();
     if (byUs || !stream.remoteEnded) stream.dropInput();
     this.#waiting.delete(stream);
     if (!this.streams.delete(stream.id)) return;
     this.context.counters.streamsActive.value -= 1;
-    if (!byUs) this.#remember(stream.id, false);
+    if (!byUs) this.past.add(stream.id, false);
     this.#owner.onStreamClosed(stream);
-  }
-
-  #remember(id: number, byUs: boolean): void {
-    this.#closedIds[this.#closedNext] = { id, byUs };
-    this.#closedNext = (this.#closedNext + 1) % CLOSED_STREAMS_REMEMBERED;
-  }
-
-  /** What is known about a stream that is not open: `reset` by us, `closed` lately, or neither. */
-  past(id: number): 'reset' | 'closed' | 'unknown' {
-    const entry = this.#closedIds.find((one) => one.id === id);
-    return entry ? (entry.byUs ? 'reset' : 'closed') : 'unknown';
   }
 
   /** A connection error. */
@@ -561,7 +543,7 @@ export class H2Session implements FrameSink {
   end(reason: 'protocol' | 'disconnect'): void {
     this.dead = true;
     this.#reader.stopped = true;
-    this.#block = [];
+    this.#block.drop();
     for (const stream of [...this.streams.values()]) {
       this.#drop(stream, true);
       stream.onReset(reason, 0);

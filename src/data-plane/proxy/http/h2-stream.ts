@@ -21,6 +21,8 @@ export abstract class H2Stream {
   /** END_STREAM was sent / received. */
   localEnded = false;
   remoteEnded = false;
+  /** Ends the wait for the peer's window. */
+  cancelFlush: (() => void) | undefined;
   /** Nothing more is sent or taken from the peer. */
   closed = false;
   /** Body bytes the peer announced; -1 = it did not. */
