@@ -89,6 +89,18 @@ async function startServer(t: TestContext, mode: Mode, extra: JsonObject = {}) {
   return { app, engine, port: engine.port('in') };
 }
 
+/** As the agent's bootstrap says it: callers in the mesh learn why a connection failed. */
+const TELL_WHY: JsonObject = {
+  layered_runtime: {
+    layers: [
+      {
+        name: 'mesh',
+        static_layer: { 'envoy.reloadable_features.hide_transport_failure_reason_in_response_body': false },
+      },
+    ],
+  },
+};
+
 /** A client engine whose cluster `up` speaks mTLS to `port`. */
 function startClient(
   t: TestContext,
@@ -117,6 +129,7 @@ function startClient(
         ]),
       ],
       [staticCluster('up', [port], { transport_socket: socket })],
+      TELL_WHY,
     ),
   );
 }

@@ -31,9 +31,10 @@ export type Piece =
   | { readonly await_upstream: string; readonly contains?: string }
   | { readonly wait_ms: number };
 
+export type HeaderText = string | { readonly repeat: string; readonly times: number };
 export type HeaderList =
-  | { readonly [name: string]: string | readonly string[] }
-  | readonly (readonly [string, string])[];
+  | { readonly [name: string]: HeaderText | readonly HeaderText[] }
+  | readonly (readonly [string, HeaderText])[];
 
 export interface TlsOptions {
   readonly sni?: string;
@@ -371,8 +372,11 @@ export function bytesOf(bytes: Bytes): Buffer {
 
 export function pairsOf(headers: HeaderList | undefined): readonly (readonly [string, string])[] {
   if (!headers) return [];
-  if (Array.isArray(headers)) return headers as readonly (readonly [string, string])[];
-  return Object.entries(headers as { readonly [name: string]: string | readonly string[] }).flatMap(([name, value]) =>
-    list(value).map((one) => [name, String(one)] as const),
+  const text = (value: HeaderText): string =>
+    typeof value === 'object' ? value.repeat.repeat(value.times) : String(value);
+  if (Array.isArray(headers))
+    return (headers as readonly (readonly [string, HeaderText])[]).map(([name, value]) => [name, text(value)] as const);
+  return Object.entries(headers as { readonly [name: string]: HeaderText | readonly HeaderText[] }).flatMap(
+    ([name, value]) => list(value).map((one) => [name, text(one)] as const),
   );
 }

@@ -8,6 +8,7 @@ import { HeaderMap, headerName } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { httpDate } from '../http/status.ts';
 import { type ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
+import { REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
 import { SocketTransport } from '../transport-socket/socket-transport.ts';
 import { findPage } from './pages.ts';
 import type { AdminReply, AdminTarget } from './target.ts';
@@ -23,6 +24,7 @@ const CODEC = {
   acceptHttp10: true,
   enableTrailers: false,
   serverName: 'envoy',
+  headTimeoutMs: REQUEST_HEAD_TIMEOUT_MS,
   delayedCloseMs: 1_000,
 };
 

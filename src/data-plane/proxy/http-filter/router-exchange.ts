@@ -31,6 +31,7 @@ import {
   type Failure,
   failedReply,
   HEAD_TOO_LARGE,
+  HIDE_REASON,
   NO_HOST,
   overloaded,
   RESETS,
@@ -230,7 +231,8 @@ export class RouterExchange
     const reason = failure.kind === 'connect-failure' ? failure.reason : '';
     stream.info.upstreamFailure = reason;
     if (this.#retryFailure('connect-failure')) return;
-    this.#failed(failure.kind === 'connect-timeout' ? CONNECT_TIMEOUT : connectFailure(reason));
+    if (failure.kind === 'connect-timeout') this.#failed(CONNECT_TIMEOUT);
+    else this.#failed(connectFailure(reason, !stream.manager.deps.runtime.featureEnabled(HIDE_REASON, true)));
   }
 
   #overflow(): void {
@@ -330,6 +332,8 @@ export class RouterExchange
     else if (stream.connection.direction === 'outbound') headers.remove(H.decorator);
     this.#countAttempts(headers);
     if (this.cookies) for (const cookie of this.cookies) headers.add(H.setCookie, cookie);
+    // Edits may name the status.
+    stream.info.responseCode = status;
     stream.applyResponseEdits(headers);
     this.#answering = true;
     if (endStream) this.#finish();

@@ -29,8 +29,12 @@ export const RESETS: Readonly<Record<UpstreamReset, Failure>> = {
 
 export const CONNECT_TIMEOUT: Failure = { text: 'connection timeout', flag: FLAG.UF, details: 'connection_timeout' };
 
-export function connectFailure(reason: string): Failure {
-  return { text: 'remote connection failure', flag: FLAG.UF, details: `remote_connection_failure|${reason}` };
+/** Envoy keeps from callers why a connection failed, unless its runtime says otherwise, as in a mesh. */
+export const HIDE_REASON = 'envoy.reloadable_features.hide_transport_failure_reason_in_response_body';
+
+export function connectFailure(reason: string, told: boolean): Failure {
+  const text = told ? `remote connection failure, transport failure reason: ${reason}` : 'remote connection failure';
+  return { text, flag: FLAG.UF, details: `remote_connection_failure|${reason}` };
 }
 
 export function failedReply(failure: Failure, retried: boolean, edit: (headers: HeaderMap) => void): LocalReply {

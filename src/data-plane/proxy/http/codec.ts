@@ -92,6 +92,8 @@ export interface ServerCodecOptions {
   readonly acceptHttp10: boolean;
   /** Trailers of chunked bodies are passed on (HTTP/1 only; HTTP/2 always does). */
   readonly enableTrailers: boolean;
+  /** How long a request head may take from its first byte, ms. */
+  readonly headTimeoutMs: number;
   readonly serverName: string;
   /** How names are spelled in answers, and whether the spelling of requests is kept (HTTP/1). */
   readonly headerCase?: HeaderCase;

@@ -45,6 +45,11 @@ function underscoreCounters(stats: StatsStore, version: 'http1' | 'http2') {
   };
 }
 
+function appendVia(headers: HeaderMap, via: string): void {
+  const before = headers.getAll(H.via);
+  headers.set(H.via, before === undefined ? via : `${before}, ${via}`);
+}
+
 function httpCounters(scope: StatsScope, version: 'http1' | 'http2') {
   return {
     cxTotal: scope.counter(`downstream_cx_${version}_total`),
@@ -271,6 +276,7 @@ export class ConnectionManager {
     stream.scheme = headers.get(H.forwardedProto) === 'https' ? 'https' : 'http';
     clientCertificate(headers, connection.tls, settings.xfcc);
     this.#requestId(headers, internal);
+    if (settings.via !== '') appendVia(headers, settings.via);
     const normal = normalizePath(stream.path, settings.path);
     if (normal.kind === 'reject') {
       stream.localReply({ status: 400, body: '', flags: 0, details: 'path_normalization_failed' });
@@ -323,8 +329,17 @@ export class ConnectionManager {
     if (stream.path.charCodeAt(0) !== 47) return { status: 404, flags: 0, details: 'absolute_path_rejected' };
     // A fragment never belongs into a request: what comes after it would be seen by one server and not by the next.
     if (stream.path.includes('#')) return { status: 400, flags: 0, details: 'path_normalization_failed' };
+    if (this.settings.stripHostDot) this.#stripDot(stream);
     this.#stripPort(stream);
     return undefined;
+  }
+
+  /** `a.example.:80` → `a.example:80`. */
+  #stripDot(stream: HttpStream): void {
+    const bare = stream.authority.replace(/\.(?=(:\d+)?$)/, '');
+    if (bare === stream.authority) return;
+    stream.authority = bare;
+    stream.headers.set(H.host, bare);
   }
 
   #stripPort(stream: HttpStream): void {
@@ -373,6 +388,7 @@ export class ConnectionManager {
     const { settings } = this;
     if (settings.serverHeader === 'overwrite') headers.set(H.server, settings.serverName);
     else if (settings.serverHeader === 'if-absent') headers.setIfAbsent(H.server, settings.serverName);
+    if (settings.via !== '') appendVia(headers, settings.via);
     // Who forces a trace wants to find it.
     if (settings.alwaysSetRequestIdInResponse || stream.headers?.has(H.forceTrace)) {
       const id = stream.headers.get(H.requestId);
@@ -440,9 +456,11 @@ export class ConnectionManager {
     info.logType = LOG_TYPE.downstreamEnd;
     info.bytesSent = bytes;
     info.protocol = 'HTTP/1.1';
-    counters.cxProtocolError.value += 1;
-    info.flags = FLAG.DPE;
     info.responseDetails = error;
+    if (error !== 'request_header_timeout') {
+      counters.cxProtocolError.value += 1;
+      info.flags = FLAG.DPE;
+    }
     this.#log?.(info);
   }
 

@@ -58,6 +58,7 @@ function setup() {
       acceptHttp10: false,
       enableTrailers: false,
       serverName: '',
+      headTimeoutMs: REQUEST_HEAD_TIMEOUT_MS,
       delayedCloseMs: 1000,
     },
     clock,

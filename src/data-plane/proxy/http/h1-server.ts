@@ -1,6 +1,6 @@
 // HTTP/1 on an accepted connection: one exchange at a time, pipelined requests wait. Made by the connection manager.
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { MAX_PIPELINED_BYTES, REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
+import { MAX_PIPELINED_BYTES } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type {
@@ -176,7 +176,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
       this.#scanned = end - at;
       if (at === end) return end;
       if (startsBadly(bytes, at, end)) return this.#refuse('http1.codec_error', 400);
-      this.#headTimer ??= this.#clock.after(REQUEST_HEAD_TIMEOUT_MS, () => {
+      this.#headTimer ??= this.#clock.after(this.#options.headTimeoutMs, () => {
         this.#headTimer = undefined;
         if (!this.transport.closed) this.#refuse('request_header_timeout', 408);
       });
@@ -235,7 +235,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   }
 
   #refuse(error: HeadRefusal, status: number): number {
-    const reason = reasonPhrase(status);
+    const reason = error === 'request_header_timeout' ? 'request header timeout' : reasonPhrase(status);
     this.#callbacks.onBadRequest(error, status, reason.length);
     return this.#answer(status, reason);
   }

@@ -12,6 +12,7 @@ export const H = {
   upgrade: headerName('upgrade'),
   expect: headerName('expect'),
   te: headerName('te'),
+  via: headerName('via'),
   trailer: headerName('trailer'),
   date: headerName('date'),
   server: headerName('server'),

@@ -49,7 +49,7 @@ export function clientAddress(
   if (settings.useRemoteAddress) {
     const hop = list[list.length - settings.trustedHops];
     if (settings.trustedHops > 0 && hop !== undefined) trusted = hop;
-    if (!settings.skipXffAppend) headers.set(H.forwardedFor, [...list, peer].join(', '));
+    if (!settings.skipXffAppend) headers.set(H.forwardedFor, given === undefined ? peer : `${given},${peer}`);
   } else {
     const last = list[list.length - 1 - settings.trustedHops];
     if (last !== undefined) trusted = last;

@@ -26,6 +26,7 @@ import {
   DEFAULT_STREAM_IDLE_MS,
   DELAYED_CLOSE_MS,
   HARD_MAX_HEAD_BYTES,
+  REQUEST_HEAD_TIMEOUT_MS,
 } from '../limits.ts';
 import { compileTracing, type TracingSettings } from '../tracing/tracer.ts';
 import type { H2ServerOptions } from './codec.ts';
@@ -55,6 +56,9 @@ export interface ManagerSettings extends H2ServerOptions {
   readonly maxStreamMs: number;
   readonly upgrades: ReadonlyMap<string, boolean>;
   readonly proxy100Continue: boolean;
+  /** Added to `via` of requests and answers; empty: nothing. */
+  readonly via: string;
+  readonly stripHostDot: boolean;
   readonly stripPort: 'no' | 'matching' | 'any';
   readonly codec: 'auto' | 'http1' | 'http2';
   /** A 400 of ours does not end an HTTP/1 connection. */
@@ -109,6 +113,9 @@ const FIELDS = [
   'stream_error_on_invalid_http_message',
   'internal_address_config',
   'local_reply_config',
+  'via',
+  'strip_trailing_host_dot',
+  'request_headers_timeout',
   'tracing',
 ];
 
@@ -184,6 +191,9 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,
     upgrades: upgradesOf(message, path),
     proxy100Continue: message.proxy100Continue,
+    via: message.via,
+    stripHostDot: message.stripTrailingHostDot,
+    headTimeoutMs: millis(message.requestHeadersTimeout, 0) || REQUEST_HEAD_TIMEOUT_MS,
     stripPort: message.stripPortMode.case ? 'any' : message.stripMatchingHostPort ? 'matching' : 'no',
   };
 }

@@ -58,6 +58,7 @@ const REASONS: Readonly<Record<number, string>> = {
   505: 'HTTP Version Not Supported',
   507: 'Insufficient Storage',
   511: 'Network Authentication Required',
+  599: 'Last Unassigned Server Error Code',
 };
 
 export const reasonPhrase = (status: number): string => REASONS[status] ?? 'Unknown';
