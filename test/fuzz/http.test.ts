@@ -22,6 +22,7 @@ const OPTIONS = {
   acceptHttp10: true,
   enableTrailers: true,
   serverName: 'envoy',
+  headTimeoutMs: 1_000,
   delayedCloseMs: 1_000,
   drainTimeoutMs: 1_000,
   flushTimeoutMs: 0,
