@@ -285,7 +285,10 @@ function shownOptions(options: CommandLine): Readonly<Record<string, string | nu
     base_id: String(options.baseId),
     concurrency: options.concurrency,
     config_path: options.configPath,
-    config_yaml: options.configYaml,
+    // Envoy shows it whole; keys in it would be open to whoever reaches the admin interface.
+    config_yaml: /PRIVATE KEY|private_key|password|secret/i.test(options.configYaml)
+      ? '[redacted]'
+      : options.configYaml,
     allow_unknown_static_fields: options.allowUnknownStaticFields,
     admin_address_path: options.adminAddressPath,
     local_address_ip_version: options.localAddressIpVersion,

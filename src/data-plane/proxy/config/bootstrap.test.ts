@@ -138,14 +138,23 @@ test('mistakes are named by path, in the words of Envoy', () => {
 
 test('a mistake beside a key does not show the key', () => {
   const secret = 'MIIBVgIBADANBgkqhkiG';
+  const kinds = ['json', 'yaml', 'pb_text'] as const;
   for (const text of [
     `{"private_key": "${secret}" x`,
+    `{"private_key": "${secret}"  "${secret}"}`,
+    `{"a": ["${secret}", nope]}`,
     `{"static_resources":{"secrets":[{"tls_certificate":{"private_key":{"inline_string":"${secret}"},"nope":1}}]}}`,
+    `-----BEGIN PRIVATE KEY-----\n${secret}\n`,
+    `static_resources { secrets { "${secret}" } }`,
+    `node { id: "a" "b" ${'"'}${secret}${'"'} } "${secret}"`,
+    `static_resources { clusters { type: "${secret}" } }`,
   ])
-    assert.throws(
-      () => loadBootstrap([json(text)], options),
-      (error: Error) => !error.message.includes(secret),
-    );
+    for (const kind of kinds)
+      assert.throws(
+        () => loadBootstrap([{ name: 'f', text, kind }], options),
+        (error: Error) => !error.message.includes(secret.slice(0, 8)),
+        `${kind}: ${text}`,
+      );
 });
 
 test('unknown fields may be allowed, and are told', () => {

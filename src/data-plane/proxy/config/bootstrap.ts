@@ -180,9 +180,7 @@ function parseJson(source: BootstrapSource, options: LoadOptions): Bootstrap {
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     // The text of the error would quote the file, which may hold keys.
-    const reason = errorText(error)
-      .replace(/, ".*" is not valid JSON$/s, '')
-      .replace(/"[^"]*"\.\.\. /g, '');
+    const reason = errorText(error).replace(/, (?:\.\.\.)?".*$/s, '');
     throw new ConfigError(
       '',
       source.kind === 'json'

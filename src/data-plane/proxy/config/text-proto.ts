@@ -82,7 +82,7 @@ class Parser {
       this.#expandedAny(message, depth);
       return;
     }
-    if (token.kind !== 'name') throw this.#wrong(`a field name is expected, not '${token.text}'`);
+    if (token.kind !== 'name') throw this.#wrong(`a field name is expected, not ${shown(token)}`);
     const field = message.desc.fields.find((each) => each.name === token.text);
     if (!field) throw this.#wrong(`${message.desc.typeName} has no field '${token.text}'`);
     const colon = this.#accept(':');
@@ -130,7 +130,7 @@ class Parser {
     const token = this.#take();
     if (token.text === '{') return '}';
     if (token.text === '<') return '>';
-    throw this.#wrong(`'{' is expected, not '${token.text}'`);
+    throw this.#wrong(`'{' is expected, not ${shown(token)}`);
   }
 
   #message(schema: DescMessage, depth: number, into: ReflectMessage | undefined): unknown {
@@ -178,7 +178,7 @@ class Parser {
     const token = this.#take();
     if (token.kind === 'number' && /^-?\d+$/.test(token.text)) return Number(token.text);
     const value = field.enum?.values.find((each) => each.name === token.text);
-    if (!value) throw this.#wrong(`unknown enum value: '${token.text}'`);
+    if (!value) throw this.#wrong(`unknown enum value: ${shown(token)}`);
     return value.number;
   }
 
@@ -187,7 +187,7 @@ class Parser {
     switch (type) {
       case ScalarType.STRING:
       case ScalarType.BYTES: {
-        if (token.kind !== 'string') throw this.#wrong(`text in quotes is expected, not '${token.text}'`);
+        if (token.kind !== 'string') throw this.#wrong(`text in quotes is expected, not ${shown(token)}`);
         let bytes = bytesOf(token.text);
         while (this.#next?.kind === 'string') bytes = Buffer.concat([bytes, bytesOf(this.#take().text)]);
         return type === ScalarType.BYTES ? new Uint8Array(bytes) : bytes.toString('utf8');
@@ -195,13 +195,13 @@ class Parser {
       case ScalarType.BOOL:
         if (/^(?:true|True|t|1)$/.test(token.text)) return true;
         if (/^(?:false|False|f|0)$/.test(token.text)) return false;
-        throw this.#wrong(`true or false is expected, not '${token.text}'`);
+        throw this.#wrong(`true or false is expected, not ${shown(token)}`);
       case ScalarType.DOUBLE:
       case ScalarType.FLOAT: {
         const value = /^(?:inf|infinity)$/i.test(token.text)
           ? Number.POSITIVE_INFINITY
           : Number(token.text.replace(/f$/, ''));
-        if (Number.isNaN(value)) throw this.#wrong(`'${token.text}' is not a number`);
+        if (Number.isNaN(value)) throw this.#wrong(`${shown(token)} is not a number`);
         return value;
       }
       case ScalarType.INT64:
@@ -209,10 +209,10 @@ class Parser {
       case ScalarType.SINT64:
       case ScalarType.FIXED64:
       case ScalarType.SFIXED64:
-        if (!/^-?(?:0x[0-9a-fA-F]+|\d+)$/.test(token.text)) throw this.#wrong(`'${token.text}' is not an integer`);
+        if (!/^-?(?:0x[0-9a-fA-F]+|\d+)$/.test(token.text)) throw this.#wrong(`${shown(token)} is not an integer`);
         return token.text.startsWith('-') ? -BigInt(token.text.slice(1)) : BigInt(token.text);
       default:
-        if (!/^-?(?:0x[0-9a-fA-F]+|\d+)$/.test(token.text)) throw this.#wrong(`'${token.text}' is not an integer`);
+        if (!/^-?(?:0x[0-9a-fA-F]+|\d+)$/.test(token.text)) throw this.#wrong(`${shown(token)} is not an integer`);
         return Number(token.text);
     }
   }
@@ -244,6 +244,9 @@ class Parser {
     return new TextProtoError(`line ${this.#next?.line ?? this.#line}: ${reason}`);
   }
 }
+
+/** Texts may be keys: they are not shown. */
+const shown = (token: Token): string => (token.kind === 'string' ? 'a text' : `'${token.text}'`);
 
 const asReflect = (value: unknown): ReflectMessage | undefined => value as ReflectMessage | undefined;
 

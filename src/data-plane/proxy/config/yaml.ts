@@ -4,6 +4,9 @@ import { type Document, isAlias, isMap, isScalar, isSeq, type Node, parseDocumen
 import { ConfigError } from '../../../base/envoy-api/fields.ts';
 import { MAX_YAML_NODES } from '../limits.ts';
 
+/** A longer file that is no configuration may be a key. */
+const SHOWN_CHARS = 20;
+
 /** Throws ConfigError that names line and column. */
 export function parseYaml(text: string): JsonValue {
   const doc = parseDocument(text, { version: '1.1', prettyErrors: true, customTags: ignoreTag });
@@ -17,7 +20,8 @@ export function parseYaml(text: string): JsonValue {
     );
   }
   const root = doc.contents;
-  if (!isMap(root) && !isSeq(root)) throw new ConfigError('', `Unable to convert YAML as JSON: ${text.slice(0, 200)}`);
+  if (!isMap(root) && !isSeq(root))
+    throw new ConfigError('', `Unable to convert YAML as JSON: ${text.length > SHOWN_CHARS ? '…' : text}`);
   checkAliases(doc, text);
   return new Reader(doc).read(root);
 }
