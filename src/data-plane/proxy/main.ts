@@ -41,6 +41,9 @@ async function main(): Promise<number | undefined> {
   }
 }
 
+/** Any long time. */
+const STAY_MS = 0x7fffffff;
+
 async function run(options: CommandLine): Promise<number | undefined> {
   let { log, control } = openProcessLog(options);
   try {
@@ -79,6 +82,8 @@ async function run(options: CommandLine): Promise<number | undefined> {
     process.on('SIGINT', () => quit());
     // A file that is to be opened again after it was moved away.
     process.on('SIGUSR1', () => engine.reopenLogs());
+    // No timer of the engine keeps the process alive: one without an open socket (its control plane is away) waits all the same.
+    setInterval(() => {}, STAY_MS);
     await engine.start();
     writeBaseId(options.baseIdPath);
     writeAdminAddress(options.adminAddressPath, engine);
