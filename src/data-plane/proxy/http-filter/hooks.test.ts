@@ -177,6 +177,16 @@ test('an answer of a filter passes only the filters that saw the request', () =>
 
 const FILTER_CONFIG = { '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig' };
 
+test('a chain that nobody ends answers instead of leaving the client waiting', () => {
+  const bench = filterBench(() => [], {
+    routes: {
+      typed_per_filter_config: { end: { ...FILTER_CONFIG, disabled: true } },
+    },
+  });
+  const one = bench.request('GET /');
+  assert.deepEqual([one.status(), one.stream.info.responseDetails], [500, 'no_terminal_filter']);
+});
+
 test('routes switch filters off and on; the most specific level decides', () => {
   const seen: string[] = [];
   const bench = filterBench(() => [spy('a', seen), { ...spy('b', seen), disabled: true }], {

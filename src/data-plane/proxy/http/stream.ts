@@ -298,9 +298,12 @@ export class HttpStream implements RequestReceiver, RequestView {
       const index = this.#filter;
       this.#filter = index + 1;
       if (this.#off?.[index]) continue;
-      if (filters[index]!.onRequest?.(this, index) === 'stop') break;
+      if (filters[index]!.onRequest?.(this, index) !== 'stop') continue;
+      if (this.#held || this.#endPending) this.#release(from);
+      return;
     }
-    if (this.#held || this.#endPending) this.#release(from);
+    // The last filter ends the chain: it is missing, or switched off.
+    if (!this.target) this.localReply({ status: 500, body: '', flags: 0, details: 'no_terminal_filter' });
   }
 
   /** Settings of the route, virtual host or table for a filter, the most specific ones. */
