@@ -490,3 +490,25 @@ test('connections that their server closed while idle cost a repeatable request 
   assert.equal((await ask(engine.port('in'))).status, 200);
   assert.equal(engine.counter('cluster.app.upstream_cx_total'), 5, 'all four were tried before a new one');
 });
+
+test('a mirror that never reads neither slows a request down nor keeps its body', async (t) => {
+  const app = await startApp(t, 'app');
+  const deaf = createServer((socket) => socket.pause().on('error', () => {}));
+  const port = await listen(t, deaf as never);
+  const proxy = await hop(
+    t,
+    [
+      {
+        match: { prefix: '/' },
+        route: { cluster: 'app', timeout: '20s', request_mirror_policies: [{ cluster: 'deaf' }] },
+      },
+    ],
+    [staticCluster('app', [app.port]), staticCluster('deaf', [port])],
+  );
+  const body = Buffer.alloc(16 * 1024 * 1024, 'x');
+  const answer = await ask(proxy.port('in'), '/', { method: 'POST', body });
+  assert.deepEqual([answer.status, app.seen[0]!.body.length], [200, body.length]);
+  assert.equal(proxy.counter('cluster.deaf.upstream_rq_total'), 1);
+  // Its bound was reached: the copy was given up, and holds no place.
+  await until(() => proxy.counter('cluster.deaf.upstream_rq_active') === 0, 'the mirror is given up');
+});
