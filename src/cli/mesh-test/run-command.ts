@@ -26,8 +26,9 @@ const WATCH_QUIET_MS = 100;
 export async function runMeshTests(context: Context, flags: Flags): Promise<number> {
   const plan = planOf(context, flags);
   // Proxies that are processes would outlive this one, and so would the files of the run.
+  // Before main.ts's own, which ends the process.
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => {
+    process.prependOnceListener(signal, () => {
       plan.stock?.killAll();
       rmSync(plan.directory, { recursive: true, force: true });
       process.exit(EXIT_INTERRUPTED);
