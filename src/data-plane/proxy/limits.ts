@@ -2,8 +2,8 @@
 
 /** Bytes of one request or response head when the configuration says nothing (Envoy: 60 KiB). */
 export const DEFAULT_MAX_HEAD_BYTES = 60 * 1024;
-/** A head is addressed with 16-bit offsets, so no configuration may ask for more. */
-export const HARD_MAX_HEAD_BYTES = 65_000;
+/** A head leaves in one piece of the output arena, so no configuration may ask for more (Envoy: 8 MiB). */
+export const HARD_MAX_HEAD_BYTES = 96 * 1024;
 /** Headers in one head when the configuration says nothing (Envoy: 100). */
 export const DEFAULT_MAX_HEADERS = 100;
 export const HARD_MAX_HEADERS = 1_000;

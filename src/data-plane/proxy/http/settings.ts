@@ -143,12 +143,17 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
   if (message.codecType === Codec.HTTP3)
     throw new ConfigError(join(path, 'codec_type'), 'HTTP3 is not supported by this proxy');
   const headBytes = (message.maxRequestHeadersKb ?? 0) * 1024 || DEFAULT_MAX_HEAD_BYTES;
+  if (headBytes > HARD_MAX_HEAD_BYTES)
+    throw new ConfigError(
+      join(path, 'max_request_headers_kb'),
+      `more than ${HARD_MAX_HEAD_BYTES / 1024} is not supported by this proxy`,
+    );
   return {
     statPrefix: message.statPrefix,
     codec: message.codecType === Codec.HTTP1 ? 'http1' : message.codecType === Codec.HTTP2 ? 'http2' : 'auto',
     serverName: message.serverName || 'envoy',
     serverHeader: SERVER[message.serverHeaderTransformation],
-    maxHeadBytes: Math.min(headBytes, HARD_MAX_HEAD_BYTES),
+    maxHeadBytes: headBytes,
     maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
     acceptHttp10: http1?.acceptHttp10 ?? false,
     defaultHost: http1?.defaultHostForHttp10 ?? '',
