@@ -119,6 +119,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     if (!this.#routeKnown) {
       this.#routeKnown = true;
       const table = this.manager.routes.tableFor(this);
+      // Before anything can match them.
+      if (table && !this.internal) for (const name of table.internalOnly) this.headers.remove(name);
       this.#route = table?.find(this, this.manager.deps.random);
       const host = this.#route?.virtualHost ?? table?.findHost(this.authority);
       this.info.virtualHost = host?.name ?? '';
