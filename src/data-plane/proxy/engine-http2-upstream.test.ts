@@ -4,16 +4,22 @@ import {
   type ClientHttp2Session,
   connect,
   constants,
+  createSecureServer,
   createServer,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
+import { createServer as createHttps } from 'node:https';
+import { createServer as createTcp } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import {
   ask,
   bootstrap,
+  clientTls,
+  commonTls,
+  createCa,
   fileLog,
   hcm,
   listen,
@@ -279,4 +285,43 @@ test('use_downstream_protocol_config speaks what the client speaks', async (t) =
   await until(() => body === 'two', 'an answer over HTTP/2');
   assert.equal((await ask(proxy.port('in'), '/')).status, 502);
   assert.equal(proxy.counter('cluster.app.upstream_cx_http1_total'), 1);
+});
+
+test('auto_config speaks what ALPN agrees on', async (t) => {
+  const ca = await createCa();
+  const identity = await ca.issue('spiffe://cluster.local/ns/a/sa/a');
+  const tls = { key: identity.key, cert: identity.certificate };
+  const both = createSecureServer(tls, (request, response) => void response.end(`v${request.httpVersion}`));
+  const old = createHttps(tls, (request, response) => void response.end(`v${request.httpVersion}`));
+  for (const server of [both, old]) {
+    const port = await listen(t, server as never);
+    const cluster = staticCluster('app', [port], {
+      transport_socket: clientTls(commonTls(undefined, ca.pem, [{ prefix: 'spiffe://' }])),
+      typed_extension_protocol_options: {
+        [KEY]: { '@type': `type.googleapis.com/${KEY}`, auto_config: { http2_protocol_options: {} } },
+      },
+    });
+    const proxy = await hop(t, cluster);
+    const answers = await Promise.all([1, 2, 3].map(() => ask(proxy.port('in'), '/')));
+    const http2 = server === both;
+    for (const answer of answers) assert.equal(answer.body, http2 ? 'v2.0' : 'v1.1');
+    assert.equal(proxy.counter('cluster.app.upstream_cx_http2_total'), http2 ? 1 : 0);
+    assert.equal(proxy.counter('cluster.app.upstream_cx_http1_total') > 0, !http2);
+    proxy.engine.stop();
+  }
+});
+
+test('connection_keepalive: an upstream that does not answer PING is gone', async (t) => {
+  // Speaks just enough to be an HTTP/2 server: its SETTINGS, and nothing more.
+  const mute = createTcp((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0])));
+    socket.resume();
+  });
+  const port = await listen(t, mute as never);
+  const proxy = await hop(t, http2Cluster(port, { connection_keepalive: { interval: '0.02s', timeout: '0.05s' } }));
+  const answer = await ask(proxy.port('in'), '/');
+  assert.equal(answer.status, 503);
+  assert.match(answer.body, /reset reason: connection termination/);
+  assert.equal(proxy.counter('cluster.app.http2.keepalive_timeout'), 1);
 });
