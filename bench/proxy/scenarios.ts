@@ -162,9 +162,17 @@ async function tcp(s: Surroundings, engine: EngineName, tls: boolean): Promise<M
       proxies.push(proxy);
     }
     const send = async (seconds: number): Promise<number> => {
-      const out = await load(['iperf3', '-J', '-c', '127.0.0.1', '-p', String(port), '-P', '4', '-t', String(seconds)]);
-      const end = (JSON.parse(out) as { end: { sum_received: { bytes: number } } }).end;
-      return end.sum_received.bytes / 1e9;
+      const command = ['iperf3', '-J', '-c', '127.0.0.1', '-p', String(port), '-P', '4', '-t', String(seconds)];
+      // The server takes the look whether it accepts for a client, and is busy until it has seen it go.
+      for (let tries = 0; ; tries += 1) {
+        const out = JSON.parse(await load(command, [0, 1])) as {
+          end: { sum_received?: { bytes: number } };
+          error?: string;
+        };
+        if (out.end.sum_received) return out.end.sum_received.bytes / 1e9;
+        if (tries === 20) throw new Error(`iperf3: ${out.error}`);
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
     };
     await send(warm);
     const perGb = await cost(proxies, () => send(s.seconds));
