@@ -37,6 +37,22 @@ const STAT_SUFFIXES = [
 ];
 const STAT_REGEXPS = ['vhost\\..*\\.route\\..*'];
 
+/** Features of the proxy, the same wherever one of the mesh runs. */
+export const RUNTIME = {
+  layers: [
+    {
+      name: 'global config',
+      static_layer: {
+        're2.max_program_size.error_level': '32768',
+        // Newer Envoys keep from the caller why a connection failed; in a mesh both ends are one's own, and need to know.
+        'envoy.reloadable_features.hide_transport_failure_reason_in_response_body': false,
+        'envoy.deprecated_features:envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst': true,
+      },
+    },
+    { name: 'admin', admin_layer: {} },
+  ],
+} as const;
+
 export function buildBootstrap(
   node: XdsNode,
   options: AgentOptions,
@@ -73,20 +89,7 @@ export function buildBootstrap(
         forward(15021, '/healthz/ready', 'agent', 'agent'),
       ],
     },
-    layered_runtime: {
-      layers: [
-        {
-          name: 'global config',
-          static_layer: {
-            're2.max_program_size.error_level': '32768',
-            // Newer Envoys keep from the caller why a connection failed; in a mesh both ends are one's own, and need to know.
-            'envoy.reloadable_features.hide_transport_failure_reason_in_response_body': false,
-            'envoy.deprecated_features:envoy.config.listener.v3.Listener.hidden_envoy_deprecated_use_original_dst': true,
-          },
-        },
-        { name: 'admin', admin_layer: {} },
-      ],
-    },
+    layered_runtime: RUNTIME,
     stats_config: { use_all_default_tags: false, stats_tags: STATS_TAGS, stats_matcher: statsMatcher(node, options) },
     overload_manager: {
       resource_monitors: [

@@ -10,6 +10,7 @@ import type { SecretCache, WorkloadSecret } from '../agent/secret-cache.ts';
 import { loadBootstrap } from '../proxy/config/bootstrap.ts';
 import { Engine } from '../proxy/engine.ts';
 
+export { RUNTIME } from '../agent/bootstrap.ts';
 export type { SdsServer, WorkloadSecret };
 
 export interface IpPort {

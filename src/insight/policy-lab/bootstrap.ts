@@ -1,6 +1,7 @@
 // The bootstrap of a proxy under test: the agent's, without what needs a pod (status ports, metrics). Called by mesh.ts. Pure.
 import type { JsonObject } from '@bufbuild/protobuf';
 import { ISTIO_API_VERSION } from '../../base/version.ts';
+import { RUNTIME } from '../../data-plane/offline/wiring.ts';
 import { DOMAIN, labelsOf, type TestPod } from './objects.ts';
 
 export interface BootstrapOptions {
@@ -37,6 +38,7 @@ export function proxyBootstrap(options: BootstrapOptions): JsonObject {
         ...options.metadata,
       },
     },
+    layered_runtime: structuredClone(RUNTIME) as unknown as JsonObject,
     dynamic_resources: {
       lds_config: source,
       cds_config: source,
