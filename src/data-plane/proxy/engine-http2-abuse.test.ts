@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { connect, createServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
+import { AT_ONCE } from './listener/drain.ts';
 import {
   ask,
   bootstrap,
@@ -169,4 +170,39 @@ test('more streams than allowed are refused, and a header list that is too large
   other.write(Buffer.concat([PREFACE, SETTINGS, frame(1, 5, 1, bomb)]));
   await until(() => engine.counter('http2.header_overflow') === 1, 'the bomb is refused');
   assert.equal(engine.counter('http.test.downstream_cx_active'), 2);
+});
+
+test('a request that crosses the final GOAWAY is ignored with its body, and open ones are answered', async (t) => {
+  const waiting: Socket[] = [];
+  const server = createServer((socket: Socket) => {
+    socket.on('error', () => {});
+    socket.on('data', () => waiting.push(socket));
+  });
+  const port = await listen(t, server as never);
+  const engine = await startEngine(
+    t,
+    bootstrap(
+      [listener('in', [{ filters: [hcm(routes([toCluster('app')]), { drain_timeout: '0.02s' })] }])],
+      [staticCluster('app', [port])],
+    ),
+  );
+  const socket = connect(engine.port('in'), '127.0.0.1');
+  t.after(() => socket.destroy());
+  let got = Buffer.alloc(0);
+  socket.on('error', () => {});
+  socket.on('data', (chunk: Buffer) => {
+    got = Buffer.concat([got, chunk]);
+  });
+  socket.write(Buffer.concat([PREFACE, SETTINGS, frame(1, 5, 1, GET)]));
+  await until(() => waiting.length === 1, 'the request is with the upstream');
+  for (const view of engine.engine.listeners.views()) view.active?.drainGracefully(AT_ONCE);
+  await until(() => engine.counter('http2.goaway_sent') === 2, 'both GOAWAY frames');
+  socket.write(Buffer.concat([frame(1, 4, 3, POST), frame(0, 1, 3, Buffer.from('late'))]));
+  // The answer to PING says that the frames before it were read.
+  socket.write(frame(6, 0, 0, Buffer.from('12345678')));
+  await until(() => got.includes('12345678'), 'the PING is answered');
+  waiting[0]!.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
+  await until(() => got.includes('ok'), 'the open request is answered');
+  assert.equal(engine.counter('http.test.downstream_rq_total'), 1);
+  assert.equal(engine.counter('http.test.downstream_cx_protocol_error'), 0);
 });

@@ -162,9 +162,13 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
       if (past !== 'reset') session.fail(past === 'closed' ? STREAM_CLOSED : PROTOCOL_ERROR, 'http2.codec_error');
       return;
     }
-    // After the final GOAWAY streams are not ours any more.
-    if (this.#draining === 2) return;
     session.lastPeerId = id;
+    // After the final GOAWAY streams are not ours any more, nor what still comes on them.
+    if (this.#draining === 2) {
+      session.past.add(id, true);
+      giveHeaders(headers);
+      return;
+    }
     if (session.streams.size >= this.#options.h2.maxStreams) {
       this.#deps.counters.streamRefused.value += 1;
       session.writeReset(id, REFUSED_STREAM);
