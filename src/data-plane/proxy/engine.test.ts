@@ -512,3 +512,43 @@ test('a mirror that never reads neither slows a request down nor keeps its body'
   // Its bound was reached: the copy was given up, and holds no place.
   await until(() => proxy.counter('cluster.deaf.upstream_rq_active') === 0, 'the mirror is given up');
 });
+
+test('a connection that names its client by PROXY protocol serves no other client', async (t) => {
+  const told: string[] = [];
+  const server = createServer((socket) => {
+    let client = '';
+    socket.on('error', () => {});
+    socket.on('data', (chunk: Buffer) => {
+      const line = /^PROXY TCP4 \S+ \S+ (\d+) /.exec(chunk.toString('latin1'));
+      if (line) client = line[1]!;
+      told.push(client);
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
+    });
+  });
+  const port = await listen(t, server as unknown as Parameters<typeof listen>[1]);
+  const wrapped = typed(
+    'envoy.transport_sockets.upstream_proxy_protocol',
+    'envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport',
+    {
+      config: { version: 'V1' },
+      transport_socket: typed('raw', 'envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer'),
+    },
+  );
+  const engine = await startEngine(
+    t,
+    bootstrap(
+      [listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }])],
+      [staticCluster('app', [port], { transport_socket: wrapped })],
+    ),
+  );
+  const clients = [1, 2].map(() => connect(engine.port('in'), '127.0.0.1'));
+  const want: string[] = [];
+  for (const client of [clients[0]!, clients[0]!, clients[0]!, clients[1]!, clients[0]!]) {
+    const answered = new Promise((resolve) => client.once('data', resolve));
+    client.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n');
+    await answered;
+    want.push(String(client.localPort));
+  }
+  for (const client of clients) client.destroy();
+  assert.deepEqual(told, want);
+});

@@ -405,7 +405,7 @@ export class Cluster {
     const known = this.#pools.get(key);
     // Discovery may have chosen another transport socket for the host.
     if (known?.host === host && known.socket === socket) {
-      if (name === '') host.lastPool = { socket, alpn, protocol, priority, pool: known.pool };
+      if (name === '' && own === '') host.lastPool = { socket, alpn, protocol, priority, pool: known.pool };
       return known.pool;
     }
     if (known) this.#dropPool(key);
