@@ -190,7 +190,10 @@ function sdsServer(appPort: number, sdsPath: string, chains: JsonObject[]): Json
   );
   const { clusters } = dynamicBootstrap(1, sdsPath).static_resources as { clusters: JsonObject[] };
   const resources = config.static_resources as { clusters: JsonObject[]; listeners: JsonObject[] };
-  return { static_resources: { ...resources, clusters: [...resources.clusters, clusters[1]!] } };
+  return {
+    node: { id: 'n', cluster: 'c' },
+    static_resources: { ...resources, clusters: [...resources.clusters, clusters[1]!] },
+  };
 }
 
 const mtlsChain = (match: JsonObject = {}): JsonObject => ({

@@ -43,6 +43,7 @@ export class DynamicStart {
       const ads = readApiSource(dynamic.adsConfig, at);
       if (!deps.clusters.views().some((view) => view.name === ads.cluster))
         throw new ConfigError(at, `unknown gRPC cluster '${ads.cluster}'`);
+      deps.hub.requireNode('ads');
       deps.hub.useAds(ads);
     }
     this.#steps = [...this.#runtimeSteps(bootstrap), ...this.#collections(dynamic?.cdsConfig, dynamic?.ldsConfig)];
@@ -74,7 +75,7 @@ export class DynamicStart {
       if (layer.layerSpecifier.case !== 'rtdsLayer') return [];
       const path = `layered_runtime.layers[${i}].rtds_layer`;
       const { name, rtdsConfig } = layer.layerSpecifier.value;
-      const source = this.#source(rtdsConfig, `${path}.rtds_config`);
+      const source = this.#source(RTDS, rtdsConfig, `${path}.rtds_config`);
       return [
         {
           asked: false,
@@ -135,7 +136,7 @@ export class DynamicStart {
     path: string,
     sink: Omit<CollectionSink<M>, 'done' | 'timedOut'>,
   ): Step {
-    const source = this.#source(config, path);
+    const source = this.#source(kind, config, path);
     return {
       asked: false,
       seen: false,
@@ -151,7 +152,8 @@ export class DynamicStart {
     };
   }
 
-  #source(config: ConfigSource | undefined, path: string): Source {
+  #source(kind: { readonly typeUrl: string }, config: ConfigSource | undefined, path: string): Source {
+    this.#deps.hub.requireNode(kind.typeUrl);
     const source = readSource(config, path);
     if (source.kind === 'ads' && !this.#deps.hub.hasAds)
       throw new ConfigError(path, 'dynamic_resources.ads_config is required by `ads`');

@@ -340,6 +340,16 @@ export class DiscoveryHub {
     return this.#open(source, kind, receiver, names, path);
   }
 
+  /** Throws ConfigError unless the control plane can be told who asks. */
+  requireNode(what: string): void {
+    const { id, cluster } = this.#deps.node;
+    if (id !== '' && cluster !== '') return;
+    throw new ConfigError(
+      '',
+      `${what}: node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and --service-cluster options.`,
+    );
+  }
+
   #open(
     source: Source,
     kind: ResourceKind,
@@ -347,6 +357,7 @@ export class DiscoveryHub {
     names: ReadonlySet<string> | undefined,
     path: string,
   ): Channel {
+    this.requireNode(kind.typeUrl);
     switch (source.kind) {
       case 'ads':
         return this.#openAds(receiver, names, path);
