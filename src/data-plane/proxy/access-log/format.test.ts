@@ -139,3 +139,10 @@ test('unknown operators are refused by name', () => {
   assert.throws(() => compileFormat('%NOPE%', 'p'), /p: Not supported field in StreamInfo: NOPE/);
   assert.throws(() => compileFormat('50% of', 'p'), /Couldn't find valid command at position 2/);
 });
+
+test('START_TIME without a format is ISO 8601 in UTC, to the millisecond', () => {
+  const print = compileFormat('%START_TIME%', 'test');
+  for (const ms of [0, 1, 999, 1_000, 1_767_582_245_678, 1_767_582_245_999.9, 1_767_582_246_000]) {
+    assert.equal(print(new StreamInfo(connection, ms)), new Date(ms).toISOString());
+  }
+});
