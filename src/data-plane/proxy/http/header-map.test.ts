@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { HeadInfo, parseRequestHead } from './h1-head.ts';
-import { HeaderMap, headerName } from './header-map.ts';
+import { HeaderMap, headerName, utf8Bytes } from './header-map.ts';
 
 const names = ['x-a', 'x-b', 'host', 'via'];
 const action = fc.record({
@@ -94,4 +94,20 @@ test('a map that is used again shows nothing of the message before', () => {
   assert.deepEqual(seen, ['c: 3']);
   const out = Buffer.alloc(200);
   assert.equal(out.toString('latin1', 0, map.write(out, 0)), 'c: 3\r\n');
+});
+
+test('no character turns into a line break when its value is written, and texts keep their UTF-8 bytes', () => {
+  // Their low bytes are CR and LF.
+  const forged = 'a\u010d\u010ax-admin: yes';
+  for (const value of [forged, forged.padStart(100, 'b')]) {
+    for (const proper of [false, true]) {
+      const map = new HeaderMap();
+      map.add(headerName('x-a'), value);
+      map.add(headerName('x-b'), utf8Bytes(value));
+      const out = Buffer.alloc(map.writtenSize());
+      const lines = out.toString('utf8', 0, map.write(out, 0, proper)).split(/[\r\n]+/);
+      assert.equal(lines.length, 3);
+      assert.equal(lines[1]!.slice(5), value);
+    }
+  }
 });

@@ -389,7 +389,10 @@ function same(a: HeaderName, b: HeaderName): boolean {
 /** Up to here a loop is cheaper than a call into the runtime. */
 const SHORT_CHARS = 64;
 
-/** `name: value\r\n`; a value that could split the head loses its line breaks and NULs. */
+/**
+ * `name: value\r\n`; a value that could split the head loses its line breaks and NULs. Values are bytes, a character each:
+ * a wider character has no place here, and its low byte could be a line break (texts become bytes by `utf8Bytes`).
+ */
 export function writeLine(out: Buffer, at: number, name: HeaderName, value: string): number {
   const { bytes } = name;
   for (let i = 0; i < bytes.length; i++) out[at++] = bytes[i]!;
@@ -400,15 +403,24 @@ export function writeLine(out: Buffer, at: number, name: HeaderName, value: stri
   else
     for (let i = 0; i < length; i++) {
       const char = value.charCodeAt(i);
-      out[at++] = char === 13 || char === 10 || char === 0 ? 32 : char;
+      out[at++] = char === 13 || char === 10 || char === 0 || char > 255 ? 32 : char;
     }
   out[at++] = 13;
   out[at++] = 10;
   return at;
 }
 
-function safeValue(value: string): string {
-  return /[\r\n\0]/.test(value) ? value.replaceAll(/[\r\n\0]/g, ' ') : value;
+/** Everything that is not one byte of a header value. */
+const UNSAFE = /[\r\n\0\u0100-\uffff]/;
+
+/** Also for what stands in a request line. */
+export function safeValue(value: string): string {
+  return UNSAFE.test(value) ? value.replaceAll(/[\r\n\0\u0100-\uffff]/g, ' ') : value;
+}
+
+/** A text of the configuration or of a certificate as headers have it: its UTF-8 bytes, a character each. */
+export function utf8Bytes(text: string): string {
+  return /[^\0-\x7f]/.test(text) ? Buffer.from(text, 'utf8').toString('latin1') : text;
 }
 
 function colon(out: Buffer, at: number): number {

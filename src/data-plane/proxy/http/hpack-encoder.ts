@@ -1,7 +1,7 @@
 // Encodes the fields of a HeaderMap as an HPACK block, from the bytes they came in: no string and no object a header.
 // Used by HTTP/2 sessions of both sides.
 import { HEADER_TABLE_BYTES, MAX_INDEXED_VALUE_BYTES } from '../limits.ts';
-import { type HeaderMap, writeLine } from './header-map.ts';
+import { type HeaderMap, safeValue, writeLine } from './header-map.ts';
 import { huffmanEncode, huffmanLength } from './hpack-huffman.ts';
 import { CONNECTION, HOST, HpackTable, kindOf, LINE_OVERHEAD, STATIC, STATIC_COUNT, TE } from './hpack-table.ts';
 import { H } from './names.ts';
@@ -147,7 +147,7 @@ export class HpackEncoder {
       out[at] = 0x84;
       return at + 1;
     }
-    return text(out, integer(out, at, 0, 15, INDEX_PATH), path);
+    return text(out, integer(out, at, 0, 15, INDEX_PATH), safeValue(path));
   }
 
   authority(out: Buffer, at: number, authority: string): number {

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { type Cidr, cidrContains, parseIp, type SocketAddr } from '../config/address.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
-import type { HeaderMap } from './header-map.ts';
+import { type HeaderMap, utf8Bytes } from './header-map.ts';
 import { H, removeInternalHeaders } from './names.ts';
 import type { ConnectionInfo } from './stream-info.ts';
 
@@ -78,7 +78,7 @@ export function clientCertificate(headers: HeaderMap, tls: TlsDetails | undefine
     return;
   }
   if (settings.mode === 'forward-only') return;
-  const element = xfccElement(tls, settings);
+  const element = utf8Bytes(xfccElement(tls, settings));
   const before = settings.mode === 'append-forward' ? headers.getAll(H.xfcc) : undefined;
   headers.set(H.xfcc, before ? `${before},${element}` : element);
 }

@@ -11,7 +11,7 @@ import {
 } from '#proto/envoy/config/core/v3/base_pb.js';
 import { compileFormat, type Format, type FormatDeps } from '../access-log/format.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
-import { type HeaderMap, type HeaderName, headerName } from '../http/header-map.ts';
+import { type HeaderMap, type HeaderName, headerName, utf8Bytes } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 
 interface Edit {
@@ -76,7 +76,7 @@ function compileEdit(option: HeaderValueOption, path: string, deps: FormatDeps |
     throw new ConfigError(join(path, 'header.key'), ':-prefixed or host headers may not be modified');
   if (!/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(key))
     throw new ConfigError(join(path, 'header.key'), `'${key}' is not a header name`);
-  const text = option.header.value || Buffer.from(option.header.rawValue).toString('latin1');
+  const text = utf8Bytes(option.header.value) || Buffer.from(option.header.rawValue).toString('latin1');
   return {
     name: headerName(key),
     format: compileFormat(text, join(path, 'header.value'), '', deps),

@@ -8,6 +8,7 @@ import {
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { type BodyFormat, compileBodyFormat, type FormatWorld } from '../access-log/body-format.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
+import { utf8Bytes } from '../http/header-map.ts';
 import { MAX_DIRECT_RESPONSE_BYTES } from '../limits.ts';
 import { readSource } from '../transport-socket/secrets.ts';
 import type { RequestView } from './matchers.ts';
@@ -88,8 +89,9 @@ function targetOf(
       if (char === '\r' || char === '\n' || char === '\0')
         throw new ConfigError(join(path, 'path_redirect'), 'value does not match regex pattern');
     // A query that the redirect itself has takes the place of the request's, and is never stripped.
-    if (spec.value.includes('?')) return () => spec.value;
-    return (request) => spec.value + (stripQuery ? '' : request.path.slice(pathOf(request.path).length));
+    const value = utf8Bytes(spec.value);
+    if (value.includes('?')) return () => value;
+    return (request) => value + (stripQuery ? '' : request.path.slice(pathOf(request.path).length));
   }
   return (request) => {
     const target = rewrite?.(request.path, request.info) ?? request.path;

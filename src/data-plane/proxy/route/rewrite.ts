@@ -7,7 +7,7 @@ import { compileFormat, type FormatDeps } from '../access-log/format.ts';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join } from '../config/fields.ts';
 import { compileRegex } from '../config/matchers.ts';
-import { type HeaderName, headerName } from '../http/header-map.ts';
+import { type HeaderName, headerName, utf8Bytes } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { type PathMatch, pathOf } from './path.ts';
 import { compileTemplateRewrite } from './uri-template.ts';
@@ -19,7 +19,7 @@ export type TargetRewrite = (target: string, info: StreamInfo) => string | undef
 export function regexReplace(message: RegexMatchAndSubstitute, path: string): (text: string) => string {
   const pattern = compileRegex(message.pattern?.regex ?? '', join(path, 'pattern.regex'));
   const parts: (string | number)[] = [];
-  for (const [, group, escaped, plain] of message.substitution.matchAll(/\\(\d)|\\(.)|([^\\]+)/gs)) {
+  for (const [, group, escaped, plain] of utf8Bytes(message.substitution).matchAll(/\\(\d)|\\(.)|([^\\]+)/gs)) {
     if (group !== undefined) parts.push(Number(group));
     else if (plain !== undefined) parts.push(plain);
     else if (escaped === '\\') parts.push('\\');
@@ -49,7 +49,8 @@ export function regexPath(message: RegexMatchAndSubstitute, path: string): Targe
 }
 
 /** What the route matched is replaced: the prefix, or the whole path for every other kind of match. */
-export function prefixPath(prefix: string, match: PathMatch): TargetRewrite {
+export function prefixPath(text: string, match: PathMatch): TargetRewrite {
+  const prefix = utf8Bytes(text);
   if (match.kind !== 'prefix') return (target) => prefix + target.slice(pathOf(target).length);
   const { length } = match.value;
   return (target) => prefix + target.slice(length);
@@ -75,7 +76,7 @@ export function pathRewrite(
   if (message.regexRewrite) return regexPath(message.regexRewrite, join(path, 'regex_rewrite'));
   if (message.pathRewritePolicy) return templatePath(message, match, join(path, 'path_rewrite_policy'));
   if (message.pathRewrite !== '') {
-    const format = compileFormat(message.pathRewrite, join(path, 'path_rewrite'), '', deps);
+    const format = compileFormat(utf8Bytes(message.pathRewrite), join(path, 'path_rewrite'), '', deps);
     return (target, info) => {
       const made = format(info);
       return made === '' ? undefined : made + target.slice(pathOf(target).length);

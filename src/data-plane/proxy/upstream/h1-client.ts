@@ -10,7 +10,7 @@ import {
   parseResponseHead,
 } from '../http/h1-head.ts';
 import type { HeaderCase } from '../http/header-case.ts';
-import { HeaderMap } from '../http/header-map.ts';
+import { HeaderMap, safeValue } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { HARD_MAX_HEAD_BYTES } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
@@ -120,7 +120,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     const out = arena.buffer;
     at += out.write(head.method, at, 'latin1');
     out[at++] = 32;
-    at += out.write(connect ? (headers.get(H.host) ?? '') : head.path, at, 'latin1');
+    at += out.write(safeValue(connect ? (headers.get(H.host) ?? '') : head.path), at, 'latin1');
     at += out.write(VERSION, at, 'latin1');
     at = headers.write(out, at, this.#headerCase.proper);
     this.#chunked = head.body === 'chunked';
