@@ -95,7 +95,8 @@ export function acceptTls(acceptance: Acceptance): () => void {
       return finish(undefined, verifyFailedText(verdict, peer, evidence.chainText));
     }
     if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain);
-    const details = detailsOf(wrapped, evidence, identity.certificate, judged);
+    const trusted = judged && tls.context.chainTrusted(evidence);
+    const details = detailsOf(wrapped, evidence, identity.certificate, judged, trusted);
     counters.established(details);
     const { local, remote } = acceptance;
     finish(new SocketTransport(wrapped, { local, remote, tls: details }), '');

@@ -275,6 +275,11 @@ export class TlsContext {
     return this.#facts(peer, trust);
   }
 
+  /** Of a peer that was accepted: ACCEPT_UNTRUSTED lets in whom nobody vouches for. */
+  chainTrusted(evidence: PeerEvidence): boolean {
+    return this.trust()?.acceptUntrusted !== true || evidence.chainError === undefined;
+  }
+
   /** Everything but the chain. */
   #facts(peer: PeerCertificate, trust: TrustMaterial): PeerVerdict {
     if (this.role.enforceRsaKeyUsage && peer.rsaCannotSign) return 'fail-usage';
@@ -292,13 +297,16 @@ export class TlsContext {
     const trust = this.trust();
     if (!trust) return 'fail-chain';
     const now = this.#clock.now();
-    if (trust.caPem !== '' && !trust.acceptUntrusted) {
+    if (trust.caPem !== '') {
       const known = this.#verified.get(peer);
       if (known === undefined || now >= known || now < peer.notBefore) {
         const chain = runOpenSsl();
-        if (!chain || (trust.allowExpired && !listsFresh(trust, now))) return 'fail-chain';
-        this.#verified.set(peer, trust.allowExpired ? 0 : this.sessionEnd(peer, chain));
-        if (this.role.server) this.noteIssuers(peer, () => chain);
+        if (!chain || (trust.allowExpired && !listsFresh(trust, now))) {
+          if (!trust.acceptUntrusted) return 'fail-chain';
+        } else {
+          this.#verified.set(peer, trust.allowExpired ? 0 : this.sessionEnd(peer, chain));
+          if (this.role.server) this.noteIssuers(peer, () => chain);
+        }
       }
     }
     return this.#facts(peer, trust);

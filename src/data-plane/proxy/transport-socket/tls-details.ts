@@ -55,6 +55,7 @@ export function detailsOf(
   evidence: SocketEvidence,
   own: CertificateMaterial | undefined,
   peerVerified: boolean,
+  peerTrusted: boolean,
 ): TlsDetails {
   const { peer } = evidence;
   const servername = (socket as unknown as { servername?: string | false }).servername;
@@ -70,6 +71,7 @@ export function detailsOf(
     alpn: socket.alpnProtocol || '',
     sni: typeof servername === 'string' ? servername : '',
     peerVerified,
+    peerTrusted,
     peerUris: peer?.uris ?? [],
     peerDns: peer?.dns ?? [],
     peerSubject: peer?.subject ?? '',

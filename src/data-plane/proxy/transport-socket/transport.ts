@@ -23,6 +23,8 @@ export interface TlsDetails {
   readonly sni: string;
   /** True when the peer presented a certificate that passed every check. */
   readonly peerVerified: boolean;
+  /** Its chain holds too, which ACCEPT_UNTRUSTED does not ask for: what routes call validated. */
+  readonly peerTrusted: boolean;
   readonly peerUris: readonly string[];
   readonly peerDns: readonly string[];
   /** RFC 2253 subject of the peer's certificate; empty for an empty subject. */

@@ -36,7 +36,8 @@ export function acceptDirect(
         counters.refused(verdict);
         return verifyFailedText(verdict, peer, evidence.chainText);
       }
-      const details = detailsOf(pointer, evidence, identity.certificate, judged);
+      const trusted = judged && rules.chainTrusted(evidence);
+      const details = detailsOf(pointer, evidence, identity.certificate, judged, trusted);
       counters.established(details);
       return details;
     },

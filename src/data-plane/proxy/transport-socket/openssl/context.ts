@@ -134,7 +134,7 @@ function useCertificate(ssl: OpenSsl, context: Pointer, material: CertificateMat
 
 /** Everything the validation context says about chains is OpenSSL's to judge, within the handshake. */
 function verifyBy(ssl: OpenSsl, context: Pointer, { role, trust, verifyPeer }: ContextSpec): void {
-  const checked = trust !== undefined && trust.caPem !== '' && !trust.acceptUntrusted;
+  const checked = trust !== undefined && trust.caPem !== '';
   if (trust && checked) trustRoots(ssl, ssl.SSL_CTX_get_cert_store(context), trust);
   if (checked) ssl.SSL_CTX_set_verify_depth(context, trust.maxDepth);
   const wanted = verifyPeer || role.requireClientCertificate;

@@ -50,6 +50,7 @@ export function detailsOf(
   evidence: PeerEvidence,
   own: CertificateMaterial | undefined,
   peerVerified: boolean,
+  peerTrusted: boolean,
 ): TlsDetails {
   const lib = openssl();
   const { peer } = evidence;
@@ -63,6 +64,7 @@ export function detailsOf(
     alpn: alpnOf(lib, ssl),
     sni: lib.SSL_get_servername(ssl, HOST_NAME) ?? '',
     peerVerified,
+    peerTrusted,
     peerUris: peer?.uris ?? [],
     peerDns: peer?.dns ?? [],
     peerSubject: peer?.subject ?? '',

@@ -31,13 +31,15 @@ export class PeerCheck {
     if (leaf === 0) return false;
     const peer = peerCertificate(derOf(lib, leaf));
     this.peer = peer;
-    let failed = false;
+    let broken = false;
     const verdict = this.#context.judgeInHandshake(peer, () => {
-      failed = lib.X509_verify_cert(store) !== 1;
-      return failed ? undefined : chainOf(store);
+      broken = lib.X509_verify_cert(store) !== 1;
+      return broken ? undefined : chainOf(store);
     });
     this.verdict = verdict === 'ok' && !this.#also(peer) ? 'fail-san' : verdict;
+    // The error of a chain that is accepted all the same stays: the session remembers it.
     if (this.verdict === 'ok') return true;
+    const failed = broken && verdict === 'fail-chain';
     const code = lib.X509_STORE_CTX_get_error(store);
     const text = failed ? lib.X509_verify_cert_error_string(code) : undefined;
     this.reason = verifyFailedText(this.verdict, peer, text, failed ? lib.X509_STORE_CTX_get_error_depth(store) : 0);
