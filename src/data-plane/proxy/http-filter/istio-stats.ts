@@ -1,10 +1,12 @@
 // istio.stats for HTTP: at the end of each request one point in Istio's standard metrics, from the reporter's side.
 import { type PluginConfig, PluginConfigSchema, Reporter } from '#proto/istio/stats_pb.js';
 import type { Cluster } from '../cluster/cluster.ts';
+import type { Metadata } from '../cluster/host.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { H } from '../http/names.ts';
+import type { HttpStream } from '../http/stream.ts';
 import { type ConnectionInfo, flagsText } from '../http/stream-info.ts';
-import type { IstioStats } from '../stats/istio-stats.ts';
+import type { HttpSeries, IstioStats } from '../stats/istio-stats.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
 import type { HttpFilter } from './filter.ts';
 import { type LocalPeer, type Peer, peerOfEndpoint, UNKNOWN_PEER } from './peer.ts';
@@ -46,39 +48,90 @@ export function readStatsConfig(
   };
 }
 
+/** What decided the series of the last request to a host, and that series: the next one is most often the same. */
+interface Last {
+  readonly facts: Facts;
+  readonly series: HttpSeries;
+}
+
+interface Facts {
+  readonly cluster: Cluster | undefined;
+  readonly clusterName: string;
+  readonly peer: Peer | undefined;
+  /** URIs of the peer and of ourselves, on the side of the reporter; undefined without a verified certificate. */
+  readonly peerUri: string | undefined;
+  readonly ownUri: string | undefined;
+  readonly authority: string;
+  readonly virtualHost: string;
+  readonly grpc: boolean;
+  readonly grpcStatus: string;
+  readonly code: number;
+  readonly flags: string;
+}
+
+function isSame(a: Facts, b: Facts): boolean {
+  return (
+    a.code === b.code &&
+    a.cluster === b.cluster &&
+    a.clusterName === b.clusterName &&
+    a.peer === b.peer &&
+    a.peerUri === b.peerUri &&
+    a.ownUri === b.ownUri &&
+    a.authority === b.authority &&
+    a.virtualHost === b.virtualHost &&
+    a.grpc === b.grpc &&
+    a.grpcStatus === b.grpcStatus &&
+    a.flags === b.flags
+  );
+}
+
+const NO_HOST: Metadata = {};
+
 export function createIstioStatsFilter(message: PluginConfig, context: StatsFilterContext, path: string): HttpFilter {
   const settings = readStatsConfig(message, context.direction, path);
+  const remembered = new WeakMap<Metadata, Last>();
+  const seriesOf = (stream: HttpStream, facts: Facts, metadata: Metadata): HttpSeries | undefined => {
+    const { info } = stream;
+    const peer = facts.peer ?? (settings.destination ? undefined : peerOfEndpoint(metadata));
+    const values = commonLabels({
+      settings,
+      context,
+      peer: peer ?? UNKNOWN_PEER,
+      cluster: facts.cluster,
+      downstreamTls: info.connection.tls,
+      upstreamTls: info.upstreamTls,
+      authority: facts.authority,
+      clusterName: facts.clusterName,
+      virtualHost: facts.virtualHost,
+      protocol: facts.grpc ? 'grpc' : 'http',
+    });
+    values.push(String(facts.code), facts.grpcStatus, facts.flags, securityPolicy(settings, info.connection.tls));
+    return context.istioStats.http(values);
+  };
   return {
     name: context.name,
     onComplete(stream) {
-      const { info } = stream;
-      const cluster = context.clusters.find(info.upstreamCluster);
+      const { info, grpc } = stream;
       const peers = peersOf(stream);
-      const host = cluster?.hosts.find((candidate) => candidate.spec.address === info.upstreamHost);
-      const peer = settings.destination
-        ? peers.downstream
-        : (peers.upstream ?? (host && peerOfEndpoint(host.spec.metadata)));
-      const grpc = stream.grpc;
-      const values = commonLabels({
-        settings,
-        context,
-        peer: peer ?? UNKNOWN_PEER,
-        cluster,
-        downstreamTls: info.connection.tls,
-        upstreamTls: info.upstreamTls,
-        authority: stream.authority,
+      const tls = settings.destination ? info.connection.tls : info.upstreamTls;
+      const facts: Facts = {
+        cluster: context.clusters.find(info.upstreamCluster),
         clusterName: info.upstreamCluster,
+        peer: settings.destination ? peers.downstream : peers.upstream,
+        peerUri: tls?.peerVerified ? tls.peerUris[0] : undefined,
+        ownUri: tls?.localUris[0],
+        authority: stream.authority,
         virtualHost: info.virtualHost,
-        protocol: grpc ? 'grpc' : 'http',
-      });
-      values.push(
-        String(info.responseCode),
-        grpc ? (info.responseHeaders?.get(H.grpcStatus) ?? '') : '',
-        flagsText(info),
-        securityPolicy(settings, info.connection.tls),
-      );
-      const series = context.istioStats.http(values);
+        grpc,
+        grpcStatus: grpc ? (info.responseHeaders?.get(H.grpcStatus) ?? '') : '',
+        code: info.responseCode,
+        flags: flagsText(info),
+      };
+      const metadata = info.upstreamMetadata ?? NO_HOST;
+      const last = remembered.get(metadata);
+      const series = last && isSame(last.facts, facts) ? last.series : seriesOf(stream, facts, metadata);
       if (!series) return;
+      if (series !== last?.series) remembered.set(metadata, { facts, series });
       series.requests.value += 1;
       series.duration.record(info.duration);
       series.requestBytes.record(info.wireBytesReceived);

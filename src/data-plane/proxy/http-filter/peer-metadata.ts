@@ -20,8 +20,10 @@ export interface StreamPeers {
 }
 const peers = new WeakMap<HttpStream, StreamPeers>();
 
+const NO_PEERS: StreamPeers = {};
+
 export function peersOf(stream: HttpStream): StreamPeers {
-  return peers.get(stream) ?? {};
+  return peers.get(stream) ?? NO_PEERS;
 }
 
 interface Ways {
