@@ -14,7 +14,8 @@ export interface RedirectHistory {
 }
 
 const ORIGINAL_URL = headerName('x-envoy-original-url');
-const LOCATION = /^(https?):\/\/([^/?#\s]+)([^#\s]*)/i;
+/** User information is no part of an authority. */
+const LOCATION = /^(https?):\/\/(?:[^/?#\s@]*@)?([^/?#\s,@\\]+)(?=[/?#\s]|$)([^#\s]*)/i;
 
 /** True when the stream is on its way again with the new target. False: the answer is the client's. */
 export function followRedirect(

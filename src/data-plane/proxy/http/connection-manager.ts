@@ -277,28 +277,29 @@ export class ConnectionManager {
     clientCertificate(headers, connection.tls, settings.xfcc);
     this.#requestId(headers, internal);
     if (settings.via !== '') appendVia(headers, settings.via);
-    const normal = normalizePath(stream.path, settings.path);
-    if (normal.kind === 'reject') {
-      stream.localReply({ status: 400, body: '', flags: 0, details: 'path_normalization_failed' });
-      return false;
-    }
-    if (normal.kind === 'redirect') {
-      stream.localReply({
-        status: 307,
-        body: '',
-        flags: 0,
-        details: 'path_normalization_failed',
-        edit: (reply) => reply.set(H.location, normal.path),
-      });
-      return false;
-    }
-    stream.path = normal.path;
+    if (!this.normalize(stream)) return false;
     if (!settings.proxy100Continue && headers.get(H.expect)?.toLowerCase() === '100-continue') {
       headers.remove(H.expect);
       if (!stream.requestEnded) stream.sender.sendInformational(100, undefined);
     }
     this.#timers(stream);
     return true;
+  }
+
+  /** The path as routes and policies see it; false = the request was answered here. */
+  normalize(stream: HttpStream): boolean {
+    const normal = normalizePath(stream.path, this.settings.path);
+    if (normal.kind === 'ok') {
+      stream.path = normal.path;
+      return true;
+    }
+    const details = 'path_normalization_failed';
+    if (normal.kind === 'reject') stream.localReply({ status: 400, body: '', flags: 0, details });
+    else {
+      const edit = (reply: HeaderMap): void => reply.set(H.location, normal.path);
+      stream.localReply({ status: 307, body: '', flags: 0, details, edit });
+    }
+    return false;
   }
 
   /** Host and target; undefined when they are in order. */

@@ -198,6 +198,9 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.target = undefined;
     this.#filter = 0;
     this.slots.length = 0;
+    const asked = this.path;
+    if (!this.manager.normalize(this)) return;
+    if (this.path !== asked) this.retarget(this.scheme, this.authority, this.path, this.method);
     if (this.body !== 'none') {
       this.#held = [...body];
       this.#endPending = true;
@@ -322,7 +325,9 @@ export class HttpStream implements RequestReceiver, RequestView {
   }
 
   get perFilter(): PerFilter | undefined {
-    return this.choice?.perFilter ?? this.route?.perFilter;
+    // First: with the route the choice is another.
+    const { route } = this;
+    return this.choice?.perFilter ?? route?.perFilter;
   }
 
   /** The terminal filter took the request. */
