@@ -45,6 +45,17 @@ function underscoreCounters(stats: StatsStore, version: 'http1' | 'http2') {
   };
 }
 
+interface Problem {
+  readonly status: number;
+  readonly flags: number;
+  readonly details: string;
+}
+
+function refuse(stream: HttpStream, { status, flags, details }: Problem): false {
+  stream.localReply({ status, body: '', flags, details });
+  return false;
+}
+
 function appendVia(headers: HeaderMap, via: string): void {
   const before = headers.getAll(H.via);
   headers.set(H.via, before === undefined ? via : `${before}, ${via}`);
@@ -259,12 +270,9 @@ export class ConnectionManager {
   admit(stream: HttpStream): boolean {
     if (this.deps.load.pressure.any && this.#overloaded(stream)) return false;
     const { headers } = stream;
-    const problem = this.#target(stream) ?? this.#upgrade(stream);
+    const problem = this.#target(stream);
     stream.info.authority = stream.authority;
-    if (problem) {
-      stream.localReply({ body: '', flags: problem.flags, status: problem.status, details: problem.details });
-      return false;
-    }
+    if (problem) return refuse(stream, problem);
     const { settings } = this;
     const { connection } = stream;
     const internal = clientAddress(headers, stream.info, settings.client);
@@ -278,6 +286,9 @@ export class ConnectionManager {
     this.#requestId(headers, internal);
     if (settings.via !== '') appendVia(headers, settings.via);
     if (!this.normalize(stream)) return false;
+    // Asks the route: nothing that a client only claims may be left by now.
+    const denied = this.#upgrade(stream);
+    if (denied) return refuse(stream, denied);
     if (!settings.proxy100Continue && headers.get(H.expect)?.toLowerCase() === '100-continue') {
       headers.remove(H.expect);
       if (!stream.requestEnded) stream.sender.sendInformational(100, undefined);
@@ -303,7 +314,7 @@ export class ConnectionManager {
   }
 
   /** Host and target; undefined when they are in order. */
-  #target(stream: HttpStream): { status: number; flags: number; details: string } | undefined {
+  #target(stream: HttpStream): Problem | undefined {
     const { headers } = stream;
     const host = headers.getAll(H.host);
     const { settings } = this;
@@ -354,7 +365,7 @@ export class ConnectionManager {
     stream.headers.set(H.host, stream.authority);
   }
 
-  #upgrade(stream: HttpStream): { status: number; flags: number; details: string } | undefined {
+  #upgrade(stream: HttpStream): Problem | undefined {
     if (stream.upgrade === '') return undefined;
     if (stream.upgrade === 'h2c') {
       // An offer, not a demand: go on with HTTP/1.1.
