@@ -1,7 +1,7 @@
 // A request as the policy wing sees it. One object serves all requests of a filter: `stream` is set for a decision.
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { EndPoint, Facts } from '../../../rbac/facts.ts';
-import { type HeaderName, headerName } from '../http/header-map.ts';
+import { type HeaderName, headerName, utf8Text } from '../http/header-map.ts';
 import type { HttpStream } from '../http/stream.ts';
 import { endPoint } from '../rbac/connection-facts.ts';
 
@@ -19,7 +19,7 @@ export class HttpFacts implements Facts {
     return this.#now.method;
   }
   get path(): string {
-    return this.#now.path;
+    return utf8Text(this.#now.path);
   }
   get authority(): string {
     return this.#now.authority;
@@ -34,7 +34,9 @@ export class HttpFacts implements Facts {
       known = headerName(name);
       this.#names.set(name, known);
     }
-    return this.#now.headers.getEach(known);
+    const value = this.#now.headers.getEach(known);
+    if (value === undefined) return undefined;
+    return typeof value === 'string' ? utf8Text(value) : value.map(utf8Text);
   }
   get destination(): EndPoint {
     return endPoint(this.#now.connection.local);

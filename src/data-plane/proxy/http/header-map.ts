@@ -423,6 +423,11 @@ export function utf8Bytes(text: string): string {
   return /[^\0-\x7f]/.test(text) ? Buffer.from(text, 'utf8').toString('latin1') : text;
 }
 
+/** The way back, for matchers: they are texts of the configuration. */
+export function utf8Text(bytes: string): string {
+  return /[^\0-\x7f]/.test(bytes) ? Buffer.from(bytes, 'latin1').toString('utf8') : bytes;
+}
+
 function colon(out: Buffer, at: number): number {
   out[at] = 58;
   out[at + 1] = 32;

@@ -11,7 +11,7 @@ import {
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { fullRegex, type StringTest, stringTest } from '../config/matchers.ts';
-import { type HeaderMap, headerName } from '../http/header-map.ts';
+import { type HeaderMap, headerName, utf8Text } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { cookieValue } from './cookies.ts';
 
@@ -112,7 +112,11 @@ function reader(name: string, path: string): (request: RequestView) => string | 
       return (request) => request.scheme;
     default: {
       const header = headerName(lower);
-      return (request) => request.headers.getEach(header);
+      return (request) => {
+        const value = request.headers.getEach(header);
+        if (value === undefined) return undefined;
+        return typeof value === 'string' ? utf8Text(value) : value.map(utf8Text);
+      };
     }
   }
 }
