@@ -11,7 +11,7 @@ import type { SocketAddr } from '../config/address.ts';
 import { type ConnectionInfo, FLAG, LOG_TYPE, originalDestination, StreamInfo } from '../http/stream-info.ts';
 import type { LocalPeer } from '../http-filter/peer.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
-import { READ_BUFFER_BYTES } from '../limits.ts';
+import { DEFAULT_TCP_IDLE_MS, READ_BUFFER_BYTES } from '../limits.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
@@ -288,8 +288,10 @@ class TcpSession implements LbContext {
     },
     onClose: (failure) => {
       if (failure && !this.#upEnded) this.#info.flags |= FLAG.DC;
-      this.#up?.destroy();
-      this.#finish();
+      // All was read: what the upstream has not taken yet still goes there.
+      const whole = !failure && this.#upEnded && this.#downEnded;
+      if (whole && this.#up) this.#linger(this.#up);
+      this.#finish(whole);
     },
   };
 
@@ -313,10 +315,19 @@ class TcpSession implements LbContext {
         if (!this.#downEnded) this.#info.flags |= failure.kind === 'reset' ? FLAG.UR : FLAG.UC;
         if (failure.kind === 'tls') this.#info.upstreamFailure = failure.reason;
         this.#down.reset();
-      } else this.#down.closeSoon();
+      } else this.#linger(this.#down);
       this.#finish();
     },
   };
+
+  /** Lets what waits leave although the session is over, for as long as an idle one may last. */
+  #linger(transport: Transport): void {
+    if (transport.closed) return;
+    const { clock } = this.#handler.deps;
+    const cancel = clock.after(this.#handler.settings.idleMs || DEFAULT_TCP_IDLE_MS, () => transport.destroy());
+    transport.redirect({ onData() {}, onEnd() {}, onBacklog() {}, onClose: cancel });
+    transport.closeSoon();
+  }
 
   #bothEnded(): void {
     if (!this.#downEnded || !this.#upEnded) return;
@@ -362,7 +373,8 @@ class TcpSession implements LbContext {
     cluster.counters.cxDestroy.value += 1;
   }
 
-  #finish(): void {
+  /** `whole`: nothing more will be read, but what was may still be on its way to the upstream. */
+  #finish(whole = false): void {
     if (this.#over) return;
     this.#over = true;
     this.#giveUp?.();
@@ -370,7 +382,7 @@ class TcpSession implements LbContext {
     this.#cancelIdle?.();
     this.#cancelDuration?.();
     this.#cancelLog?.();
-    this.#up?.destroy();
+    if (!whole) this.#up?.destroy();
     if (this.#cluster && this.#up) {
       this.#cluster.counters.cxReceived.value += this.#info.bytesSent;
       this.#cluster.counters.cxSent.value += this.#info.bytesReceived;

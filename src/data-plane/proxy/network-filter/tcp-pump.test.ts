@@ -151,3 +151,37 @@ test('the same holds through a pair of proxies with mutual TLS between them', as
   assert.equal(up?.digest(), sentUp);
   assert.equal(down.digest(), sentDown);
 });
+
+test('a client that is done and gone does not cost the upstream the bytes it has not read yet', async (t) => {
+  let server: Socket | undefined;
+  const { client } = await startPump(t, (socket) => {
+    server = socket;
+    socket.pause();
+    socket.end();
+  });
+  let gone = false;
+  client.on('close', () => {
+    gone = true;
+  });
+  client.resume();
+  await until(() => server !== undefined, 'the upstream connection');
+  const kernel = 6;
+  const sent = pour(client, kernel);
+  // Nobody reads: some of it stays in the proxy, and the client's own close waits for nobody.
+  const got = collect(server!);
+  server!.pause();
+  let before = -1;
+  await until(() => {
+    const now = client.bytesWritten - client.writableLength;
+    const still = now === before;
+    before = now;
+    return gone || (still && now > 0);
+  }, 'the sender is held or gone');
+  server!.resume();
+  await until(() => got.ended(), 'the rest', 30_000);
+  assert.equal(
+    got.bytes(),
+    Array.from({ length: kernel }, (_, i) => BLOCK.length - i).reduce((a, b) => a + b, 0),
+  );
+  assert.equal(got.digest(), sent);
+});

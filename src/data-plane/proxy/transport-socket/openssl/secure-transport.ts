@@ -235,13 +235,14 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
       const error = result > 0 ? 0 : ssl.SSL_get_error(this.#ssl, result);
       const reason = error === SSL_ERROR.ssl ? takeReason(ssl) : '';
       if (this.#collect && !this.#collect(this.#ssl)) this.#collect = undefined;
+      // Before anything above writes to another connection: answers of this one stand in the BIO that all share.
+      this.#answer();
       if (have > 0) {
         this.bytesRead += have;
         this.#sink?.onData(plain, 0, have);
       }
       if (this.#ssl === 0) return;
       if (error === 0) continue;
-      this.#answer();
       if (error === SSL_ERROR.zeroReturn) this.#peerHasEnded();
       else if (error !== SSL_ERROR.wantRead) this.#fail(reason);
       return;
