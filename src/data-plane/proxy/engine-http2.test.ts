@@ -1,7 +1,7 @@
 // HTTP/2 on the listener: by prior knowledge, both directions of bodies, trailers, flow control, floods and drains.
 import assert from 'node:assert/strict';
 import { type ClientHttp2Session, connect, constants, type IncomingHttpHeaders } from 'node:http2';
-import { createServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { AT_ONCE } from './listener/drain.ts';
@@ -201,4 +201,48 @@ test('a drained connection is told, finishes what it has, and ends', async (t) =
   waiting[0]!.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
   assert.equal((await answer).body, 'ok');
   await until(() => closed, 'the connection ends');
+});
+
+test('what follows an upgrade never reaches an upstream that has not agreed to it', async (t) => {
+  let got = '';
+  const sockets: Socket[] = [];
+  const app = createServer((socket) => {
+    sockets.push(socket);
+    socket.on('error', () => {});
+    socket.on('data', (chunk: Buffer) => {
+      got += chunk.toString();
+      // It knows no upgrades, and answers when a later request shows that the proxy has read everything.
+      if (!got.includes('GET /later ')) return;
+      for (const one of sockets.splice(0)) one.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
+    });
+  });
+  await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    app.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  const proxy = await hop(t, [(app.address() as AddressInfo).port], {
+    upgrade_configs: [{ upgrade_type: 'websocket' }],
+    http2_protocol_options: { allow_connect: true },
+  });
+  const session = client(t, proxy.port('in'));
+  await new Promise((resolve) => session.once('remoteSettings', resolve));
+  const stream = session.request({
+    ':method': 'CONNECT',
+    ':protocol': 'websocket',
+    ':path': '/chat',
+    ':scheme': 'http',
+    ':authority': 'a',
+  });
+  stream.on('error', () => {});
+  let status = 0;
+  stream.on('response', (headers) => {
+    status = Number(headers[':status']);
+  });
+  stream.resume();
+  stream.write('GET /admin HTTP/1.1\r\nhost: a\r\n\r\n');
+  session.request({ ':path': '/later' }).resume();
+  await until(() => status === 200, 'the answer');
+  assert.match(got, /^GET \/chat /);
+  assert.doesNotMatch(got, /admin/);
 });

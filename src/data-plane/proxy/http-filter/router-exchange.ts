@@ -214,7 +214,8 @@ export class RouterExchange
     if (kept) for (const chunk of kept) exchange.sendData(chunk, 0, chunk.length);
     if (stream.body !== 'none' || stream.upgrade !== '') {
       if (this.#ended) exchange.sendEnd(this.#trailers);
-      stream.resumeRequest();
+      // What follows an upgrade is for a peer that agreed to it: to any other it would be one more request. HTTP/1 keeps it.
+      if (stream.upgrade === '' || stream.protocol !== 'HTTP/2') stream.resumeRequest();
     }
   }
 
@@ -337,6 +338,7 @@ export class RouterExchange
     stream.applyResponseEdits(headers);
     this.#answering = true;
     if (endStream) this.#finish();
+    else if (status === 101 || (stream.upgrade === 'connect' && status < 300)) stream.resumeRequest();
     stream.sendHead(status, headers, endStream);
     if (!endStream && this.#backlogged) this.#exchange?.pauseResponse();
   }
