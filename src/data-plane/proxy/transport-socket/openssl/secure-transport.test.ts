@@ -17,6 +17,7 @@ import {
   visit,
 } from '../../testing/tls.ts';
 import type { Transport } from '../transport.ts';
+import { sharedRecordBytes } from './secure-transport.ts';
 
 let root: Entity;
 let server: Entity;
@@ -110,6 +111,37 @@ function suite(transport: TransportName): void {
     });
     raw.destroy();
     await until(() => running.closes.length === 1, 'the close');
+  });
+
+  named('no record of a connection stands in the shared BIOs while the layers above run', async (t) => {
+    const running = await startTlsServer(t, serving(), { transport });
+    const caller = createTlsClient(t, calling(), { transport });
+    const opened = await caller.open(running.port);
+    assert.ok(opened.kind === 'connected');
+    const up: Transport = opened.transport;
+    const size = 8_000_000;
+    let got = 0;
+    let most = 0;
+    up.start({
+      onData(_bytes, start, end) {
+        got += end - start;
+        most = Math.max(most, sharedRecordBytes());
+      },
+      onEnd() {},
+      onBacklog() {},
+      onClose() {},
+    });
+    up.bulk = true;
+    await until(() => running.transports.length === 1, 'the connection');
+    // What waits in the kernel by the time we read again comes in one read.
+    up.pause();
+    const server = running.transports[0]!;
+    server.write(randomBytes(size), 0, size);
+    await until(() => server.backlogBytes > 0, 'a full socket');
+    up.resume();
+    await until(() => got === size, 'all of it');
+    assert.equal(most, 0);
+    up.destroy();
   });
 
   named('a slow reader holds us back: the backlog is bounded and nothing is lost', async (t) => {

@@ -15,6 +15,8 @@ import { addressOf, type OpenSsl, openssl, type Pointer, SSL_ERROR, takeReason }
 export const OPENSSL_REASON = /^[A-Z0-9_]+$/;
 /** One record's plain text. */
 const MAX_RECORD_BYTES = 16 * 1024;
+/** Records given to OpenSSL at once: their plain text, and what the record before left, fit the plain buffer in one read. */
+const MAX_FEED_BYTES = TLS_PLAIN_BUFFER_BYTES - 2 * MAX_RECORD_BYTES;
 const BIO_PENDING = 10;
 
 interface Shared {
@@ -45,6 +47,12 @@ function shared(): Shared {
     recordsAt: addressOf(records),
   };
   return made;
+}
+
+/** Bytes in the BIOs that all connections share: for tests of the rule that they are empty whenever the layers above run. */
+export function sharedRecordBytes(): number {
+  const { ssl, input, output } = shared();
+  return ssl.BIO_ctrl(input, BIO_PENDING, 0, 0) + ssl.BIO_ctrl(output, BIO_PENDING, 0, 0);
 }
 
 let lastBuffer: Buffer | undefined;
@@ -130,8 +138,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
   onData(bytes: Buffer, start: number, end: number): void {
     if (this.#ssl === 0) return;
     if (this.#held || (!this.#opening && this.#stopped)) {
-      const more = bytes.subarray(start, end);
-      this.#held = this.#held ? Buffer.concat([this.#held, more]) : Buffer.from(more);
+      this.#hold(Buffer.from(bytes.subarray(start, end)));
       // One read is kept, no more: whoever goes on wakes the socket too.
       this.#raw.pause();
       return;
@@ -167,10 +174,26 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
 
   #feed(bytes: Buffer, start: number, end: number): void {
     const { ssl, input } = this.#shared;
-    ssl.BIO_write(input, whereIs(bytes) + start, end - start);
-    if (this.#opening) this.#handshake();
-    if (!this.#opening) this.#read();
-    this.#reclaim();
+    let at = start;
+    while (at < end && this.#alive) {
+      const size = Math.min(end - at, MAX_FEED_BYTES);
+      ssl.BIO_write(input, whereIs(bytes) + at, size);
+      at += size;
+      if (this.#opening) this.#handshake();
+      if (!this.#opening && !this.#held) this.#read();
+      this.#reclaim();
+      if (this.#held || (!this.#opening && this.#stopped)) break;
+    }
+    if (at < end && this.#alive) this.#hold(Buffer.from(bytes.subarray(at, end)));
+  }
+
+  /** Bytes after the end of a connection are nobody's. */
+  get #alive(): boolean {
+    return this.#ssl !== 0 && !this.#peerEnded && !this.#failure;
+  }
+
+  #hold(rest: Buffer): void {
+    this.#held = this.#held ? Buffer.concat([this.#held, rest]) : rest;
   }
 
   /** The shared BIO must be empty for the next connection. */
@@ -180,8 +203,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     if (left <= 0) return;
     const rest = Buffer.allocUnsafeSlow(left);
     ssl.BIO_read(input, addressOf(rest), left);
-    // Bytes after the end of a connection are nobody's.
-    if (this.#ssl !== 0 && !this.#peerEnded && !this.#failure) this.#held = rest;
+    if (this.#alive) this.#hold(rest);
   }
 
   #handshake(): void {
@@ -206,6 +228,8 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     this.tls = verdict;
     this.#opening = false;
     this.#steps = undefined;
+    // The first request may have come with the end of the handshake.
+    this.#reclaim();
     steps.done(this, '');
   }
 
@@ -213,6 +237,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     if (!this.#opening) return;
     this.#opening = false;
     this.#peerEnded = true;
+    this.#discard();
     const steps = this.#steps;
     this.#steps = undefined;
     this.#raw.closeSoon();
@@ -237,6 +262,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
       if (this.#collect && !this.#collect(this.#ssl)) this.#collect = undefined;
       // Before anything above writes to another connection: answers of this one stand in the BIO that all share.
       this.#answer();
+      if (error !== 0 && error !== SSL_ERROR.wantRead) this.#discard();
       if (have > 0) {
         this.bytesRead += have;
         this.#sink?.onData(plain, 0, have);
@@ -247,6 +273,12 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
       else if (error !== SSL_ERROR.wantRead) this.#fail(reason);
       return;
     }
+  }
+
+  /** What follows the end of a connection, or a record that cannot be read. */
+  #discard(): void {
+    const { ssl, input, recordsAt, records } = this.#shared;
+    while (ssl.BIO_read(input, recordsAt, records.length) > 0);
   }
 
   /** Answers to key updates, and alerts. A peer that makes us answer and does not read is cut off. */
@@ -368,7 +400,10 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     ssl.ERR_clear_error();
     const sealed = ssl.SSL_write(this.#ssl, whereIs(bytes) + start, end - start);
     if (sealed !== end - start) {
-      this.#fail(takeReason(ssl));
+      const reason = takeReason(ssl);
+      // Records made before the failure are not the next connection's.
+      this.#flushRecords();
+      this.#fail(reason);
       return;
     }
     this.bytesWritten += sealed;
