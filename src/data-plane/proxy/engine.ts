@@ -101,8 +101,8 @@ export interface EngineOptions {
   readonly version: string;
   /** The level of the process's log, changed by /logging. */
   readonly logLevel: LogControl;
-  /** Asked by /quitquitquit. */
-  readonly onQuit: () => void;
+  /** Asked by /quitquitquit with code 0, by a failed start with 1: the exit code of the process. */
+  readonly onQuit: (code: number) => void;
 }
 
 /** Workers as the engine of the main thread sees them. */
@@ -375,7 +375,7 @@ export class Engine implements AdminTarget {
   }
 
   quit(): void {
-    this.options.onQuit();
+    this.options.onQuit(0);
   }
 
   /** Resolves when the state is LIVE. */
@@ -433,7 +433,7 @@ export class Engine implements AdminTarget {
       },
       (error: unknown) => {
         this.deps.log.error('cannot start', { error: error instanceof Error ? error.message : String(error) });
-        this.options.onQuit();
+        this.options.onQuit(1);
       },
     );
   }

@@ -50,9 +50,14 @@ async function run(options: CommandLine): Promise<number | undefined> {
     const bootstrap = await readBootstrap(options, log);
     const format = applicationLogFormat(bootstrap, options);
     if (format !== undefined) ({ log, control } = openProcessLog(options, format));
-    let quit = (): void => process.exit(0);
+    let quit = (code: number): void => process.exit(code);
     const count = workerCount(options);
-    const process_ = { log, level: control, onQuit: () => quit(), variable: (key: string) => process.env[key] };
+    const process_ = {
+      log,
+      level: control,
+      onQuit: (code: number) => quit(code),
+      variable: (key: string) => process.env[key],
+    };
     // With one worker this thread serves; nothing of the threads is loaded.
     const workers =
       count > 1 && options.mode !== 'validate'
@@ -70,16 +75,16 @@ async function run(options: CommandLine): Promise<number | undefined> {
       return 0;
     }
     let quitting = false;
-    quit = () => {
+    quit = (code) => {
       if (quitting) return;
       quitting = true;
       engine.stop();
       // Last lines of access logs are still on their way, and workers end their connections.
       const ended = Promise.all([engine.logs.settled(), workers?.stop()]);
-      void Promise.race([ended, new Promise((resolve) => setTimeout(resolve, QUIT_MS))]).then(() => process.exit(0));
+      void Promise.race([ended, new Promise((resolve) => setTimeout(resolve, QUIT_MS))]).then(() => process.exit(code));
     };
-    process.on('SIGTERM', () => quit());
-    process.on('SIGINT', () => quit());
+    process.on('SIGTERM', () => quit(0));
+    process.on('SIGINT', () => quit(0));
     // A file that is to be opened again after it was moved away.
     process.on('SIGUSR1', () => engine.reopenLogs());
     // No timer of the engine keeps the process alive: one without an open socket (its control plane is away) waits all the same.
@@ -90,7 +95,7 @@ async function run(options: CommandLine): Promise<number | undefined> {
     void engine.whenLive().then(releaseStartupMemory);
     if (options.mode === 'init_only') {
       await engine.whenLive();
-      quit();
+      quit(0);
     }
     return undefined;
   } catch (error) {

@@ -224,7 +224,7 @@ export function createEngine(
   process_: {
     readonly log: Logger;
     readonly level: LogControl;
-    readonly onQuit: () => void;
+    readonly onQuit: (code: number) => void;
     readonly variable: (name: string) => string | undefined;
   },
   /** Of an engine with workers, or of a worker. */
