@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { connect, createServer, Socket } from 'node:net';
 import { test } from 'node:test';
+import { systemClock } from '../../../base/runtime/clock.ts';
+import { inspect } from '../listener/inspect.ts';
 import { listen, until } from '../testing/engine.ts';
 import { readInto, startReading, stopReading } from './read-buffer.ts';
 import { SocketTransport } from './socket-transport.ts';
@@ -66,4 +68,42 @@ test('bytes, their end and the close reach the sink in order; many small writes 
   assert.deepEqual(events, ['early ', 'late', 'end', 'close']);
   assert.equal(chunks.join(''), 'abcabc');
   assert.equal(transport?.bytesWritten, 6);
+});
+
+test('a transport that was paused before it starts reads nothing, also behind an inspector', async (t) => {
+  let transport: SocketTransport | undefined;
+  let got = 0;
+  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => {
+    inspect(socket, { tls: true, http: false, timeoutMs: 0 }, systemClock, (inspection) => {
+      if (inspection.outcome !== 'done') return;
+      transport = new SocketTransport(socket, { ...NOWHERE, initial: inspection.bytes });
+      transport.pause();
+      transport.start({
+        onData(_bytes, start, end) {
+          got += end - start;
+        },
+        onEnd() {},
+        onBacklog() {},
+        onClose() {},
+      });
+    });
+  });
+  const port = await listen(t, server as never);
+  const client = connect(port, '127.0.0.1');
+  t.after(() => client.destroy());
+  client.write('hello');
+  await until(() => transport !== undefined, 'the connection');
+  const before = got;
+  const size = 1_000_000;
+  client.write(Buffer.alloc(size));
+  // Each visit takes turns of the event loop in which the bytes above could have been read.
+  for (let i = 0; i < 20; i++) {
+    const visitor = connect(port, '127.0.0.1');
+    await new Promise<void>((resolve) => visitor.once('connect', resolve));
+    visitor.destroy();
+  }
+  assert.equal(got, before);
+  transport!.resume();
+  await until(() => got === 5 + size, 'all of it');
+  transport!.destroy();
 });

@@ -82,6 +82,8 @@ export class SocketTransport implements Transport, ArenaOwner {
     for (const chunk of early) this.#deliver(chunk, chunk.length);
     // The end came while an inspector looked: it will not come again.
     if (socket.readableEnded) queueMicrotask(() => this.#inTurn(() => this.#sink?.onEnd()));
+    // An inspector's pause of the stream leaves the handle reading: into our buffer, from now on.
+    if (this.#fast && this.#paused) stopReading(socket);
     if (this.#fast && !this.#paused && !this.closed) startReading(socket);
     // Makes the stream notice an end of input that came together with the early bytes.
     if (this.#fast && !this.#paused && !this.closed) socket.read(0);
