@@ -1,7 +1,39 @@
-// The clock of a turn: one reading for a callback of a socket, the true time outside.
+// The arena's owners keep their bytes apart. The clock of a turn: one reading for a callback of a socket, the true time outside.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { arena, turnClock } from './arena.ts';
+import { type ArenaOwner, arena, turnClock } from './arena.ts';
+
+interface Writer extends ArenaOwner {
+  readonly out: string[];
+  write(text: string): void;
+}
+
+function writer(onFlush = (): void => {}): Writer {
+  const out: string[] = [];
+  return {
+    out,
+    flushArena(buffer, start, end) {
+      out.push(buffer.toString('latin1', start, end));
+      onFlush();
+      return false;
+    },
+    write(text) {
+      const at = arena.reserve(this, text.length);
+      arena.commit(at + arena.buffer.write(text, at, 'latin1'));
+    },
+  };
+}
+
+test('bytes written while another flushes go out by their own owner', () => {
+  const third = writer();
+  const first = writer(() => third.write('third'));
+  const second = writer();
+  arena.beginTurn();
+  first.write('first');
+  second.write('second');
+  arena.endTurn();
+  assert.deepEqual([first.out, second.out, third.out], [['first'], ['second'], ['third']]);
+});
 
 test('time stands still within a turn, also a nested one, and moves on with the next', () => {
   let time = 0;

@@ -26,11 +26,11 @@ class OutputArena {
   /** Gives `owner` room for `size` bytes at the returned offset. */
   reserve(owner: ArenaOwner, size: number): number {
     if (this.#owner !== owner) {
-      this.flush();
+      this.#flushAll();
       this.#owner = owner;
     }
     if (this.#end + size > OUTPUT_ARENA_BYTES) {
-      this.flush();
+      this.#flushAll();
       this.#owner = owner;
       if (this.#end + size > OUTPUT_ARENA_BYTES) {
         this.buffer = Buffer.allocUnsafeSlow(OUTPUT_ARENA_BYTES);
@@ -67,6 +67,12 @@ class OutputArena {
       this.#start = start;
       this.#end = start;
     }
+  }
+
+  /** A flush may call a sink that writes for another owner: those bytes are not the next one's. */
+  #flushAll(): void {
+    do this.flush();
+    while (this.#owner !== undefined);
   }
 
   flushOwner(owner: ArenaOwner): void {
