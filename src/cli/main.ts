@@ -53,13 +53,20 @@ async function main(argv: readonly string[]): Promise<number> {
 async function dispatch(context: Context, argv: readonly string[]): Promise<number> {
   const [first = '', second = ''] = argv;
   if (first === '' || first === 'help' || first === '--help' || first === '-h') {
-    const wanted = first === 'help' ? findCommand([second]) : undefined;
-    context.terminal.out(wanted ? commandHelp(wanted.command) : overview());
+    const wanted = first === 'help' ? findCommand(argv.slice(1)) : undefined;
+    const group = first === 'help' ? groupOf(second) : [];
+    context.terminal.out(
+      wanted ? commandHelp(wanted.command) : group.length > 0 ? groupHelp(second, group) : overview(),
+    );
     return 0;
   }
   if (first === '--version') return dispatch(context, ['version', '--remote=false']);
   const found = findCommand(argv);
-  const group = COMMANDS.filter((c) => c.name.startsWith(`${first} `));
+  const group = groupOf(first);
+  if (!found && group.length > 0 && (second === '--help' || second === '-h')) {
+    context.terminal.out(groupHelp(first, group));
+    return 0;
+  }
   if (!found && group.length > 0)
     throw new UserError(
       `"${first}" needs one more word: ${group.map((c) => `"meltemi ${c.name}"`).join(' or ')}.`,
@@ -92,15 +99,27 @@ function normalise(argv: readonly string[]): readonly string[] {
   });
 }
 
+/** Commands of two words that share the first. */
+function groupOf(word: string): readonly Command[] {
+  return word === '' ? [] : COMMANDS.filter((c) => c.name.startsWith(`${word} `));
+}
+
+function listed(commands: readonly Command[]): readonly string[] {
+  const width = Math.max(...commands.map((c) => c.name.length));
+  return commands.map((c) => `  ${c.name.padEnd(width)}   ${c.summary}`);
+}
+
+function groupHelp(word: string, commands: readonly Command[]): string {
+  return [`Usage: meltemi ${word} COMMAND [flags]`, '', ...listed(commands), ''].join('\n');
+}
+
 function overview(): string {
-  const width = Math.max(...COMMANDS.map((c) => c.name.length));
-  const lines = COMMANDS.map((c) => `  ${c.name.padEnd(width)}   ${c.summary}`);
   return [
     "Meltemi: a zero-trust service mesh that speaks Istio's API.",
     '',
     'Usage: meltemi COMMAND [flags]',
     '',
-    ...lines,
+    ...listed(COMMANDS),
     '',
     'Start with "meltemi demo". "meltemi COMMAND --help" explains one command.',
     '',

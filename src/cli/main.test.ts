@@ -1,0 +1,28 @@
+// The command as typed: help of a group of commands, and what a mistake is told.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { test } from 'node:test';
+
+function meltemi(...words: readonly string[]) {
+  const main = path.join(import.meta.dirname, 'main.ts');
+  return spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...words], { encoding: 'utf8' });
+}
+
+test('help of a word that begins several commands lists them', () => {
+  for (const words of [
+    ['engine', '--help'],
+    ['engine', '-h'],
+    ['help', 'engine'],
+  ]) {
+    const { status, stdout } = meltemi(...words);
+    assert.equal(status, 0);
+    assert.match(stdout, /^Usage: meltemi engine COMMAND \[flags\]\n\n {2}engine add .*\n {2}engine list .*\n$/);
+  }
+});
+
+test('such a word alone is refused with the commands it begins', () => {
+  const { status, stderr } = meltemi('engine', 'nonsense');
+  assert.equal(status, 64);
+  assert.match(stderr, /"engine" needs one more word: "meltemi engine add" or "meltemi engine list"\./);
+});
