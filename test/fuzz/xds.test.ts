@@ -106,6 +106,7 @@ test('mutated clusters, listeners and route tables are used or refused', async (
     reader: engine.deps.reader,
     format: { hostname: 'h', localAddress: '192.0.2.1', variable: () => undefined, random: () => 0.5, now: () => 0 },
     stats: engine.stats,
+    clock: engine.clock,
     knownCluster: () => true,
     validateClusters: false,
   };

@@ -19,6 +19,7 @@ import { millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
 import { DEFAULT_STATS_FLUSH_MS, MAX_LOG_BACKLOG_BYTES } from './limits.ts';
 import type { Capture } from './listener/capture.ts';
+import type { ConnectionLimit } from './listener/listener.ts';
 import type { SocketSharing } from './listener/manager.ts';
 import { ListenerManager } from './listener/manager.ts';
 import { SharedBuckets } from './network-filter/connection-limits.ts';
@@ -32,6 +33,8 @@ import { Runtime } from './runtime/runtime.ts';
 import { IstioStats } from './stats/istio-stats.ts';
 import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
+import { type SharedBlocks, SharedNumbers } from './tally/numbers.ts';
+import { LocalPlaces } from './tally/places.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
 import type { TlsTransport } from './transport-socket/tls-context.ts';
 import { openGrpcStream } from './upstream/grpc-client.ts';
@@ -72,6 +75,8 @@ export interface EngineDeps {
   readonly createHub?: (deps: HubDeps) => DiscoveryHub;
   /** Absent: this thread serves alone. */
   readonly sockets?: SocketSharing;
+  /** Memory that all workers count in. */
+  readonly shared?: SharedBlocks;
   /** The workers of a main thread. */
   readonly workers?: WorkerGroup;
   /** Absent: the kernel captures. */
@@ -134,7 +139,7 @@ export class Engine implements AdminTarget {
   readonly node: Node;
   readonly pressure = noPressure();
   /** Downstream connections of all listeners. */
-  readonly connections: { readonly max: number; used: number };
+  readonly connections: ConnectionLimit;
   readonly startedAt: number;
   readonly #dynamic: DynamicStart;
   readonly #admin: AdminServer | undefined;
@@ -169,7 +174,11 @@ export class Engine implements AdminTarget {
     });
     const { runtime } = this;
     const overload = readOverload(bootstrap.overloadManager);
-    this.connections = { max: overload.maxConnections, used: 0 };
+    const shared = deps.shared && new SharedNumbers(deps.shared);
+    this.connections = {
+      max: overload.maxConnections,
+      places: shared?.counters('connections')(0) ?? new LocalPlaces(),
+    };
     this.#overload = new OverloadManager(overload, {
       clock,
       stats,
@@ -219,6 +228,8 @@ export class Engine implements AdminTarget {
       runtime,
       reader,
       stats,
+      clock,
+      shared,
       knownCluster: (name: string) => this.clusters.knows(name),
     };
     this.routes = new RouteManager(clock, routeDeps, this.hub);
@@ -235,11 +246,13 @@ export class Engine implements AdminTarget {
       eventLog: (path) => this.logs.writer(path),
       outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? '',
       endpoints: createEndpointSource(this.hub),
+      shared,
       tlsTransport: deps.tlsTransport ?? 'openssl',
     });
     this.listeners = new ListenerManager({
       healthFailed: () => this.#failingHealth,
-      sharedBuckets: new SharedBuckets(),
+      sharedBuckets: new SharedBuckets(shared),
+      shared,
       serviceCluster: nodeMessage.cluster,
       tlsTransport: deps.tlsTransport ?? 'openssl',
       capture: deps.capture,
@@ -471,11 +484,8 @@ export class Engine implements AdminTarget {
       admit: admin?.ignoreGlobalConnLimit
         ? undefined
         : () => {
-            if (connections.used >= connections.max) return undefined;
-            connections.used += 1;
-            return () => {
-              connections.used -= 1;
-            };
+            if (!connections.places.tryEnter(connections.max)) return undefined;
+            return () => connections.places.leave();
           },
     };
   }

@@ -228,7 +228,9 @@ export function createEngine(
     readonly variable: (name: string) => string | undefined;
   },
   /** Of an engine with workers, or of a worker. */
-  threads: Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve'> & { readonly isWorker?: boolean } = {
+  threads: Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared'> & {
+    readonly isWorker?: boolean;
+  } = {
     resolve: systemResolve,
   },
 ): Engine {

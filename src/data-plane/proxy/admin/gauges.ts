@@ -20,6 +20,7 @@ export function refreshGauges(target: AdminTarget): void {
   for (const [name, { value }] of stats.gauges)
     if (name.startsWith('listener.') && name.endsWith('.downstream_cx_active')) connections += value;
   set('total_connections', connections);
+  for (const { active } of target.clusters.views()) active?.showLimits();
   set('days_until_first_cert_expiring', daysLeft(target));
 }
 

@@ -9,6 +9,7 @@ import { type H2Counters, h2Counters } from '../http/h2-options.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
 import type { ProxiedFor, UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
 import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
@@ -42,6 +43,8 @@ export interface ClusterDeps extends TlsBuildContext {
   readonly eventLog: (path: string) => (line: string) => void;
   /** The bootstrap's file for events of outlier detection; empty = none. */
   readonly outlierLogPath: string;
+  /** What limits count by when there are workers. */
+  readonly shared?: SharedNumbers | undefined;
   /** DNS caches of dynamic forward proxies. */
   readonly dnsCaches: DnsCaches;
 }
@@ -67,6 +70,7 @@ export class Cluster {
   readonly configured: Assignment;
   readonly #byPriority: { readonly high: Breakers };
   readonly #deps: ClusterDeps;
+  readonly #print: string;
   readonly #sockets: SocketMatches;
   readonly #poolDeps: PoolDeps;
   #h2: H2Counters | undefined;
@@ -84,13 +88,15 @@ export class Cluster {
   readonly #sessions = new Map<Host, Set<() => void>>();
   #onWarm: () => void = () => {};
 
-  constructor(message: ClusterMessage, deps: ClusterDeps, path: string) {
+  /** `print`: the fingerprint of the message, the same in all threads. */
+  constructor(message: ClusterMessage, deps: ClusterDeps, path: string, print = '') {
     this.message = message;
     this.name = message.name;
     this.settings = readCluster(message, deps.runtime, path);
     this.metadata = metadataOf(message.metadata);
     this.service = serviceOf(this.metadata.istio);
     this.#deps = deps;
+    this.#print = print;
     this.#poolDeps = {
       clock: deps.clock,
       random: deps.random,
@@ -119,7 +125,12 @@ export class Cluster {
     this.counters = clusterCounters(this.scope, deps.stats);
     const breakers = buildBreakers(
       message.circuitBreakers,
-      { scope: this.scope, runtime: deps.runtime, clusterName: message.name },
+      {
+        scope: this.scope,
+        runtime: deps.runtime,
+        clusterName: message.name,
+        shared: deps.shared?.counters(`cluster ${message.name} ${print}`),
+      },
       join(path, 'circuit_breakers'),
     );
     this.breakers = breakers.default;
@@ -193,12 +204,22 @@ export class Cluster {
       counters,
       onSets: (sets) => this.#balancer.update(sets),
       onMembers: (added, removed) => {
+        this.#countHosts(added);
         this.#outlier?.onRemoved(removed);
         this.#checker?.onMembers(added, removed);
         if (settings.common.closeOnHostChange) for (const key of [...this.#pools.keys()]) this.#dropPool(key);
         else for (const host of removed) this.#dropPools(host);
       },
     });
+  }
+
+  /** Limits of one host count what all workers use of it; hosts of DNS come to each thread at its own time. */
+  #countHosts(hosts: readonly Host[]): void {
+    const { shared } = this.#deps;
+    const { type } = this.settings;
+    if (!shared || (type !== 'eds' && type !== 'static')) return;
+    if (!this.message.circuitBreakers?.perHostThresholds.length) return;
+    for (const host of hosts) host.places = shared.counters(`host ${this.name} ${this.#print} ${host.key}`)(0);
   }
 
   #makeOutlier(): OutlierDetector | undefined {
@@ -356,6 +377,12 @@ export class Cluster {
       targets: () =>
         host.spec.additional.length === 0 ? [] : inTurns([host.spec.address, ...host.spec.additional], connect),
     };
+  }
+
+  /** Sets gauges of limits that other threads count too. */
+  showLimits(): void {
+    this.breakers.show?.();
+    if (this.#deps.shared) this.#byPriority.high.show?.();
   }
 
   breakersFor(priority: RoutingPriority): Breakers {

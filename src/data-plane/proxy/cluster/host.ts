@@ -3,6 +3,7 @@
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { SocketAddr } from '../config/address.ts';
 import { addressText } from '../config/address.ts';
+import type { Places } from '../tally/places.ts';
 import type { UpstreamSocket } from '../transport-socket/dial.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
 
@@ -115,6 +116,8 @@ export class Host {
   outlier: OutlierView | undefined;
   /** The pool that was asked for last, while the question stays the same. */
   lastPool: PoolMemo | undefined;
+  /** Connections of all workers, where a limit asks for them. */
+  places: Places | undefined;
   active = 0;
   cxActive = 0;
   cxTotal = 0;

@@ -88,7 +88,7 @@ export class ClusterManager {
     if (entry?.isStatic && !isStatic) return false;
     if (entry?.isStatic && isStatic) throw new ConfigError('', `cluster manager: duplicate cluster '${message.name}'`);
     if (entry?.print === print) return false;
-    const cluster = new Cluster(message, this.#clusterDeps, `cluster '${message.name}'`);
+    const cluster = new Cluster(message, this.#clusterDeps, `cluster '${message.name}'`, print);
     const target: Entry = entry ?? {
       name: message.name,
       isStatic,

@@ -6,6 +6,7 @@ import type { HttpStream } from '../http/stream.ts';
 import { FLAG } from '../http/stream-info.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
 import type { AbortCode, FaultPart, FaultSettings } from './fault-settings.ts';
 import type { HttpFilter } from './filter.ts';
 import { ResponseThrottle } from './response-throttle.ts';
@@ -17,6 +18,7 @@ export interface FaultContext {
   readonly clock: Clock;
   readonly stats: StatsStore;
   readonly statPrefix: string;
+  readonly shared?: SharedNumbers | undefined;
 }
 
 const HEADER = {
@@ -48,13 +50,14 @@ export function createFaultFilter(own: FaultSettings, context: FaultContext): Ht
     active: context.stats.gauge(`${prefix}active_faults`),
   };
   const { runtime } = context;
+  const shared = context.shared?.counters(`faults ${prefix}`)(0);
 
   /** False: too many faults at once. */
   const enter = (stream: HttpStream, index: number, settings: FaultSettings): boolean => {
     const injected = injectedOf(stream, index);
     if (injected.active) return true;
     const max = runtime.number(settings.runtimeKeys.maxActive, settings.maxActive ?? Number.POSITIVE_INFINITY);
-    if (counters.active.value >= max) {
+    if (shared ? !shared.tryEnter(max) : counters.active.value >= max) {
       counters.overflow.value += 1;
       return false;
     }
@@ -112,7 +115,9 @@ export function createFaultFilter(own: FaultSettings, context: FaultContext): Ht
     onComplete(stream, index) {
       const injected = stream.slots[index] as Injected | undefined;
       injected?.throttle?.stop();
-      if (injected?.active) counters.active.value -= 1;
+      if (!injected?.active) return;
+      counters.active.value -= 1;
+      shared?.leave();
     },
   };
 }

@@ -100,7 +100,11 @@ test('a local rate limit fills again, and a connection may have its own', async 
   const make = (extra: JsonObject) =>
     filterBench((context) => [
       createLocalRateLimitFilter(
-        readLocalRateLimit(read(LocalRateLimitSchema, { ...config, ...extra }), EMPTY_RUNTIME, 'l'),
+        readLocalRateLimit(
+          read(LocalRateLimitSchema, { ...config, ...extra }),
+          { runtime: EMPTY_RUNTIME, clock: context.clock },
+          'l',
+        ),
         {
           name: 'limit',
           ...context,

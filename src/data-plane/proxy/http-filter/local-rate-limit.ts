@@ -17,9 +17,10 @@ import { type ConnectionInfo, FLAG } from '../http/stream-info.ts';
 import { applyEdits, compileEdits, type HeaderEdits } from '../route/header-edits.ts';
 import { type RuntimeView, runtimeShare, type Share } from '../runtime/runtime.ts';
 import type { Counter, StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
 import type { HttpFilter } from './filter.ts';
 import { compileRateLimits, type DescriptorEntry, type RateLimitActions } from './rate-limit-actions.ts';
-import { type BucketSettings, readBucket, TokenBucket } from './token-bucket.ts';
+import { type Bucket, type BucketSettings, readBucket, TokenBucket } from './token-bucket.ts';
 
 interface DescriptorSettings {
   readonly entries: readonly DescriptorEntry[];
@@ -42,12 +43,22 @@ export interface RateLimitSettings {
   readonly grpcStatus: number;
   /** What requests count as; undefined = what their route says. */
   readonly actions: readonly RateLimitActions[] | undefined;
+  /** The buckets that all requests under these settings take from, whatever filter they pass. */
+  readonly buckets: Buckets;
 }
 
 const RESOURCE_EXHAUSTED = 8;
 const UNAVAILABLE = 14;
 
-export function readLocalRateLimit(message: LocalRateLimit, runtime: RuntimeView, path: string): RateLimitSettings {
+export interface RateLimitReader {
+  readonly runtime: RuntimeView;
+  readonly clock: Clock;
+  /** What limits count by when there are workers. */
+  readonly shared?: SharedNumbers | undefined;
+}
+
+export function readLocalRateLimit(message: LocalRateLimit, context: RateLimitReader, path: string): RateLimitSettings {
+  const { runtime, clock, shared } = context;
   only(LocalRateLimitSchema, message, path, [
     'stat_prefix',
     'status',
@@ -79,13 +90,14 @@ export function readLocalRateLimit(message: LocalRateLimit, runtime: RuntimeView
   if (descriptors.length > 0 && !bucket)
     throw new ConfigError(join(path, 'token_bucket'), 'local rate limit descriptors need a token_bucket beside them');
   const code = message.status?.code ?? 0;
+  // The tightest limits first.
+  descriptors.sort((a, b) => rate(a.bucket) - rate(b.bucket));
   return {
     statPrefix: message.statPrefix,
     // Envoy too takes 429 for a status that is no error.
     status: code >= 400 ? code : 429,
     bucket,
-    // The tightest limits first.
-    descriptors: descriptors.sort((a, b) => rate(a.bucket) - rate(b.bucket)),
+    descriptors,
     enabled: runtimeShare(runtime, message.filterEnabled, 0),
     enforced: runtimeShare(runtime, message.filterEnforced, 0),
     requestEdits: compileEdits(message.requestHeadersToAddWhenNotEnforced, [], join(path, 'request')),
@@ -97,6 +109,11 @@ export function readLocalRateLimit(message: LocalRateLimit, runtime: RuntimeView
     grpcStatus: message.rateLimitedAsResourceExhausted ? RESOURCE_EXHAUSTED : UNAVAILABLE,
     actions:
       message.rateLimits.length > 0 ? compileRateLimits(message.rateLimits, join(path, 'rate_limits')) : undefined,
+    buckets: createBuckets({ bucket, descriptors }, (settings, name) =>
+      shared && !message.localRateLimitPerDownstreamConnection
+        ? shared.bucket(join(path, name), settings, clock)
+        : new TokenBucket(settings, clock),
+    ),
   };
 }
 
@@ -105,14 +122,13 @@ function rate(bucket: BucketSettings): number {
 }
 
 interface Buckets {
-  readonly all: TokenBucket | undefined;
-  readonly byDescriptor: readonly TokenBucket[];
+  readonly all: Bucket | undefined;
+  readonly byDescriptor: readonly Bucket[];
 }
 
 /** One set of limits at work: its buckets and counters. */
 interface Limiter {
   readonly counters: Readonly<Record<'enabled' | 'enforced' | 'limited' | 'ok', Counter>>;
-  readonly shared: Buckets;
   readonly byConnection: WeakMap<ConnectionInfo, Buckets>;
 }
 
@@ -147,7 +163,7 @@ export function createLocalRateLimitFilter(own: RateLimitSettings, context: Limi
       limiter.counters.enabled.value += 1;
       const buckets = settings.perConnection
         ? bucketsOf(limiter, settings, stream.connection, context.clock)
-        : limiter.shared;
+        : settings.buckets;
       const { allowed, bucket } = take(settings, buckets, stream);
       if (settings.showLimits) stream.slots[index] = bucket;
       if (allowed) {
@@ -171,8 +187,8 @@ export function createLocalRateLimitFilter(own: RateLimitSettings, context: Limi
       return 'stop';
     },
     onResponse(stream, headers, index) {
-      const bucket = stream.slots[index];
-      if (bucket instanceof TokenBucket) showLimits(headers, bucket);
+      const bucket = stream.slots[index] as Bucket | undefined;
+      if (bucket) showLimits(headers, bucket);
     },
   };
 }
@@ -186,22 +202,24 @@ function createLimiter(settings: RateLimitSettings, context: LimitContext): Limi
       limited: counter('rate_limited'),
       ok: counter('ok'),
     },
-    shared: createBuckets(settings, context.clock),
     byConnection: new WeakMap(),
   };
 }
 
-function createBuckets(settings: RateLimitSettings, clock: Clock): Buckets {
+function createBuckets(
+  { bucket, descriptors }: Pick<RateLimitSettings, 'bucket' | 'descriptors'>,
+  make: (settings: BucketSettings, name: string) => Bucket,
+): Buckets {
   return {
-    all: settings.bucket && new TokenBucket(settings.bucket, clock),
-    byDescriptor: settings.descriptors.map((one) => new TokenBucket(one.bucket, clock)),
+    all: bucket && make(bucket, 'token_bucket'),
+    byDescriptor: descriptors.map((one, i) => make(one.bucket, `descriptors[${i}].token_bucket`)),
   };
 }
 
 function bucketsOf(limiter: Limiter, settings: RateLimitSettings, connection: ConnectionInfo, clock: Clock): Buckets {
   let known = limiter.byConnection.get(connection);
   if (!known) {
-    known = createBuckets(settings, clock);
+    known = createBuckets(settings, (bucket) => new TokenBucket(bucket, clock));
     limiter.byConnection.set(connection, known);
   }
   return known;
@@ -212,8 +230,8 @@ function take(
   settings: RateLimitSettings,
   buckets: Buckets,
   stream: HttpStream,
-): { readonly allowed: boolean; readonly bucket: TokenBucket | undefined } {
-  let tightest: TokenBucket | undefined;
+): { readonly allowed: boolean; readonly bucket: Bucket | undefined } {
+  let tightest: Bucket | undefined;
   if (settings.descriptors.length > 0) {
     const made = (settings.actions ?? stream.route?.rateLimits ?? [])
       .filter((actions) => actions.stage === settings.stage)
@@ -239,7 +257,7 @@ function sameEntries(a: readonly DescriptorEntry[], b: readonly DescriptorEntry[
   return a.length === b.length && a.every((entry, i) => entry.key === b[i]!.key && entry.value === b[i]!.value);
 }
 
-function showLimits(headers: HeaderMap, bucket: TokenBucket): void {
+function showLimits(headers: HeaderMap, bucket: Bucket): void {
   headers.set(LIMIT, String(bucket.settings.maxTokens));
   headers.set(REMAINING, String(bucket.remaining));
   headers.set(RESET, String(bucket.resetSeconds));

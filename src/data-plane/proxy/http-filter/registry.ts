@@ -35,6 +35,7 @@ import { ConfigError, join, only } from '../config/fields.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
 import { createAlpnFilter } from './alpn.ts';
 import { createBufferFilter, readBuffer, readBufferPerRoute } from './buffer.ts';
 import { createCorsFilter, readCorsPolicy } from './cors.ts';
@@ -75,6 +76,8 @@ export interface HttpFilterContext {
   readonly healthFailed: () => boolean;
   /** --service-cluster. */
   readonly serviceCluster: string;
+  /** What limits count by when there are workers. */
+  readonly shared?: SharedNumbers | undefined;
 }
 
 const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
@@ -85,7 +88,7 @@ const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
   extension(GrpcWebSchema, (_message, context) => createGrpcWebFilter(context)),
   extension(SetMetadataSchema, (message, context, path) => createSetMetadataFilter(message, context, path)),
   extension(LocalRateLimitSchema, (message, context, path) =>
-    createLocalRateLimitFilter(readLocalRateLimit(message, context.runtime, path), context),
+    createLocalRateLimitFilter(readLocalRateLimit(message, context, path), context),
   ),
   extension(HTTPFaultSchema, (message, context, path) => createFaultFilter(readFault(message, path), context)),
   extension(BufferSchema, (message, context, path) => createBufferFilter(readBuffer(message, path), context)),
@@ -176,11 +179,13 @@ function buildPlace(
 
 interface PerFilterContext {
   readonly runtime: RuntimeView;
+  readonly clock: Clock;
+  readonly shared?: SharedNumbers | undefined;
 }
 
 const PER_FILTER: readonly Extension<PerFilterContext, unknown>[] = [
   extension(HTTPFaultSchema, (message, _context, path) => readFault(message, path)),
-  extension(LocalRateLimitSchema, (message, context, path) => readLocalRateLimit(message, context.runtime, path)),
+  extension(LocalRateLimitSchema, (message, context, path) => readLocalRateLimit(message, context, path)),
   extension(ForwardProxyPerRouteSchema, (message, _context, path) => readHostRewrite(message, path)),
   extension(BufferPerRouteSchema, (message, _context, path) => readBufferPerRoute(message, path)),
   extension(HeaderMutationPerRouteSchema, (message, _context, path) => readHeaderMutationPerRoute(message, path)),

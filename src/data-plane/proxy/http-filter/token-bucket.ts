@@ -23,7 +23,18 @@ export function readBucket(message: TokenBucketMessage, path: string): BucketSet
   return { maxTokens: message.maxTokens, tokensPerFill, fillMs };
 }
 
-export class TokenBucket {
+/** One of this thread alone, or of all workers (tally/shared-bucket.ts). */
+export interface Bucket {
+  readonly settings: BucketSettings;
+  /** Takes `count` tokens if they are there. */
+  take(count?: number): boolean;
+  /** Whole tokens now. */
+  readonly remaining: number;
+  /** Seconds until there is a token; 0 = there is one. */
+  readonly resetSeconds: number;
+}
+
+export class TokenBucket implements Bucket {
   readonly settings: BucketSettings;
   readonly #clock: Clock;
   #tokens: number;
@@ -36,7 +47,6 @@ export class TokenBucket {
     this.#at = clock.now();
   }
 
-  /** Takes `count` tokens if they are there. */
   take(count = 1): boolean {
     this.#fill();
     if (this.#tokens < count) return false;
@@ -44,13 +54,11 @@ export class TokenBucket {
     return true;
   }
 
-  /** Whole tokens now. */
   get remaining(): number {
     this.#fill();
     return Math.floor(this.#tokens);
   }
 
-  /** Seconds until there is a token; 0 = there is one. */
   get resetSeconds(): number {
     this.#fill();
     if (this.#tokens >= 1) return 0;

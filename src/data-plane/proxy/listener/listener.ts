@@ -18,6 +18,7 @@ import {
 } from '../listener-filter/proxy-protocol.ts';
 import type { Pressure, PressureView } from '../overload/pressure.ts';
 import { StatsScope } from '../stats/stats.ts';
+import type { Places } from '../tally/places.ts';
 import { handleOf } from '../transport-socket/read-buffer.ts';
 import { resetSocket, SocketTransport } from '../transport-socket/socket-transport.ts';
 import { acceptTls } from '../transport-socket/tls-accept.ts';
@@ -33,11 +34,17 @@ export interface ListenerDeps extends Omit<ChainContext, 'direction' | 'load'> {
   readonly handOff: (destination: SocketAddr, from: Listener) => Listener | undefined;
   readonly nextConnectionId: () => number;
   /** Connections of all listeners that count against the limit. */
-  readonly connections: { readonly max: number; used: number };
+  readonly connections: ConnectionLimit;
   /** How connections of removed chains end. */
   readonly drain: { readonly drainMs: number; readonly strategy: 'gradual' | 'immediate' };
   readonly pressure: Pressure;
   readonly capture?: Capture | undefined;
+}
+
+/** Connections of all listeners. */
+export interface ConnectionLimit {
+  readonly max: number;
+  readonly places: Places;
 }
 
 function counters(scope: StatsScope) {
@@ -192,18 +199,18 @@ export class Listener {
   #inspect(arrival: Arrival): void {
     const { settings } = this;
     const { connections } = this.#deps;
-    if (!settings.ignoreGlobalLimit && connections.used >= connections.max) {
+    if (!settings.ignoreGlobalLimit && !connections.places.tryEnter(connections.max)) {
       this.#counters.globalOverflow.value += 1;
       resetSocket(arrival.socket);
       return;
     }
     const { pressure } = this.#deps;
     if (pressure.any && !settings.bypassOverload && this.#deps.random() < pressure.refuseConnections) {
+      if (!settings.ignoreGlobalLimit) connections.places.leave();
       this.#counters.overloadReject.value += 1;
       resetSocket(arrival.socket);
       return;
     }
-    if (!settings.ignoreGlobalLimit) connections.used += 1;
     this.#counters.total.value += 1;
     this.#counters.active.value += 1;
     const port = arrival.local.kind === 'ip' ? arrival.local.port : 0;
@@ -248,7 +255,7 @@ export class Listener {
   }
 
   #gone(): void {
-    if (!this.settings.ignoreGlobalLimit) this.#deps.connections.used -= 1;
+    if (!this.settings.ignoreGlobalLimit) this.#deps.connections.places.leave();
     this.#counters.active.value -= 1;
     this.#counters.destroy.value += 1;
   }
@@ -381,7 +388,8 @@ function buildChains(
   const make = (chain: (typeof message.filterChains)[number], at: string): FilterChain => {
     const kept = known.get(chainFingerprint(chain));
     if (kept) return kept;
-    const made = new FilterChain(chain, context, at);
+    const shared = context.shared?.under(`${path} ${chainFingerprint(chain)}`, at);
+    const made = new FilterChain(chain, { ...context, shared }, at);
     fresh.push(made);
     return made;
   };

@@ -11,9 +11,11 @@ import {
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { type ConnectionInfo, FLAG } from '../http/stream-info.ts';
-import { type BucketSettings, readBucket, TokenBucket } from '../http-filter/token-bucket.ts';
+import { type Bucket, type BucketSettings, readBucket, TokenBucket } from '../http-filter/token-bucket.ts';
 import { type RuntimeView, runtimeFlag } from '../runtime/runtime.ts';
 import type { StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
+import { LocalPlaces, type Places } from '../tally/places.ts';
 import { ADMIT, type NetworkFilter } from './filter.ts';
 
 interface LimitContext {
@@ -22,18 +24,24 @@ interface LimitContext {
   readonly stats: StatsStore;
   readonly runtime: RuntimeView;
   readonly sharedBuckets: SharedBuckets;
+  readonly shared?: SharedNumbers | undefined;
 }
 
 /** Buckets that several listeners share by key: one with the same key and the same limits is the same bucket. */
 export class SharedBuckets {
-  readonly #byKey = new Map<string, WeakRef<TokenBucket>>();
+  readonly #byKey = new Map<string, WeakRef<Bucket>>();
+  readonly #shared: SharedNumbers | undefined;
 
-  get(key: string, settings: BucketSettings, clock: Clock): TokenBucket {
+  constructor(shared?: SharedNumbers) {
+    this.#shared = shared;
+  }
+
+  get(key: string, settings: BucketSettings, clock: Clock): Bucket {
     const full = `${key}\0${settings.maxTokens}\0${settings.tokensPerFill}\0${settings.fillMs}`;
     const known = this.#byKey.get(full)?.deref();
     if (known) return known;
     for (const [name, reference] of this.#byKey) if (!reference.deref()) this.#byKey.delete(name);
-    const made = new TokenBucket(settings, clock);
+    const made = this.#shared?.bucket(`share_key ${key}`, settings, clock) ?? new TokenBucket(settings, clock);
     this.#byKey.set(full, new WeakRef(made));
     return made;
   }
@@ -48,7 +56,7 @@ export function createConnectionRateLimit(message: LocalRateLimit, context: Limi
   const enabled = runtimeFlag(context.runtime, message.runtimeEnabled, true);
   const bucket =
     message.shareKey === ''
-      ? new TokenBucket(settings, context.clock)
+      ? (context.shared?.bucket(path, settings, context.clock) ?? new TokenBucket(settings, context.clock))
       : context.sharedBuckets.get(message.shareKey, settings, context.clock);
   const limited = context.stats.counter(`local_rate_limit.${message.statPrefix}.rate_limited`);
   return {
@@ -73,23 +81,22 @@ export function createConnectionLimit(message: ConnectionLimit, context: LimitCo
   const limited = context.stats.counter(`connection_limit.${message.statPrefix}.limited_connections`);
   const active = context.stats.gauge(`connection_limit.${message.statPrefix}.active_connections`);
   const counted = new WeakSet<ConnectionInfo>();
-  let now = 0;
+  const places: Places = context.shared?.counters(`${path} ${max}`)(0) ?? new LocalPlaces();
   return {
     name: context.name,
     admit(info) {
       active.value += 1;
       if (!enabled()) return ADMIT;
-      if (now >= max) {
+      if (!places.tryEnter(max)) {
         limited.value += 1;
         return { kind: 'refuse', when: 'now', delayMs, details: '', flags: FLAG.URX };
       }
-      now += 1;
       counted.add(info);
       return ADMIT;
     },
     onClose(info) {
       active.value -= 1;
-      if (counted.has(info)) now -= 1;
+      if (counted.has(info)) places.leave();
     },
   };
 }

@@ -30,6 +30,7 @@ import type { RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
 import type { DataReader, Live } from '../transport-socket/secrets.ts';
 import type { RouteManager } from '../xds/rds.ts';
 import type { ScopeManager } from '../xds/srds.ts';
@@ -61,6 +62,8 @@ export interface NetworkContext {
   /** True after /healthcheck/fail. */
   readonly healthFailed: () => boolean;
   readonly sharedBuckets: SharedBuckets;
+  /** What limits of this chain count by when there are workers. */
+  readonly shared: SharedNumbers | undefined;
   readonly log: Logger;
   /** --service-cluster. */
   readonly serviceCluster: string;

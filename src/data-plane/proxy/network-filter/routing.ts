@@ -20,7 +20,7 @@ export interface Routing {
 export function routingOf(
   message: HttpConnectionManager,
   statPrefix: string,
-  context: Pick<NetworkContext, 'routes' | 'scopes' | 'routeDeps'>,
+  context: Pick<NetworkContext, 'routes' | 'scopes' | 'routeDeps' | 'shared'>,
   path: string,
 ): Routing {
   const spec = message.routeSpecifier;
@@ -29,7 +29,7 @@ export function routingOf(
       const at = join(path, 'route_config');
       const table = new RouteTable(
         spec.value,
-        { ...context.routeDeps, perFilter: buildPerFilter, validateClusters: true },
+        { ...context.routeDeps, shared: context.shared, perFilter: buildPerFilter, validateClusters: true },
         at,
       );
       if (spec.value.vhds) throw new ConfigError(join(at, 'vhds'), 'only tables that come by RDS have hosts on demand');

@@ -1,5 +1,6 @@
 // What a RouteConfiguration becomes: read by the router, the filters and the admin interface.
 import type { Any } from '@bufbuild/protobuf/wkt';
+import type { Clock } from '../../../base/runtime/clock.ts';
 import type { FormatDeps } from '../access-log/format.ts';
 import type { Metadata } from '../cluster/host.ts';
 import type { StringTest } from '../config/matchers.ts';
@@ -7,6 +8,7 @@ import type { PerFilter, PerFilterEntry } from '../http-filter/per-filter.ts';
 import type { RateLimitActions } from '../http-filter/rate-limit-actions.ts';
 import type { RuntimeView, Share } from '../runtime/runtime.ts';
 import type { StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
 import type { RouteTracing } from '../tracing/settings.ts';
 import type { DataReader } from '../transport-socket/secrets.ts';
 import type { RouteActionSettings } from './action.ts';
@@ -20,7 +22,7 @@ export type PerFilterBuilder = (
   name: string,
   any: Any,
   path: string,
-  context: { readonly runtime: RuntimeView },
+  context: { readonly runtime: RuntimeView; readonly clock: Clock; readonly shared?: SharedNumbers | undefined },
 ) => PerFilterEntry;
 
 /** What every table of a proxy is compiled with. */
@@ -29,6 +31,9 @@ export interface RouteDeps {
   readonly reader: DataReader;
   readonly stats: StatsStore;
   readonly format: FormatDeps;
+  readonly clock: Clock;
+  /** What limits of filters on routes count by when there are workers. */
+  readonly shared?: SharedNumbers | undefined;
   /** For validate_clusters. */
   readonly knownCluster: (name: string) => boolean;
 }

@@ -21,6 +21,7 @@ function table(config: JsonObject, runtime: RuntimeView = EMPTY_RUNTIME): RouteT
       runtime,
       reader: { file: () => Buffer.alloc(0), variable: () => undefined },
       stats: new StatsStore(),
+      clock: { now: () => 0, after: () => () => {} },
       format: { hostname: 'h', localAddress: '192.0.2.1', variable: () => undefined, random: () => 0.5, now: () => 0 },
       knownCluster: (name) => name === 'known',
       perFilter: buildPerFilter,

@@ -145,6 +145,7 @@ export function filterBench(
       reader: NO_READER,
       format: FORMAT,
       stats,
+      clock,
       knownCluster: () => true,
       validateClusters: false,
     },

@@ -22,9 +22,20 @@ import {
 } from '../limits.ts';
 import { EMPTY_RUNTIME, type RuntimeView } from '../runtime/runtime.ts';
 import type { Gauge, StatsScope } from '../stats/stats.ts';
+import type { SharedPlaces } from '../tally/places.ts';
 
 /** A number of places. */
-export class Breaker {
+export interface Breaker {
+  readonly used: number;
+  readonly max: number;
+  readonly full: boolean;
+  tryEnter(): boolean;
+  enter(): void;
+  leave(): void;
+}
+
+/** Of this thread alone. */
+class LocalBreaker implements Breaker {
   used = 0;
   readonly #limit: () => number;
   readonly #open: Gauge;
@@ -69,6 +80,52 @@ export class Breaker {
   }
 }
 
+/** Of all workers; its gauges are set when somebody looks. */
+class SharedBreaker implements Breaker {
+  readonly #places: SharedPlaces;
+  readonly #limit: () => number;
+  readonly #open: Gauge;
+  readonly #remaining: Gauge | undefined;
+
+  constructor(places: SharedPlaces, limit: () => number, open: Gauge, remaining: Gauge | undefined) {
+    this.#places = places;
+    this.#limit = limit;
+    this.#open = open;
+    this.#remaining = remaining;
+  }
+
+  get used(): number {
+    return this.#places.used;
+  }
+
+  get max(): number {
+    return this.#limit();
+  }
+
+  get full(): boolean {
+    return this.#places.used >= this.#limit();
+  }
+
+  tryEnter(): boolean {
+    return this.#places.tryEnter(this.#limit());
+  }
+
+  enter(): void {
+    this.#places.enter();
+  }
+
+  leave(): void {
+    this.#places.leave();
+  }
+
+  show(): void {
+    const max = this.#limit();
+    const { used } = this.#places;
+    this.#open.value = used >= max ? 1 : 0;
+    if (this.#remaining) this.#remaining.value = Math.max(0, max - used);
+  }
+}
+
 export interface Breakers {
   readonly connections: Breaker;
   readonly pending: Breaker;
@@ -77,6 +134,8 @@ export interface Breakers {
   readonly pools: Breaker;
   /** Connections one host may have. */
   readonly hostConnections: number;
+  /** Sets the gauges of what all workers use; undefined: they are right. */
+  readonly show: (() => void) | undefined;
 }
 
 /** Places without an end, for connections that nothing counts. */
@@ -86,7 +145,12 @@ export interface BreakerContext {
   readonly scope: StatsScope;
   readonly runtime: RuntimeView;
   readonly clusterName: string;
+  /** Counters of all workers, by index; absent: this thread counts alone. */
+  readonly shared?: ((index: number) => SharedPlaces) | undefined;
 }
+
+/** Places of the two priorities among the shared counters. */
+const FIRST_COUNTER = { default: 0, high: 5 } as const;
 
 /** Throws ConfigError. Those of HIGH are made for the first request of that priority: few clusters have any. */
 export function buildBreakers(
@@ -140,7 +204,7 @@ export function buildBreakers(
 function ofPriority(
   limits: CircuitBreakers_Thresholds | undefined,
   hostConnections: number,
-  { scope, runtime, clusterName }: BreakerContext,
+  { scope, runtime, clusterName, shared }: BreakerContext,
   name: 'default' | 'high',
 ): Breakers {
   const tracked = limits?.trackRemaining ?? false;
@@ -149,8 +213,17 @@ function ofPriority(
     const full = `circuit_breakers.${clusterName}.${name}.${key}`;
     return runtime === EMPTY_RUNTIME ? () => base : () => runtime.number(full, base);
   };
+  let counter: number = FIRST_COUNTER[name];
+  const counted: SharedBreaker[] = [];
+  const breaker = (limit: () => number, open: Gauge, remaining: Gauge | undefined): Breaker => {
+    if (!shared) return new LocalBreaker(limit, open, remaining);
+    const made = new SharedBreaker(shared(counter), limit, open, remaining);
+    counter += 1;
+    counted.push(made);
+    return made;
+  };
   const make = (limit: () => number, short: string, open = `${short}_open`): Breaker =>
-    new Breaker(limit, gauge(open), tracked ? gauge(`remaining_${short}`) : undefined);
+    breaker(limit, gauge(open), tracked ? gauge(`remaining_${short}`) : undefined);
   const requests = make(number('max_requests', limits?.maxRequests ?? DEFAULT_MAX_REQUESTS), 'rq');
   const budget = limits?.retryBudget;
   return {
@@ -162,10 +235,15 @@ function ofPriority(
     ),
     requests,
     retries: budget
-      ? new Breaker(budgetLimit(budget, requests, number), gauge('rq_retry_open'), undefined)
+      ? breaker(budgetLimit(budget, requests, number), gauge('rq_retry_open'), undefined)
       : make(number('max_retries', limits?.maxRetries ?? DEFAULT_MAX_RETRIES), 'retries', 'rq_retry_open'),
     pools: make(number('max_connection_pools', limits?.maxConnectionPools ?? NO_LIMIT), 'cx_pools', 'cx_pool_open'),
     hostConnections,
+    show: shared
+      ? () => {
+          for (const each of counted) each.show();
+        }
+      : undefined,
   };
 }
 

@@ -207,6 +207,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     if (connection.listed) this.#free.splice(this.#free.indexOf(connection), 1);
     connection.listed = false;
     this.host.cxActive -= 1;
+    this.host.places?.leave();
     this.#counters.cxActive.value -= 1;
     this.#counters.cxDestroy.value += 1;
     this.#breakers.connections.leave();
@@ -223,9 +224,14 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
       this.#dial();
   }
 
+  #hostFull(): boolean {
+    const { host } = this;
+    return (host.places ? host.places.used : host.cxActive) >= this.#breakers.hostConnections;
+  }
+
   #dial(): void {
     // At the connection limit requests wait for one to come free, unless there is none to wait for.
-    if (this.host.cxActive >= this.#breakers.hostConnections || !this.#breakers.connections.tryEnter()) {
+    if (this.#hostFull() || !this.#breakers.connections.tryEnter()) {
       this.#counters.cxOverflow.value += 1;
       if (this.#all.size + this.#dialling > 0) return;
       this.#breakers.connections.enter();
@@ -236,6 +242,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     counters.cxActive.value += 1;
     this.host.cxTotal += 1;
     this.host.cxActive += 1;
+    this.host.places?.enter();
     const { options } = this;
     const { socket } = options;
     const configured = socket.kind === 'tls' && socket.context.alpn.length > 0;
@@ -259,6 +266,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
           return;
         }
         this.host.cxActive -= 1;
+        this.host.places?.leave();
         this.host.cxConnectFail += 1;
         counters.cxActive.value -= 1;
         counters.cxConnectFail.value += 1;

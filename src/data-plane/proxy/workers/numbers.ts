@@ -8,10 +8,9 @@ import type { Numbers } from './protocol.ts';
 
 /** Names whose number is the main thread's alone: every worker is configured the same. */
 const MAIN_ONLY =
-  /^(?:cluster_manager|listener_manager|server|runtime|control_plane|overload|sds|istio_stats)\.|\.(?:membership_\w+|update_\w+|version|config_reload\w*|max_host_weight)$/;
-/** Gauges that count what a worker has; others say how things are. */
-const ADDS_UP = /(?:_active|_buffered|\.active|remaining_\w+)$/;
-const ANY = /circuit_breakers\..*_open$/;
+  /^(?:cluster_manager|listener_manager|server|runtime|control_plane|overload|sds|istio_stats)\.|\.circuit_breakers\.|\.(?:membership_\w+|update_\w+|version|config_reload\w*|max_host_weight)$/;
+/** Gauges that count what a worker has; others say how things are, and of limits the main thread knows what all use. */
+const ADDS_UP = /(?:_active|_buffered|\.active)$/;
 
 export function numbersOf(stats: StatsStore, istio: IstioStats, clusters: readonly ClusterView[]): Numbers {
   return {
@@ -58,9 +57,7 @@ export function addUp(main: StatsStore, istio: IstioStats, workers: readonly Num
   for (const numbers of workers) {
     for (const [name, value] of numbers.counters) if (!MAIN_ONLY.test(name)) stats.counter(name).value += value;
     for (const [name, value] of numbers.gauges) {
-      if (MAIN_ONLY.test(name)) continue;
-      if (ADDS_UP.test(name)) stats.gauge(name).value += value;
-      else if (ANY.test(name)) stats.gauge(name).value = Math.max(stats.gauge(name).value, value);
+      if (!MAIN_ONLY.test(name) && ADDS_UP.test(name)) stats.gauge(name).value += value;
     }
     for (const histogram of numbers.histograms) addHistogram(stats.histogram(histogram.name), histogram);
     for (const [cluster, host, counts] of numbers.hosts) {

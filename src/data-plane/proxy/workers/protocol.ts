@@ -13,8 +13,8 @@ export interface WorkerStart {
   readonly bootstrap: Uint8Array;
   readonly options: CommandLine;
   readonly format: string | undefined;
-  /** What was discovered before, in the order it was taken. */
-  readonly mirror: readonly Discovered[];
+  /** What was told before, in its order. */
+  readonly mirror: readonly Told[];
   /** State that commands brought about before. */
   readonly commands: readonly Command[];
 }
@@ -35,6 +35,14 @@ export type Discovered =
   | { readonly kind: 'done'; readonly key: string }
   | { readonly kind: 'timed-out'; readonly key: string; readonly name: string };
 
+/** Memory that all threads count in; told before the first configuration that uses it. */
+export type BlockTold =
+  | { readonly kind: 'block'; readonly key: string; readonly block: SharedArrayBuffer }
+  | { readonly kind: 'block-gone'; readonly key: string };
+
+/** Everything that reaches the workers in the order in which it came about in the main thread. */
+export type Told = Discovered | BlockTold;
+
 /** What an operator asked of the whole proxy. */
 export type Command =
   | { readonly kind: 'drain'; readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }
@@ -46,7 +54,7 @@ export type Command =
   | { readonly kind: 'stop' };
 
 export type ToWorker =
-  | { readonly kind: 'discovered'; readonly items: readonly Discovered[] }
+  | { readonly kind: 'told'; readonly items: readonly Told[] }
   | { readonly kind: 'command'; readonly command: Command }
   | { readonly kind: 'numbers'; readonly id: number }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly error: string | undefined };

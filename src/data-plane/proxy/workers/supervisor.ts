@@ -6,7 +6,8 @@ import type { DnsAnswer, Resolve } from '../cluster/dns.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { WORKER_NUMBERS_MS, WORKER_RESTART_BASE_MS, WORKER_RESTART_MAX_MS, WORKER_STOP_MS } from '../limits.ts';
-import type { Command, Discovered, Numbers, ToMain, ToWorker, WorkerStart } from './protocol.ts';
+import type { BlockMaker } from './blocks.ts';
+import type { Command, Numbers, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 
 /** A thread; node:worker_threads in production, a fake in tests. */
 export interface Thread {
@@ -22,6 +23,8 @@ export interface SupervisorDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly resolve: Resolve;
+  /** Memory the workers share with the main thread. */
+  readonly blocks: () => BlockMaker;
   readonly start: (start: Pick<WorkerStart, 'index' | 'count' | 'mirror' | 'commands'>) => Thread;
 }
 
@@ -39,9 +42,9 @@ const SAME_ANSWER_MS = 500;
 export class Supervisor {
   readonly #deps: SupervisorDeps;
   readonly #seats: Seat[];
-  readonly #mirror = new Map<string, Discovered>();
+  readonly #mirror = new Map<string, Told>();
   readonly #commands: Command[] = [];
-  readonly #pending: Discovered[] = [];
+  readonly #pending: Told[] = [];
   readonly #numbers = new Map<number, (seat: number, numbers: Numbers) => void>();
   /** The port that the first worker got for a socket whose port the kernel chooses. */
   readonly #ports = new Map<string, { port: number | undefined; owner: number; waiting: ((port: number) => void)[] }>();
@@ -85,8 +88,8 @@ export class Supervisor {
     return this.#bound.get(socket);
   }
 
-  /** Told in the order it was taken; several in one turn travel together. */
-  discovered(item: Discovered): void {
+  /** In the order it was taken; several of one turn travel together. */
+  tell(item: Told): void {
     this.#remember(item);
     this.#pending.push(item);
     if (this.#flushing) return;
@@ -94,7 +97,7 @@ export class Supervisor {
     queueMicrotask(() => {
       this.#flushing = false;
       const items = this.#pending.splice(0);
-      for (const seat of this.#seats) seat.thread?.post({ kind: 'discovered', items });
+      for (const seat of this.#seats) seat.thread?.post({ kind: 'told', items });
     });
   }
 
@@ -155,7 +158,7 @@ export class Supervisor {
     const thread = this.#deps.start({
       index: seat.index,
       count,
-      mirror: [...this.#mirror.values()],
+      mirror: [...this.#deps.blocks().known(), ...this.#mirror.values()],
       commands: [...this.#commands],
     });
     seat.thread = thread;
@@ -167,6 +170,7 @@ export class Supervisor {
     if (seat.thread !== thread) return;
     seat.thread = undefined;
     seat.started = false;
+    this.#deps.blocks().ended(seat.index);
     this.#freePorts(seat.index);
     if (this.#stopping) {
       this.#onStopped?.();
@@ -258,7 +262,8 @@ export class Supervisor {
     return asked;
   }
 
-  #remember(item: Discovered): void {
+  #remember(item: Told): void {
+    if (item.kind === 'block' || item.kind === 'block-gone') return;
     const at = item.kind === 'done' ? `${item.key} done` : `${item.key} ${item.name}`;
     // What comes again counts from now on, also in its place in the order.
     this.#mirror.delete(at);

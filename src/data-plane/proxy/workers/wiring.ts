@@ -9,15 +9,18 @@ import type { CommandLine } from '../command-line.ts';
 import { ConfigError } from '../config/fields.ts';
 import type { EngineDeps } from '../engine.ts';
 import { createEngine, openProcessLog } from '../wiring.ts';
+import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
 import { MirrorHub } from './mirror-hub.ts';
 import type { ToMain, WorkerStart } from './protocol.ts';
 import { Supervisor, type Thread } from './supervisor.ts';
-import { MainLink, runWorker } from './worker.ts';
+import { MainLink, runWorker, takeFirst } from './worker.ts';
 
 const YOUNG_GENERATION_MB = 6;
 
-type Threads = Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve'> & { readonly isWorker?: boolean };
+type Threads = Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared'> & {
+  readonly isWorker?: boolean;
+};
 
 /** The workers of this process, and what the engine of the main thread needs of them. */
 export function createWorkers(
@@ -28,16 +31,18 @@ export function createWorkers(
 ): { readonly threads: Threads; stop(): Promise<void> } {
   refuseExactBalance(bootstrap);
   const bytes = toBinary(BootstrapSchema, bootstrap);
+  const blocks: BlockMaker = new BlockMaker(options.concurrency, (told) => supervisor.tell(told));
   const supervisor = new Supervisor({
     count: options.concurrency,
     clock: systemClock,
     log: log.scope('main'),
     resolve: systemResolve,
+    blocks: () => blocks,
     start: (start) => thread({ ...start, bootstrap: bytes, options, format }),
   });
   return {
     threads: {
-      createHub: (deps) => new MirrorHub(deps, (item) => supervisor.discovered(item)),
+      createHub: (deps) => new MirrorHub(deps, (item) => supervisor.tell(item)),
       sockets: {
         binds: false,
         bindsAlone: false,
@@ -47,6 +52,7 @@ export function createWorkers(
       },
       workers: supervisor,
       resolve: systemResolve,
+      shared: blocks,
     },
     stop: () => supervisor.stop(),
   };
@@ -89,6 +95,8 @@ export async function runThisWorker(): Promise<void> {
   const { log, control } = openProcessLog(start.options, start.format);
   const link = new MainLink(port);
   let hub: FollowerHub | undefined;
+  const blocks = new BlockBook(start.index, start.count, log.scope('main'));
+  const discovered = takeFirst(start.mirror, blocks);
   const engine = createEngine(
     bootstrap,
     start.options,
@@ -101,9 +109,10 @@ export async function runThisWorker(): Promise<void> {
     },
     {
       isWorker: true,
+      shared: blocks,
       resolve: (hostname, family, how) => link.resolve(hostname, family, how),
       createHub: (deps) => {
-        hub = new FollowerHub(deps, start.mirror);
+        hub = new FollowerHub(deps, discovered);
         return hub;
       },
       sockets: {
@@ -115,5 +124,5 @@ export async function runThisWorker(): Promise<void> {
       },
     },
   );
-  await runWorker(port, link, start, engine, hub!, () => process.exit(0));
+  await runWorker({ port, link, start, engine, hub: hub!, blocks, end: () => process.exit(0) });
 }

@@ -5,9 +5,10 @@ import type { DnsAnswer } from '../cluster/dns.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
 import type { Engine } from '../engine.ts';
+import type { BlockBook } from './blocks.ts';
 import type { FollowerHub } from './follower-hub.ts';
 import { numbersOf } from './numbers.ts';
-import type { Command, Numbers, ToMain, ToWorker, WorkerStart } from './protocol.ts';
+import type { Command, Discovered, Numbers, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 
 export interface Port {
   postMessage(message: ToMain): void;
@@ -56,15 +57,32 @@ export class MainLink {
   }
 }
 
+/** What was told before the worker's engine is made: memory is for its first configuration, the rest for its hub. */
+export function takeFirst(mirror: readonly Told[], blocks: BlockBook): Discovered[] {
+  const discovered: Discovered[] = [];
+  for (const told of mirror) {
+    if (told.kind === 'block' || told.kind === 'block-gone') blocks.take(told);
+    else discovered.push(told);
+  }
+  return discovered;
+}
+
+export interface WorkerParts {
+  readonly port: Port;
+  readonly link: MainLink;
+  readonly start: Pick<WorkerStart, 'commands'>;
+  readonly engine: Engine;
+  readonly hub: FollowerHub;
+  readonly blocks: BlockBook;
+  readonly end: () => void;
+}
+
 /** Serves until told to stop. */
-export async function runWorker(
-  port: Port,
-  link: MainLink,
-  start: WorkerStart,
-  engine: Engine,
-  hub: FollowerHub,
-  end: () => void,
-): Promise<void> {
+export async function runWorker({ port, link, start, engine, hub, blocks, end }: WorkerParts): Promise<void> {
+  const take = (told: Told): void => {
+    if (told.kind === 'block' || told.kind === 'block-gone') blocks.take(told);
+    else hub.take(told);
+  };
   const obey = (command: Command): void => {
     if (command.kind === 'stop') {
       engine.stop();
@@ -79,8 +97,8 @@ export async function runWorker(
       case 'answer':
         link.answered(message);
         return;
-      case 'discovered':
-        for (const item of message.items) hub.take(item);
+      case 'told':
+        for (const told of message.items) take(told);
         return;
       case 'command':
         obey(message.command);

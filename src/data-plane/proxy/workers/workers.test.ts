@@ -1,10 +1,6 @@
 // Workers: what the supervisor does with threads (fakes here), what a follower makes of the main thread's discovery, and the
 // whole program with --concurrency 2.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { createFakeClock } from '../../../../test/fakes/fake-clock.ts';
@@ -24,6 +20,8 @@ import {
   toCluster,
   until,
 } from '../testing/engine.ts';
+import { eventually, startProgram } from '../testing/program.ts';
+import { BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
 import { MirrorHub } from './mirror-hub.ts';
 import { addUp, numbersOf } from './numbers.ts';
@@ -57,7 +55,9 @@ function supervise(count = 2) {
   const clock = createFakeClock(0);
   const threads: FakeThread[] = [];
   const asked: string[] = [];
+  const blocks: BlockMaker = new BlockMaker(count, (told) => supervisor.tell(told));
   const supervisor = new Supervisor({
+    blocks: () => blocks,
     count,
     clock,
     log: silentLog,
@@ -72,15 +72,7 @@ function supervise(count = 2) {
     },
   });
   supervisor.start();
-  return { supervisor, threads, clock, asked };
-}
-
-/** Asks until it is so. */
-async function eventually(what: string, attempt: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 30_000;
-  while (!(await attempt()))
-    if (Date.now() > deadline) throw new Error(`did not happen: ${what}`);
-    else await new Promise((resolve) => setTimeout(resolve, 5));
+  return { supervisor, threads, clock, asked, blocks };
 }
 
 const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -97,15 +89,11 @@ test('a worker that dies is started anew with all that was told before; the othe
     version,
     bytes: new Uint8Array([1]),
   });
-  for (const one of [item('a', '1'), item('b', '1'), item('a', '2')]) supervisor.discovered(one);
-  supervisor.discovered({ kind: 'removed', key: 'k', name: 'b' });
+  for (const one of [item('a', '1'), item('b', '1'), item('a', '2')]) supervisor.tell(one);
+  supervisor.tell({ kind: 'removed', key: 'k', name: 'b' });
   supervisor.command({ kind: 'health', failing: true });
   await settle();
-  assert.equal(
-    threads[0]!.posted.filter((message) => message.kind === 'discovered').length,
-    1,
-    'one turn, one message',
-  );
+  assert.equal(threads[0]!.posted.filter((message) => message.kind === 'told').length, 1, 'one turn, one message');
   threads[1]!.end(new Error('a bug'));
   assert.equal(threads.length, 2);
   await clock.advance(100);
@@ -195,9 +183,10 @@ test('numbers add up where workers count, and not where they are configured', ()
       'cluster_manager.cluster_added',
       'http.in.downstream_cx_active',
       'cluster.a.membership_total',
+      // Limits count in all threads; the main thread knows.
       'cluster.a.circuit_breakers.default.cx_open',
     ].map(value),
-    [6, 1, 4, 5, 1],
+    [6, 1, 4, 5, undefined],
   );
   assert.deepEqual(
     [stats.histogram('http.in.downstream_rq_time').count, stats.histogram('http.in.downstream_rq_time').sum],
@@ -288,52 +277,13 @@ test('a worker serves what the main thread discovered, and every change of it', 
 test('the whole program with --concurrency 2: one port, summed numbers, one end', {
   timeout: 60_000,
 }, async (t: TestContext) => {
-  const dir = mkdtempSync(path.join(tmpdir(), 'meltemi-workers-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
-  const file = path.join(dir, 'envoy.json');
   const answer: JsonObject = {
     match: { prefix: '/' },
     direct_response: { status: 200, body: { inline_string: 'hi' } },
   };
-  writeFileSync(
-    file,
-    JSON.stringify(
-      bootstrap([listener('in', [{ filters: [hcm(routes([answer]))] }])], [], { admin: { address: socketAddress(0) } }),
-    ),
-  );
-  const adminFile = path.join(dir, 'admin');
-  const main = path.join(import.meta.dirname, '..', 'main.ts');
-  const child = spawn(
-    process.execPath,
-    [
-      '--disable-warning=ExperimentalWarning',
-      main,
-      '-c',
-      file,
-      '--concurrency',
-      '2',
-      '--admin-address-path',
-      adminFile,
-      '-l',
-      'warning',
-    ],
-    { stdio: ['ignore', 'inherit', 'inherit'] },
-  );
-  const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
-  t.after(() => child.kill('SIGKILL'));
-  let admin = 0;
-  await until(
-    () => {
-      try {
-        admin = Number(readFileSync(adminFile, 'utf8').split(':').at(-1));
-      } catch {}
-      return admin > 0;
-    },
-    'the admin address',
-    30_000,
-  );
-  await eventually('LIVE', async () => (await ask(admin, '/ready')).status === 200);
-  const port = Number((await ask(admin, '/listeners')).body.trim().split(':').at(-1));
+  const config = bootstrap([listener('in', [{ filters: [hcm(routes([answer]))] }])], []);
+  const { admin, kill, ended, ...program } = await startProgram(t, config, 2);
+  const port = await program.port('in');
   for (let i = 0; i < 20; i++) assert.equal((await ask(port)).body, 'hi');
   const stats = (await ask(admin, '/stats?filter=downstream_rq_2xx$|server.concurrency')).body;
   assert.equal(stats, 'http.test.downstream_rq_2xx: 20\nserver.concurrency: 2\n');
@@ -344,6 +294,6 @@ test('the whole program with --concurrency 2: one port, summed numbers, one end'
       () => true,
     ),
   );
-  child.kill('SIGTERM');
+  kill('SIGTERM');
   assert.equal(await ended, 0);
 });

@@ -1,9 +1,10 @@
 // Route tables by name from RDS, shared by all connection managers that ask for the same name of the same source.
 
-import { clone } from '@bufbuild/protobuf';
+import { clone, toBinary } from '@bufbuild/protobuf';
 import type { ConfigSource } from '#proto/envoy/config/core/v3/config_source_pb.js';
 import { type RouteConfiguration, RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
+import { fingerprint } from '../cluster/cluster.ts';
 import { join } from '../config/fields.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
 import { type RouteDeps, RouteTable } from '../route/route-table.ts';
@@ -120,7 +121,11 @@ export class RouteManager {
 
   /** A table that stands where it is used. Throws ConfigError. */
   compile(message: RouteConfiguration, path: string): RouteTable {
-    return new RouteTable(message, { ...this.#deps, perFilter: buildPerFilter, validateClusters: false }, path);
+    const shared = this.#deps.shared?.under(
+      `${path} ${fingerprint(toBinary(RouteConfigurationSchema, message))}`,
+      path,
+    );
+    return new RouteTable(message, { ...this.#deps, shared, perFilter: buildPerFilter, validateClusters: false }, path);
   }
 
   #apply(entry: Entry, message: RouteConfiguration, version: string, statPrefix: string): void {

@@ -1,0 +1,77 @@
+// How many of something are in use: counted by this thread alone, or by all workers together. Used by circuit breakers and
+// by limits of connections; which kind is chosen where the limit is made.
+
+export interface Places {
+  readonly used: number;
+  /** Takes one of `max` if there is one. */
+  tryEnter(max: number): boolean;
+  enter(): void;
+  leave(): void;
+}
+
+export class LocalPlaces implements Places {
+  used = 0;
+
+  tryEnter(max: number): boolean {
+    if (this.used >= max) return false;
+    this.used += 1;
+    return true;
+  }
+
+  enter(): void {
+    this.used += 1;
+  }
+
+  leave(): void {
+    this.used -= 1;
+  }
+}
+
+/** A thread's part of a block of counters, in 32-bit cells: one cache line, so that threads do not slow each other. */
+export const CELLS_PER_THREAD = 16;
+
+/**
+ * A cell of every thread counts what that thread uses; together they are what is used. So what a dead thread used is let go by
+ * clearing its cells.
+ */
+export class SharedPlaces implements Places {
+  readonly #cells: Int32Array;
+  readonly #first: number;
+  readonly #own: number;
+
+  constructor(block: SharedArrayBuffer, thread: number, cell: number) {
+    this.#cells = new Int32Array(block);
+    this.#first = cell;
+    this.#own = thread * CELLS_PER_THREAD + cell;
+  }
+
+  get used(): number {
+    const cells = this.#cells;
+    let sum = 0;
+    for (let at = this.#first; at < cells.length; at += CELLS_PER_THREAD) sum += Atomics.load(cells, at);
+    return sum;
+  }
+
+  /** Never more than `max` over all threads; two that ask for the last one at the same moment may both be refused. */
+  tryEnter(max: number): boolean {
+    if (this.used >= max) return false;
+    Atomics.add(this.#cells, this.#own, 1);
+    if (this.used <= max) return true;
+    Atomics.sub(this.#cells, this.#own, 1);
+    return false;
+  }
+
+  enter(): void {
+    Atomics.add(this.#cells, this.#own, 1);
+  }
+
+  leave(): void {
+    Atomics.sub(this.#cells, this.#own, 1);
+  }
+}
+
+/** Lets go what a thread that is gone has used. */
+export function clearThread(block: SharedArrayBuffer, thread: number): void {
+  const cells = new Int32Array(block);
+  for (let i = 0; i < CELLS_PER_THREAD; i++) Atomics.store(cells, thread * CELLS_PER_THREAD + i, 0);
+}
