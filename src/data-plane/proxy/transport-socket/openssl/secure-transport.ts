@@ -94,6 +94,8 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
   #sink: TransportSink | undefined;
   /** Records that OpenSSL has not seen because the sink paused. */
   #held: Buffer | undefined;
+  /** The socket's end came while nobody read. */
+  #endHeld = false;
   #opening = true;
   #paused = false;
   #waking = false;
@@ -151,7 +153,9 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
       this.#handshakeFailed('connection closed during the TLS handshake');
       return;
     }
-    this.#peerHasEnded();
+    // The end comes after what was held, and waits like it for somebody who reads.
+    if (this.#held || this.#stopped) this.#endHeld = true;
+    else this.#peerHasEnded();
   }
 
   onBacklog(full: boolean): void {
@@ -165,7 +169,8 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     this.closed = true;
     const sink = this.#sink;
     this.#sink = undefined;
-    sink?.onClose(this.#failure ?? failure);
+    this.#failure ??= failure;
+    sink?.onClose(this.#failure);
   }
 
   get #stopped(): boolean {
@@ -344,7 +349,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
 
   /** Goes on with what was held: later, since the caller may stand in the middle of a read. */
   #wake(): void {
-    if (!this.#held) {
+    if (!this.#held && !this.#endHeld) {
       if (!this.#paused) this.#raw.resume();
       return;
     }
@@ -353,10 +358,12 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     queueMicrotask(() => {
       this.#waking = false;
       const held = this.#held;
-      if (!held || this.#stopped || this.#ssl === 0) return;
+      if (this.#stopped || this.#ssl === 0) return;
       this.#held = undefined;
-      this.#inTurn(() => this.#feed(held, 0, held.length));
-      if (!this.#held && !this.#paused) this.#raw.resume();
+      if (held) this.#inTurn(() => this.#feed(held, 0, held.length));
+      if (this.#held || this.#paused) return;
+      if (this.#endHeld) this.#peerHasEnded();
+      else this.#raw.resume();
     });
   }
 
