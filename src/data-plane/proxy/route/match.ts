@@ -78,7 +78,7 @@ function tlsTest(message: RouteMatch, path: string): RequestTest | undefined {
   return (request) => {
     const { tls } = request.info.connection;
     if (presented !== undefined && (tls?.peerCertificate !== undefined) !== presented) return false;
-    return validated === undefined || (tls?.peerTrusted ?? false) === validated;
+    return validated === undefined || (tls?.peerVerified ?? false) === validated;
   };
 }
 

@@ -231,7 +231,7 @@ function handshake(
     wrapped.removeListener('error', failed);
     wrapped.removeAllListeners('close');
     const own = context.certificates()[0];
-    const details = { ...detailsOf(wrapped, evidence, own, context.verifyPeer, context.verifyPeer), sni };
+    const details = { ...detailsOf(wrapped, evidence, own, context.vouchedFor(evidence)), sni };
     tls.counters.established(details);
     if (context.sessions.enabled) {
       // What follows from a session ends with it: the peer's chain was seen only once.

@@ -95,8 +95,8 @@ export function acceptTls(acceptance: Acceptance): () => void {
       return finish(undefined, verifyFailedText(verdict, peer, evidence.chainText));
     }
     if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain);
-    const trusted = judged && tls.context.chainTrusted(evidence);
-    const details = detailsOf(wrapped, evidence, identity.certificate, judged, trusted);
+    const verified = judged && tls.context.vouchedFor(evidence);
+    const details = detailsOf(wrapped, evidence, identity.certificate, verified);
     counters.established(details);
     const { local, remote } = acceptance;
     finish(new SocketTransport(wrapped, { local, remote, tls: details }), '');

@@ -76,6 +76,8 @@ export interface PeerEvidence {
   /** The certificates that came with the peer's, in order; not asked for when the session was resumed. */
   chain(): readonly X509Certificate[];
   readonly resumed: boolean;
+  /** `chainError` takes the revocation lists into account, whatever is asked of them. */
+  readonly lists: boolean;
 }
 
 /** Everything an OpenSSL context is made of. */
@@ -275,9 +277,15 @@ export class TlsContext {
     return this.#facts(peer, trust);
   }
 
-  /** Of a peer that was accepted: ACCEPT_UNTRUSTED lets in whom nobody vouches for. */
-  chainTrusted(evidence: PeerEvidence): boolean {
-    return this.trust()?.acceptUntrusted !== true || evidence.chainError === undefined;
+  /** Of a peer that was accepted: a rule without authority or hash, or ACCEPT_UNTRUSTED, lets in whom nobody vouches for. */
+  vouchedFor(evidence: PeerEvidence): boolean {
+    const trust = this.trust();
+    const { peer } = evidence;
+    if (!trust || !peer) return false;
+    if (trust.caPem === '') return trust.hashes.length + trust.spkiHashes.length > 0;
+    if (!trust.acceptUntrusted) return true;
+    if (evidence.chainError !== undefined) return false;
+    return (evidence.lists && !evidence.resumed) || this.#chainHolds(evidence, peer, trust, this.#clock.now());
   }
 
   /** Everything but the chain. */
@@ -291,9 +299,13 @@ export class TlsContext {
 
   /**
    * Inside OpenSSL's handshake: `runOpenSsl` judges the chain, unless this very certificate was found good under the rules of
-   * the moment. Returns with the verdict how long the chain holds.
+   * the moment. `doubt` notes that the peer is let in although its chain does not hold, which `runOpenSsl` did not find.
    */
-  judgeInHandshake(peer: PeerCertificate, runOpenSsl: () => readonly X509Certificate[] | undefined): PeerVerdict {
+  judgeInHandshake(
+    peer: PeerCertificate,
+    runOpenSsl: () => readonly X509Certificate[] | undefined,
+    doubt: () => void,
+  ): PeerVerdict {
     const trust = this.trust();
     if (!trust) return 'fail-chain';
     const now = this.#clock.now();
@@ -303,6 +315,7 @@ export class TlsContext {
         const chain = runOpenSsl();
         if (!chain || (trust.allowExpired && !listsFresh(trust, now))) {
           if (!trust.acceptUntrusted) return 'fail-chain';
+          if (chain) doubt();
         } else {
           this.#verified.set(peer, trust.allowExpired ? 0 : this.sessionEnd(peer, chain));
           if (this.role.server) this.noteIssuers(peer, () => chain);

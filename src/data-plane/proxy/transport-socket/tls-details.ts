@@ -36,6 +36,7 @@ export function evidenceOf(socket: TLSSocket, remembered?: PeerCertificate): Soc
     chainError: unreadable ? 'CERT_UNREADABLE' : error ? (error.code ?? error.message) : undefined,
     chainText: error?.message,
     resumed,
+    lists: false,
     chain: () => issuersOf(x509),
   };
 }
@@ -55,7 +56,6 @@ export function detailsOf(
   evidence: SocketEvidence,
   own: CertificateMaterial | undefined,
   peerVerified: boolean,
-  peerTrusted: boolean,
 ): TlsDetails {
   const { peer } = evidence;
   const servername = (socket as unknown as { servername?: string | false }).servername;
@@ -71,7 +71,6 @@ export function detailsOf(
     alpn: socket.alpnProtocol || '',
     sni: typeof servername === 'string' ? servername : '',
     peerVerified,
-    peerTrusted,
     peerUris: peer?.uris ?? [],
     peerDns: peer?.dns ?? [],
     peerSubject: peer?.subject ?? '',

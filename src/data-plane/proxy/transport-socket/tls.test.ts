@@ -220,6 +220,35 @@ function suite(transport: TransportName): void {
     assert.notEqual(await outcome(trusting({ verify_certificate_spki: [spki] }), stranger), 'ok');
   });
 
+  named('nobody is verified for whom no authority and no hash vouches, whatever let it in', async (t) => {
+    const stranger = await other.issue({ names: [`${SPIFFE}client`] });
+    const hex = createHash('sha256').update(stranger.certificate.der).digest('hex');
+    const verified = async (validation: JsonObject, entity: Entity): Promise<boolean[]> => {
+      const running = await startTlsServer(t, serving([server], validation), { transport });
+      const first = await visit(running.port, own(entity));
+      const again = await visit(running.port, { ...own(entity), session: first.session! });
+      assert.deepEqual([first.outcome, again.outcome, again.reused], ['ok', 'ok', true]);
+      return running.accepted.map((details) => details.peerVerified);
+    };
+    const lenient = trusting({ trust_chain_verification: 'ACCEPT_UNTRUSTED' });
+    assert.deepEqual(await verified(lenient, stranger), [false, false]);
+    assert.deepEqual(await verified(lenient, client), [true, true]);
+    assert.deepEqual(await verified(trusting({}), client), [true, true]);
+    assert.deepEqual(await verified({ verify_certificate_hash: [hex] }, stranger), [true, true]);
+    assert.deepEqual(await verified({}, stranger), [false, false]);
+    // A server's names are believed by the same rule.
+    for (const [validation, names] of [
+      [lenient, false],
+      [trusting({}), true],
+    ] as const) {
+      const from = validation === lenient ? await other.issue({ names: [`${SPIFFE}server`] }) : server;
+      const running = await startTlsServer(t, serving([from], trusting()), { transport });
+      const caller = createTlsClient(t, calling(client, validation), { transport });
+      const details = await caller.call(running.port);
+      assert.equal(typeof details === 'object' && details.peerVerified, names);
+    }
+  });
+
   named('names are matched by their kind: DNS with wildcards, IP in short form, mail', async (t) => {
     const entity = await root.issue({ names: ['*.a.example', 'fd00::1', '10.0.0.1'] });
     const mail = await root.issue({ names: ['email:me@a.example'] });

@@ -21,10 +21,11 @@ export interface TlsDetails {
   readonly alpn: string;
   /** The server name of the ClientHello (server side), or the one sent (client side). */
   readonly sni: string;
-  /** True when the peer presented a certificate that passed every check. */
+  /**
+   * The peer's certificate passed every check, and somebody vouches for it: an authority, or its hash in the configuration. Names
+   * of a peer that was let in without (ACCEPT_UNTRUSTED) are hearsay and prove nothing.
+   */
   readonly peerVerified: boolean;
-  /** Its chain holds too, which ACCEPT_UNTRUSTED does not ask for: what routes call validated. */
-  readonly peerTrusted: boolean;
   readonly peerUris: readonly string[];
   readonly peerDns: readonly string[];
   /** RFC 2253 subject of the peer's certificate; empty for an empty subject. */

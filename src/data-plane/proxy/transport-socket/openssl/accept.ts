@@ -36,8 +36,8 @@ export function acceptDirect(
         counters.refused(verdict);
         return verifyFailedText(verdict, peer, evidence.chainText);
       }
-      const trusted = judged && rules.chainTrusted(evidence);
-      const details = detailsOf(pointer, evidence, identity.certificate, judged, trusted);
+      const verified = judged && rules.vouchedFor(evidence);
+      const details = detailsOf(pointer, evidence, identity.certificate, verified);
       counters.established(details);
       return details;
     },

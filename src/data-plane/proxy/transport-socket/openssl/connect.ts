@@ -61,7 +61,7 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
         return verifyFailedText(verdict, peer, evidence.chainText);
       }
       const details = {
-        ...detailsOf(pointer, evidence, context.certificates()[0], context.verifyPeer, context.verifyPeer),
+        ...detailsOf(pointer, evidence, context.certificates()[0], context.vouchedFor(evidence)),
         sni: connection.sni,
       };
       counters.established(details);

@@ -25,7 +25,7 @@ export function evidenceOf(ssl: Pointer): PeerEvidence {
   const result = lib.SSL_get_verify_result(ssl);
   const chainText = result === X509_V_OK ? undefined : lib.X509_verify_cert_error_string(result);
   const resumed = lib.SSL_session_reused_ctrl(ssl) === 1;
-  return { peer, chainError: chainError ?? chainText, chainText, resumed, chain: () => [] };
+  return { peer, chainError: chainError ?? chainText, chainText, resumed, lists: true, chain: () => [] };
 }
 
 /** i2d moves the pointer it is given: it lies in `scratch`. */
@@ -50,7 +50,6 @@ export function detailsOf(
   evidence: PeerEvidence,
   own: CertificateMaterial | undefined,
   peerVerified: boolean,
-  peerTrusted: boolean,
 ): TlsDetails {
   const lib = openssl();
   const { peer } = evidence;
@@ -64,7 +63,6 @@ export function detailsOf(
     alpn: alpnOf(lib, ssl),
     sni: lib.SSL_get_servername(ssl, HOST_NAME) ?? '',
     peerVerified,
-    peerTrusted,
     peerUris: peer?.uris ?? [],
     peerDns: peer?.dns ?? [],
     peerSubject: peer?.subject ?? '',

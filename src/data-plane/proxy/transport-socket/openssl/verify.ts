@@ -32,10 +32,14 @@ export class PeerCheck {
     const peer = peerCertificate(derOf(lib, leaf));
     this.peer = peer;
     let broken = false;
-    const verdict = this.#context.judgeInHandshake(peer, () => {
-      broken = lib.X509_verify_cert(store) !== 1;
-      return broken ? undefined : chainOf(store);
-    });
+    const verdict = this.#context.judgeInHandshake(
+      peer,
+      () => {
+        broken = lib.X509_verify_cert(store) !== 1;
+        return broken ? undefined : chainOf(store);
+      },
+      () => lib.X509_STORE_CTX_set_error(store, NOT_THIS_ONE),
+    );
     this.verdict = verdict === 'ok' && !this.#also(peer) ? 'fail-san' : verdict;
     // The error of a chain that is accepted all the same stays: the session remembers it.
     if (this.verdict === 'ok') return true;
