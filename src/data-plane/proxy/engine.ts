@@ -11,6 +11,8 @@ import { refreshGauges } from './admin/gauges.ts';
 import { type AdminOptions, AdminServer } from './admin/server.ts';
 import type { AdminTarget, Gathered, ServerState } from './admin/target.ts';
 import type { Resolve } from './cluster/dns.ts';
+import type { ToldHealth } from './cluster/health/remote.ts';
+import type { HealthTeller } from './cluster/host-health.ts';
 import { ClusterManager } from './cluster/manager.ts';
 import type { SocketAddr } from './config/address.ts';
 import { addressOf } from './config/address.ts';
@@ -77,6 +79,9 @@ export interface EngineDeps {
   readonly sockets?: SocketSharing;
   /** Memory that all workers count in. */
   readonly shared?: SharedBlocks;
+  /** What the main thread tells of the health of hosts, and what a worker was told. */
+  readonly healthTeller?: HealthTeller;
+  readonly toldHealth?: ToldHealth;
   /** The workers of a main thread. */
   readonly workers?: WorkerGroup;
   /** Absent: the kernel captures. */
@@ -246,6 +251,8 @@ export class Engine implements AdminTarget {
       eventLog: (path) => this.logs.writer(path),
       outlierLogPath: bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? '',
       endpoints: createEndpointSource(this.hub),
+      healthTeller: deps.healthTeller,
+      toldHealth: deps.toldHealth,
       shared,
       tlsTransport: deps.tlsTransport ?? 'openssl',
     });

@@ -228,7 +228,10 @@ export function createEngine(
     readonly variable: (name: string) => string | undefined;
   },
   /** Of an engine with workers, or of a worker. */
-  threads: Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared'> & {
+  threads: Pick<
+    EngineDeps,
+    'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared' | 'healthTeller' | 'toldHealth'
+  > & {
     readonly isWorker?: boolean;
   } = {
     resolve: systemResolve,

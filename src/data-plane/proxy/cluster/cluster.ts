@@ -23,14 +23,13 @@ import { type ClusterCounters, clusterCounters } from './counters.ts';
 import type { DnsCaches } from './dns-cache.ts';
 import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
 import { ForwardProxy } from './forward-proxy.ts';
-import { HealthChecker } from './health/checker.ts';
-import { createProbe, type ProbeDeps } from './health/make-probe.ts';
+import type { ToldHealth } from './health/remote.ts';
 import { HEALTH, type Host, type Metadata } from './host.ts';
+import { createHostHealth, type HealthTeller, type HostHealth, type OutcomeSink } from './host-health.ts';
 import type { LbContext, Outcome, RoutingPriority } from './lb-context.ts';
 import { Membership } from './membership.ts';
 import { OriginalDst } from './original-dst.ts';
-import { OutlierDetector, type SuccessRates } from './outlier/detector.ts';
-import { outlierLog } from './outlier/event-log.ts';
+import type { SuccessRates } from './outlier/detector.ts';
 import { SocketMatches } from './socket-matches.ts';
 
 export interface ClusterDeps extends TlsBuildContext {
@@ -45,6 +44,10 @@ export interface ClusterDeps extends TlsBuildContext {
   readonly outlierLogPath: string;
   /** What limits count by when there are workers. */
   readonly shared?: SharedNumbers | undefined;
+  /** Of the main thread of workers: they learn what it finds about hosts. */
+  readonly healthTeller?: HealthTeller | undefined;
+  /** Of a worker: it is told about hosts, and neither checks nor ejects any. */
+  readonly toldHealth?: ToldHealth | undefined;
   /** DNS caches of dynamic forward proxies. */
   readonly dnsCaches: DnsCaches;
 }
@@ -80,8 +83,8 @@ export class Cluster {
   readonly #originalDst: OriginalDst | undefined;
   /** Hosts that requests name; undefined = another cluster type. */
   readonly forward: ForwardProxy | undefined;
-  readonly #outlier: OutlierDetector | undefined;
-  readonly #checker: HealthChecker | undefined;
+  readonly #health: HostHealth | undefined;
+  readonly #outcomes: OutcomeSink | undefined;
   #assigned = false;
   #cancelStale: (() => void) | undefined;
   /** TCP sessions to close when their host fails. */
@@ -137,8 +140,8 @@ export class Cluster {
     this.#byPriority = breakers;
     this.#balancer = this.#makeBalancer();
     this.#membership = this.#makeMembership();
-    this.#outlier = this.#makeOutlier();
-    this.#checker = this.#makeChecker();
+    this.#health = this.#makeHealth();
+    this.#outcomes = this.#health?.outcomes;
     if (type === 'static') this.assign(this.configured);
     this.forward = this.#makeForward(path);
     if (type !== 'original-dst') return;
@@ -156,7 +159,7 @@ export class Cluster {
 
   /** Hosts were given, and each was checked once. */
   get initialized(): boolean {
-    return this.#assigned && !this.#checker?.warming;
+    return this.#assigned && !this.#health?.warming;
   }
 
   /** Calls back when the first health checks are over. */
@@ -205,8 +208,7 @@ export class Cluster {
       onSets: (sets) => this.#balancer.update(sets),
       onMembers: (added, removed) => {
         this.#countHosts(added);
-        this.#outlier?.onRemoved(removed);
-        this.#checker?.onMembers(added, removed);
+        this.#health?.onMembers(added, removed);
         if (settings.common.closeOnHostChange) for (const key of [...this.#pools.keys()]) this.#dropPool(key);
         else for (const host of removed) this.#dropPools(host);
       },
@@ -222,49 +224,22 @@ export class Cluster {
     for (const host of hosts) host.places = shared.counters(`host ${this.name} ${this.#print} ${host.key}`)(0);
   }
 
-  #makeOutlier(): OutlierDetector | undefined {
-    const settings = this.settings.outlier;
-    if (!settings) return undefined;
-    const { clock, random, runtime, eventLog, outlierLogPath } = this.#deps;
-    return new OutlierDetector(settings, {
-      clock,
-      random,
-      runtime,
+  #makeHealth(): HostHealth | undefined {
+    return createHostHealth({
+      name: this.name,
+      key: `${this.name} ${this.#print}`,
+      settings: this.settings,
+      deps: this.#deps,
       scope: this.scope,
-      log: outlierLogPath === '' ? undefined : outlierLog(this.name, clock, eventLog(outlierLogPath)),
+      counters: this.counters,
+      sockets: this.#sockets,
+      source: (host) => this.source(host),
       hosts: () => this.#membership.hosts,
       changed: (host) => this.#onHealth(host),
-    });
-  }
-
-  #makeChecker(): HealthChecker | undefined {
-    const settings = this.settings.health;
-    if (!settings) return undefined;
-    const { clock, random, eventLog } = this.#deps;
-    const { counters, scope } = this;
-    const verified = scope.counter('health_check.verify_cluster');
-    const probes: ProbeDeps = {
-      clusterName: this.name,
-      clock,
-      connectTimeoutMs: this.settings.connectTimeoutMs,
-      source: (host) => this.source(host),
-      socket: (host) =>
-        settings.socketCriteria ? this.#sockets.byCriteria(settings.socketCriteria) : this.#sockets.for(host),
-      onVerify: () => {
-        verified.value += 1;
+      warm: () => {
+        this.#membership.publishPending();
+        this.#onWarm();
       },
-    };
-    return new HealthChecker(settings, {
-      clock,
-      random,
-      scope,
-      clusterName: this.name,
-      writer: eventLog,
-      hasTraffic: () => counters.cxTotal.value > 0,
-      makeProbe: (host) => createProbe(settings, host, probes),
-      changed: (host) => this.#onHealth(host),
-      passed: (host) => this.#outlier?.onHealthCheckPassed(host),
-      warm: () => this.#onWarm(),
     });
   }
 
@@ -331,12 +306,12 @@ export class Cluster {
 
   /** What outlier detection found in its last round; undefined = there is none. */
   get outlierRates(): { readonly external: SuccessRates; readonly local: SuccessRates } | undefined {
-    return this.#outlier;
+    return this.#health?.rates;
   }
 
   /** How an exchange with `host` went. Called by the router and tcp_proxy. */
   onOutcome(host: Host, outcome: Outcome): void {
-    this.#outlier?.onOutcome(host, outcome);
+    this.#outcomes?.onOutcome(host, outcome);
   }
 
   /**
@@ -460,6 +435,7 @@ export class Cluster {
       this.#poolDeps,
     );
     this.#pools.set(key, { host, socket, pool: made, breakers });
+    this.#health?.onTraffic();
     return made;
   }
 
@@ -486,8 +462,7 @@ export class Cluster {
     this.#membership.stop();
     this.#originalDst?.stop();
     this.forward?.stop();
-    this.#checker?.stop();
-    this.#outlier?.stop();
+    this.#health?.stop();
   }
 
   /** TLS material in use, for /certs. */

@@ -95,3 +95,15 @@ test('with health checks new hosts begin unhealthy, and removed ones stay while 
   atOnce.assign(spec(2));
   assert.equal(atOnce.membership.hosts.length, 1);
 });
+
+test('what the first checks found is published when they are over, not after the merge window', () => {
+  const { membership, assign, published, clock } = setUp({ checked: true });
+  assign(spec(1));
+  membership.hosts[0]!.flags = 0;
+  membership.refresh();
+  assert.equal(published.length, 1);
+  membership.publishPending();
+  assert.equal(published.length, 2);
+  clock.pass(1_000);
+  assert.equal(published.length, 2);
+});

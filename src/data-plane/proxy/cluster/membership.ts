@@ -99,6 +99,13 @@ export class Membership {
     this.#changed([], gone);
   }
 
+  /** The first checks are over: what they found does not wait to be joined with more. */
+  publishPending(): void {
+    if (!this.#pending) return;
+    this.stop();
+    this.#publish();
+  }
+
   stop(): void {
     this.#pending?.();
     this.#pending = undefined;

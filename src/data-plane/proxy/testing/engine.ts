@@ -43,13 +43,26 @@ const testFiles: WatchedFiles = {
   parseYaml: async (text) => parseYaml(text) as JsonValue,
 };
 
+export interface EngineParts {
+  readonly deps?: Partial<EngineDeps>;
+  readonly options?: Partial<EngineOptions>;
+}
+
 /** Starts an engine on `config`; it ends with the test. */
 export async function startEngine(
   t: TestContext,
   config: JsonObject,
   live = true,
-  more: { readonly deps?: Partial<EngineDeps>; readonly options?: Partial<EngineOptions> } = {},
+  more: EngineParts = {},
 ): Promise<TestEngine> {
+  const made = makeEngine(t, config, more);
+  await made.engine.start();
+  if (live) await made.engine.whenLive();
+  return made;
+}
+
+/** An engine that somebody else starts. */
+export function makeEngine(t: TestContext, config: JsonObject, more: EngineParts = {}): TestEngine {
   const lines = new Map<string, string[]>();
   const engine = new Engine(
     load(config),
@@ -103,8 +116,6 @@ export async function startEngine(
     },
   );
   t.after(() => engine.stop());
-  await engine.start();
-  if (live) await engine.whenLive();
   return {
     engine,
     lines,

@@ -3,6 +3,7 @@
 
 import type { HostCounts } from '../admin/target.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
+import type { Outcome } from '../cluster/lb-context.ts';
 import type { CommandLine } from '../command-line.ts';
 import type { SocketAddr } from '../config/address.ts';
 
@@ -40,8 +41,24 @@ export type BlockTold =
   | { readonly kind: 'block'; readonly key: string; readonly block: SharedArrayBuffer }
   | { readonly kind: 'block-gone'; readonly key: string };
 
+/** What the main thread found out about hosts. `cluster` names its configuration too. */
+export type HealthTold =
+  | {
+      readonly kind: 'health';
+      readonly cluster: string;
+      readonly host: string;
+      /** Bits of HEALTH. */
+      readonly flags: number;
+      readonly healthySince: number;
+    }
+  /** Undefined host: all of the cluster. */
+  | { readonly kind: 'health-gone'; readonly cluster: string; readonly host: string | undefined };
+
+/** So many exchanges with a host went so, one after the other. */
+export type OutcomeRun = readonly [cluster: string, host: string, outcome: Outcome, count: number];
+
 /** Everything that reaches the workers in the order in which it came about in the main thread. */
-export type Told = Discovered | BlockTold;
+export type Told = Discovered | BlockTold | HealthTold;
 
 /** What an operator asked of the whole proxy. */
 export type Command =
@@ -57,6 +74,7 @@ export type ToWorker =
   | { readonly kind: 'told'; readonly items: readonly Told[] }
   | { readonly kind: 'command'; readonly command: Command }
   | { readonly kind: 'numbers'; readonly id: number }
+  | { readonly kind: 'outcomes-taken' }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly error: string | undefined };
 
 export type ToMain =
@@ -72,6 +90,9 @@ export type ToMain =
       readonly family: 4 | 6;
       readonly how: ResolverSettings;
     }
+  /** The next ones are sent when these were taken. */
+  | { readonly kind: 'outcomes'; readonly runs: readonly OutcomeRun[] }
+  | { readonly kind: 'traffic'; readonly cluster: string }
   | { readonly kind: 'port'; readonly id: number; readonly socket: string }
   | { readonly kind: 'bound'; readonly socket: string; readonly address: SocketAddr };
 

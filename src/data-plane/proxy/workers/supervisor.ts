@@ -6,8 +6,7 @@ import type { DnsAnswer, Resolve } from '../cluster/dns.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { WORKER_NUMBERS_MS, WORKER_RESTART_BASE_MS, WORKER_RESTART_MAX_MS, WORKER_STOP_MS } from '../limits.ts';
-import type { BlockMaker } from './blocks.ts';
-import type { Command, Numbers, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
+import type { Command, Discovered, Numbers, OutcomeRun, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 
 /** A thread; node:worker_threads in production, a fake in tests. */
 export interface Thread {
@@ -18,14 +17,21 @@ export interface Thread {
   terminate(): void;
 }
 
+/** What every worker is given at its start; wiring.ts adds what is the same for all. */
+export type ThreadStart = Pick<WorkerStart, 'index' | 'count' | 'mirror' | 'commands'>;
+
 export interface SupervisorDeps {
   readonly count: number;
   readonly clock: Clock;
   readonly log: Logger;
   readonly resolve: Resolve;
-  /** Memory the workers share with the main thread. */
-  readonly blocks: () => BlockMaker;
-  readonly start: (start: Pick<WorkerStart, 'index' | 'count' | 'mirror' | 'commands'>) => Thread;
+  /** What a worker that starts now has to know before anything else. */
+  readonly known: () => readonly Told[];
+  /** A worker is gone. */
+  readonly ended: (worker: number) => void;
+  readonly outcomes: (runs: readonly OutcomeRun[]) => void;
+  readonly traffic: (cluster: string) => void;
+  readonly start: (start: ThreadStart) => Thread;
 }
 
 interface Seat {
@@ -42,7 +48,7 @@ const SAME_ANSWER_MS = 500;
 export class Supervisor {
   readonly #deps: SupervisorDeps;
   readonly #seats: Seat[];
-  readonly #mirror = new Map<string, Told>();
+  readonly #mirror = new Map<string, Discovered>();
   readonly #commands: Command[] = [];
   readonly #pending: Told[] = [];
   readonly #numbers = new Map<number, (seat: number, numbers: Numbers) => void>();
@@ -90,7 +96,7 @@ export class Supervisor {
 
   /** In the order it was taken; several of one turn travel together. */
   tell(item: Told): void {
-    this.#remember(item);
+    if ('name' in item || item.kind === 'done') this.#remember(item);
     this.#pending.push(item);
     if (this.#flushing) return;
     this.#flushing = true;
@@ -158,7 +164,7 @@ export class Supervisor {
     const thread = this.#deps.start({
       index: seat.index,
       count,
-      mirror: [...this.#deps.blocks().known(), ...this.#mirror.values()],
+      mirror: [...this.#deps.known(), ...this.#mirror.values()],
       commands: [...this.#commands],
     });
     seat.thread = thread;
@@ -170,7 +176,7 @@ export class Supervisor {
     if (seat.thread !== thread) return;
     seat.thread = undefined;
     seat.started = false;
-    this.#deps.blocks().ended(seat.index);
+    this.#deps.ended(seat.index);
     this.#freePorts(seat.index);
     if (this.#stopping) {
       this.#onStopped?.();
@@ -211,6 +217,13 @@ export class Supervisor {
         return;
       case 'numbers':
         this.#numbers.get(message.id)?.(seat.index, message.numbers);
+        return;
+      case 'outcomes':
+        this.#deps.outcomes(message.runs);
+        thread.post({ kind: 'outcomes-taken' });
+        return;
+      case 'traffic':
+        this.#deps.traffic(message.cluster);
         return;
       case 'bound':
         this.#noteBound(message.socket, message.address);
@@ -262,8 +275,7 @@ export class Supervisor {
     return asked;
   }
 
-  #remember(item: Told): void {
-    if (item.kind === 'block' || item.kind === 'block-gone') return;
+  #remember(item: Discovered): void {
     const at = item.kind === 'done' ? `${item.key} done` : `${item.key} ${item.name}`;
     // What comes again counts from now on, also in its place in the order.
     this.#mirror.delete(at);

@@ -11,6 +11,8 @@ import type { EngineDeps } from '../engine.ts';
 import { createEngine, openProcessLog } from '../wiring.ts';
 import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
+import { HealthBook } from './health-book.ts';
+import { HealthDesk } from './health-desk.ts';
 import { MirrorHub } from './mirror-hub.ts';
 import type { ToMain, WorkerStart } from './protocol.ts';
 import { Supervisor, type Thread } from './supervisor.ts';
@@ -18,7 +20,10 @@ import { MainLink, runWorker, takeFirst } from './worker.ts';
 
 const YOUNG_GENERATION_MB = 6;
 
-type Threads = Pick<EngineDeps, 'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared'> & {
+type Threads = Pick<
+  EngineDeps,
+  'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared' | 'healthTeller' | 'toldHealth'
+> & {
   readonly isWorker?: boolean;
 };
 
@@ -32,12 +37,16 @@ export function createWorkers(
   refuseExactBalance(bootstrap);
   const bytes = toBinary(BootstrapSchema, bootstrap);
   const blocks: BlockMaker = new BlockMaker(options.concurrency, (told) => supervisor.tell(told));
+  const health: HealthDesk = new HealthDesk((told) => supervisor.tell(told));
   const supervisor = new Supervisor({
     count: options.concurrency,
     clock: systemClock,
     log: log.scope('main'),
     resolve: systemResolve,
-    blocks: () => blocks,
+    known: () => [...blocks.known(), ...health.known()],
+    ended: (worker) => blocks.ended(worker),
+    outcomes: (runs) => health.onOutcomes(runs),
+    traffic: (cluster) => health.onTraffic(cluster),
     start: (start) => thread({ ...start, bootstrap: bytes, options, format }),
   });
   return {
@@ -53,6 +62,7 @@ export function createWorkers(
       workers: supervisor,
       resolve: systemResolve,
       shared: blocks,
+      healthTeller: health,
     },
     stop: () => supervisor.stop(),
   };
@@ -96,7 +106,9 @@ export async function runThisWorker(): Promise<void> {
   const link = new MainLink(port);
   let hub: FollowerHub | undefined;
   const blocks = new BlockBook(start.index, start.count, log.scope('main'));
-  const discovered = takeFirst(start.mirror, blocks);
+  const health = new HealthBook(systemClock, (message) => link.send(message));
+  const books = { blocks, health };
+  const discovered = takeFirst(start.mirror, books);
   const engine = createEngine(
     bootstrap,
     start.options,
@@ -110,6 +122,7 @@ export async function runThisWorker(): Promise<void> {
     {
       isWorker: true,
       shared: blocks,
+      toldHealth: health,
       resolve: (hostname, family, how) => link.resolve(hostname, family, how),
       createHub: (deps) => {
         hub = new FollowerHub(deps, discovered);
@@ -124,5 +137,5 @@ export async function runThisWorker(): Promise<void> {
       },
     },
   );
-  await runWorker({ port, link, start, engine, hub: hub!, blocks, end: () => process.exit(0) });
+  await runWorker({ port, link, start, engine, hub: hub!, books, end: () => process.exit(0) });
 }

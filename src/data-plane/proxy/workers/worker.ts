@@ -7,6 +7,7 @@ import type { SocketAddr } from '../config/address.ts';
 import type { Engine } from '../engine.ts';
 import type { BlockBook } from './blocks.ts';
 import type { FollowerHub } from './follower-hub.ts';
+import type { HealthBook } from './health-book.ts';
 import { numbersOf } from './numbers.ts';
 import type { Command, Discovered, Numbers, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 
@@ -58,13 +59,30 @@ export class MainLink {
 }
 
 /** What was told before the worker's engine is made: memory is for its first configuration, the rest for its hub. */
-export function takeFirst(mirror: readonly Told[], blocks: BlockBook): Discovered[] {
-  const discovered: Discovered[] = [];
-  for (const told of mirror) {
-    if (told.kind === 'block' || told.kind === 'block-gone') blocks.take(told);
-    else discovered.push(told);
+export function takeFirst(mirror: readonly Told[], books: Books): Discovered[] {
+  return mirror.flatMap((told) => note(told, books) ?? []);
+}
+
+/** What was told about other things than resources. */
+export interface Books {
+  readonly blocks: BlockBook;
+  readonly health: HealthBook;
+}
+
+/** Answers with what is left for the hub. */
+function note(told: Told, { blocks, health }: Books): Discovered | undefined {
+  switch (told.kind) {
+    case 'block':
+    case 'block-gone':
+      blocks.take(told);
+      return undefined;
+    case 'health':
+    case 'health-gone':
+      health.take(told);
+      return undefined;
+    default:
+      return told;
   }
-  return discovered;
 }
 
 export interface WorkerParts {
@@ -73,16 +91,12 @@ export interface WorkerParts {
   readonly start: Pick<WorkerStart, 'commands'>;
   readonly engine: Engine;
   readonly hub: FollowerHub;
-  readonly blocks: BlockBook;
+  readonly books: Books;
   readonly end: () => void;
 }
 
 /** Serves until told to stop. */
-export async function runWorker({ port, link, start, engine, hub, blocks, end }: WorkerParts): Promise<void> {
-  const take = (told: Told): void => {
-    if (told.kind === 'block' || told.kind === 'block-gone') blocks.take(told);
-    else hub.take(told);
-  };
+export async function runWorker({ port, link, start, engine, hub, books, end }: WorkerParts): Promise<void> {
   const obey = (command: Command): void => {
     if (command.kind === 'stop') {
       engine.stop();
@@ -98,7 +112,13 @@ export async function runWorker({ port, link, start, engine, hub, blocks, end }:
         link.answered(message);
         return;
       case 'told':
-        for (const told of message.items) take(told);
+        for (const told of message.items) {
+          const discovered = note(told, books);
+          if (discovered) hub.take(discovered);
+        }
+        return;
+      case 'outcomes-taken':
+        books.health.taken();
         return;
       case 'command':
         obey(message.command);

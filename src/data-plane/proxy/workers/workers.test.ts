@@ -57,7 +57,10 @@ function supervise(count = 2) {
   const asked: string[] = [];
   const blocks: BlockMaker = new BlockMaker(count, (told) => supervisor.tell(told));
   const supervisor = new Supervisor({
-    blocks: () => blocks,
+    known: () => blocks.known(),
+    ended: (worker) => blocks.ended(worker),
+    outcomes() {},
+    traffic() {},
     count,
     clock,
     log: silentLog,

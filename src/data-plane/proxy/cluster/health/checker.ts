@@ -15,6 +15,8 @@ export interface CheckerDeps {
   readonly writer: (path: string) => (line: string) => void;
   readonly hasTraffic: () => boolean;
   readonly makeProbe: (host: Host) => Probe;
+  /** A host was checked, whatever came of it. */
+  readonly result: (host: Host) => void;
   /** The health of a host has changed. */
   readonly changed: (host: Host) => void;
   /** A check has passed, whatever was before. */
@@ -89,6 +91,7 @@ export class HealthChecker {
 
   #onResult(host: Host, changed: boolean, first: boolean, passed: boolean): void {
     if (changed) this.#gauges();
+    this.#deps.result(host);
     if (passed) this.#deps.passed(host);
     if (changed) this.#deps.changed(host);
     if (first && !this.warming) this.#deps.warm();

@@ -45,6 +45,7 @@ function setUp(extra: JsonObject = {}, count = 1) {
         stop: () => events.push('stopped'),
       };
     },
+    result() {},
     changed: (host) => events.push(`changed ${host.flagsText}`),
     passed: () => events.push('passed'),
     warm: () => events.push('warm'),

@@ -1,0 +1,124 @@
+// Workers in one process, for tests: the real main thread's half and the real worker's half with engines of their own, joined by
+// copies of their messages.
+import type { TestContext } from 'node:test';
+import type { JsonObject } from '@bufbuild/protobuf';
+import { systemClock } from '../../../base/runtime/clock.ts';
+import { silentLog } from '../../../base/runtime/log.ts';
+import { makeEngine, type TestEngine } from '../testing/engine.ts';
+import { BlockBook, BlockMaker } from './blocks.ts';
+import { FollowerHub } from './follower-hub.ts';
+import { HealthBook } from './health-book.ts';
+import { HealthDesk } from './health-desk.ts';
+import { MirrorHub } from './mirror-hub.ts';
+import type { ToMain, ToWorker } from './protocol.ts';
+import { Supervisor, type Thread, type ThreadStart } from './supervisor.ts';
+import { MainLink, type Port, runWorker, takeFirst } from './worker.ts';
+
+export interface Threads {
+  readonly main: TestEngine;
+  /** By seat: a worker that died and came again takes the place of the old one. */
+  readonly workers: TestEngine[];
+  /** Ends a worker as a bug would. */
+  kill(index: number): void;
+}
+
+export function startThreads(t: TestContext, config: JsonObject, count: number): Threads {
+  const workers: TestEngine[] = [];
+  const ends: ((error: unknown) => void)[] = [];
+  const blocks: BlockMaker = new BlockMaker(count, (told) => supervisor.tell(told));
+  const health: HealthDesk = new HealthDesk((told) => supervisor.tell(told));
+  const supervisor = new Supervisor({
+    count,
+    clock: systemClock,
+    log: silentLog,
+    resolve: async () => ({ addresses: ['127.0.0.1'], ttlMs: undefined }),
+    known: () => [...blocks.known(), ...health.known()],
+    ended: (worker) => blocks.ended(worker),
+    outcomes: (runs) => health.onOutcomes(runs),
+    traffic: (cluster) => health.onTraffic(cluster),
+    start: (start) => {
+      const { thread, port, end } = joined();
+      ends[start.index] = end;
+      workers[start.index] = startWorker(t, config, start, port);
+      return thread;
+    },
+  });
+  const main = makeEngine(t, config, {
+    deps: {
+      sockets: { binds: false, bindsAlone: false, port: async () => 0, bound() {}, whereIs: () => undefined },
+      createHub: (deps) => new MirrorHub(deps, (item) => supervisor.tell(item)),
+      workers: supervisor,
+      shared: blocks,
+      healthTeller: health,
+    },
+  });
+  return {
+    main,
+    workers,
+    kill(index) {
+      workers[index]!.engine.stop();
+      ends[index]!(new Error('a bug'));
+    },
+  };
+}
+
+/** Two ends of a channel: messages are copied and come in a later turn. */
+function joined(): { readonly thread: Thread; readonly port: Port; end(error: unknown): void } {
+  let toWorker: (message: ToWorker) => void = () => {};
+  let toMain: (message: ToMain) => void = () => {};
+  let onEnd: (error: unknown) => void = () => {};
+  let over = false;
+  const later = <M>(message: M, run: (message: M) => void): void => {
+    const copy = structuredClone(message);
+    setImmediate(() => {
+      if (!over) run(copy);
+    });
+  };
+  return {
+    thread: {
+      post: (message) => later(message, (copy) => toWorker(copy)),
+      onMessage(run) {
+        toMain = run;
+      },
+      onEnd(run) {
+        onEnd = run;
+      },
+      terminate() {},
+    },
+    port: {
+      postMessage: (message) => later(message, (copy) => toMain(copy)),
+      on(_event, run) {
+        toWorker = run;
+      },
+    },
+    end(error) {
+      over = true;
+      onEnd(error);
+    },
+  };
+}
+
+function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, port: Port): TestEngine {
+  const link = new MainLink(port);
+  const blocks = new BlockBook(start.index, start.count, silentLog);
+  const health = new HealthBook(systemClock, (message) => link.send(message));
+  const books = { blocks, health };
+  const discovered = takeFirst(structuredClone(start.mirror), books);
+  let hub: FollowerHub | undefined;
+  const made = makeEngine(t, config, {
+    options: { isWorker: true },
+    deps: {
+      shared: blocks,
+      toldHealth: health,
+      resolve: (hostname, family, how) => link.resolve(hostname, family, how),
+      createHub: (deps) => {
+        hub = new FollowerHub(deps, discovered);
+        return hub;
+      },
+      // Each engine has a port of its own, so that a test can choose whom it asks.
+      sockets: { binds: true, bindsAlone: true, port: async () => 0, bound() {}, whereIs: () => undefined },
+    },
+  });
+  void runWorker({ port, link, start, engine: made.engine, hub: hub!, books, end() {} });
+  return made;
+}
