@@ -2,6 +2,7 @@
 // Run by the launcher on the bundled Node.
 import path from 'node:path';
 import { KubeError } from '../base/kube/types.ts';
+import { nearest } from '../base/nearest.ts';
 import { systemClock } from '../base/runtime/clock.ts';
 import { type Command, type Context, parseFlags, stringFlag, UserError } from './command.ts';
 import { COMMANDS, findCommand } from './commands/index.ts';
@@ -73,7 +74,10 @@ async function dispatch(context: Context, argv: readonly string[]): Promise<numb
       EXIT_USAGE,
     );
   if (!found) {
-    const near = nearest(first);
+    const near = nearest(
+      first,
+      COMMANDS.map((c) => c.name.split(' ')[0]!),
+    );
     throw new UserError(
       `There is no command "${first}".${near ? ` Did you mean "${near}"?` : ''} "meltemi --help" lists them.`,
       EXIT_USAGE,
@@ -136,27 +140,6 @@ function commandHelp(command: Command): string {
     ...(command.help.length > 0 ? ['', ...command.help.map((line) => `  ${line}`)] : []),
     '',
   ].join('\n');
-}
-
-function nearest(word: string): string | undefined {
-  let best: { readonly name: string; readonly distance: number } | undefined;
-  for (const command of COMMANDS) {
-    const name = command.name.split(' ')[0]!;
-    const distance = editDistance(word, name);
-    if (distance <= 2 && (!best || distance < best.distance)) best = { name, distance };
-  }
-  return best?.name;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j += 1)
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 process.on('SIGINT', () => process.exit(EXIT_INTERRUPTED));

@@ -51,13 +51,20 @@ interface Violation {
 /** Throws ConfigError with Envoy's text. */
 export function checkConstraints<D extends DescMessage>(schema: D, message: MessageShape<D>, path: string): void {
   const found = check(schema, message as Shape);
-  if (found) throw new ConfigError(path, `Proto constraint validation failed (${textOf(found)})`);
+  if (found) throw new ConfigError(path, `Proto constraint validation failed (${textOf(found)})`, placeOf(found, path));
 }
 
 function textOf({ type, field, reason, cause }: Violation): string {
   if (type === undefined) return `field: "${field}", reason: ${reason}`;
   const own = `${type}ValidationError.${field}: ${reason}`;
   return cause ? `${own} | caused by ${textOf(cause)}` : own;
+}
+
+/** The path of the field at fault, in the spelling of the validators. */
+function placeOf({ type, field, cause }: Violation, path: string): string {
+  if (type === undefined) return path;
+  const own = path === '' ? field : `${path}.${field}`;
+  return cause ? placeOf(cause, own) : own;
 }
 
 type Shape = Readonly<Record<string, unknown>>;

@@ -6,10 +6,13 @@ import type { Duration } from '@bufbuild/protobuf/wkt';
 /** A configuration that cannot be used. The message names the path and the reason; it becomes the NACK text. */
 export class ConfigError extends Error {
   readonly path: string;
-  constructor(path: string, reason: string) {
+  /** Where the wrong value stands, which may be deeper than the path in the message. */
+  readonly at: string;
+  constructor(path: string, reason: string, at: string = path) {
     super(path === '' ? reason : `${path}: ${reason}`);
     this.name = 'ConfigError';
     this.path = path;
+    this.at = at;
   }
 }
 

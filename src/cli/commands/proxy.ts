@@ -25,7 +25,11 @@ function replace(
   process.execve?.(
     process.execPath,
     [process.execPath, '--disable-warning=ExperimentalWarning', main, ...words],
-    Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined)),
+    Object.fromEntries(
+      Object.entries({ ...env, MELTEMI_COMMAND: 'meltemi proxy' }).filter(
+        (entry): entry is [string, string] => entry[1] !== undefined,
+      ),
+    ),
   );
   throw new Error('this Node cannot replace its process');
 }

@@ -1,5 +1,6 @@
 // Envoy's command line: every flag of its --help, with its effect or refused by name. Pure: argv in, options or a message
 // out. Called by main.ts.
+import { nearest } from '../../base/nearest.ts';
 import { parseComponentLevels } from './process-log.ts';
 
 export type Mode = 'serve' | 'validate' | 'init_only';
@@ -335,8 +336,15 @@ const BY_NAME: ReadonlyMap<string, Flag> = new Map(
   ]),
 );
 
-export function parseCommandLine(argv: readonly string[]): ParsedCommandLine {
+function meant(name: string): string {
+  const near = name.startsWith('--') ? nearest(name, BY_NAME.keys()) : undefined;
+  return near === undefined ? '' : `; did you mean ${near}?`;
+}
+
+/** `command`: what the user typed before its words. */
+export function parseCommandLine(argv: readonly string[], command = 'envoy'): ParsedCommandLine {
   const draft: Draft = { ...DEFAULTS };
+  const fail = (argument: string, problem: string): ParsedCommandLine => parseError(command, argument, problem);
   const seen = new Set<Flag>();
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i]!;
@@ -346,20 +354,20 @@ export function parseCommandLine(argv: readonly string[]): ParsedCommandLine {
     if (name === '--version') return { kind: 'version' };
     if (name === '--help' || name === '-h') return { kind: 'help' };
     const flag = BY_NAME.get(name);
-    if (!flag) return parseError(name, "Couldn't find match for argument");
-    if (seen.has(flag) && !flag.repeats) return parseError(`(--${flag.long})`, 'Argument already set!');
+    if (!flag) return fail(name, `Couldn't find match for argument${meant(name)}`);
+    if (seen.has(flag) && !flag.repeats) return fail(`(--${flag.long})`, 'Argument already set!');
     seen.add(flag);
     let value: string | undefined;
     if (flag.value !== undefined) {
       value = equal > 0 ? word.slice(equal + 1) : argv[++i];
       if (value === undefined)
-        return parseError(
+        return fail(
           flag.short === undefined ? `--${flag.long}` : `-${flag.short} (--${flag.long})`,
           'Missing a value for this argument!',
         );
-    } else if (equal > 0) return parseError(word, "Couldn't find match for argument");
+    } else if (equal > 0) return fail(word, "Couldn't find match for argument");
     const problem = flag.set(draft, value ?? '');
-    if (problem?.startsWith('Couldn')) return parseError(`(--${flag.long})`, problem);
+    if (problem?.startsWith('Couldn')) return fail(`(--${flag.long})`, problem);
     if (problem) return { kind: 'error', message: `error: --${flag.long} ${problem}` };
   }
   if ([...seen].some((flag) => flag.long === 'hot-restart-version')) return { kind: 'hot-restart-version' };
@@ -367,10 +375,10 @@ export function parseCommandLine(argv: readonly string[]): ParsedCommandLine {
   return problem === undefined ? { kind: 'run', options: draft } : { kind: 'error', message: problem };
 }
 
-function parseError(argument: string, problem: string): ParsedCommandLine {
+function parseError(command: string, argument: string, problem: string): ParsedCommandLine {
   return {
     kind: 'error',
-    message: `PARSE ERROR: Argument: ${argument}\n             ${problem}\n\nBrief USAGE:\n   envoy  -c <file> [--config-yaml <text>] [--mode serve|validate|init_only] ...\n\nFor complete USAGE and HELP type:\n   envoy --help\n`,
+    message: `PARSE ERROR: Argument: ${argument}\n             ${problem}\n\nBrief USAGE:\n   ${command}  -c <file> [--config-yaml <text>] [--mode serve|validate|init_only] ...\n\nFor complete USAGE and HELP type:\n   ${command} --help\n`,
   };
 }
 
@@ -398,7 +406,7 @@ function check(options: CommandLine): string | undefined {
   return undefined;
 }
 
-function helpText(): string {
+export function helpText(command: string): string {
   const left = (flag: Flag): string => {
     const short = flag.short === undefined ? '' : `-${flag.short}, `;
     return `${short}--${flag.long}${flag.value === undefined ? '' : ` <${flag.value}>`}`;
@@ -407,7 +415,5 @@ function helpText(): string {
   const width = Math.max(...shown.map((flag) => left(flag).length));
   const lines = shown.map((flag) => `  ${left(flag).padEnd(width)}  ${flag.help}\n`);
   const not = FLAGS.filter((flag) => flag.help === 'refused').map((flag) => `--${flag.long}`);
-  return `USAGE:\n\n   envoy  -c <file> [--config-yaml <text>] [--mode serve|validate|init_only] ...\n\nWhere:\n\n${lines.join('')}  ${'--'.padEnd(width)}  what follows is not read\n  ${'--version'.padEnd(width)}  prints the version and exits\n  ${'-h, --help'.padEnd(width)}  prints this and exits\n\nFlags of Envoy that are refused: ${not.join(', ')}.\n`;
+  return `USAGE:\n\n   ${command}  -c <file> [--config-yaml <text>] [--mode serve|validate|init_only] ...\n\nWhere:\n\n${lines.join('')}  ${'--'.padEnd(width)}  what follows is not read\n  ${'--version'.padEnd(width)}  prints the version and exits\n  ${'-h, --help'.padEnd(width)}  prints this and exits\n\nFlags of Envoy that are refused: ${not.join(', ')}.\n`;
 }
-
-export const HELP = helpText();

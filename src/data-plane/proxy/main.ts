@@ -1,14 +1,16 @@
 // The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent, by `meltemi proxy`
 // and by users.
-// The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent and by users.
 import { isMainThread } from 'node:worker_threads';
 import { errorText } from '../../base/runtime/log.ts';
-import { type CommandLine, HELP, parseCommandLine } from './command-line.ts';
+import { type CommandLine, helpText, parseCommandLine } from './command-line.ts';
 import { applicationLogFormat } from './config/application-log.ts';
 import {
+  configName,
   createEngine,
   openProcessLog,
+  type ProcessLog,
   readBootstrap,
+  refusal,
   releaseStartupMemory,
   VERSION,
   workerCount,
@@ -22,10 +24,11 @@ const QUIT_MS = 5_000;
 if (isMainThread) process.title = 'envoy';
 
 async function main(): Promise<number | undefined> {
-  const parsed = parseCommandLine(process.argv.slice(2));
+  const command = commandName();
+  const parsed = parseCommandLine(process.argv.slice(2), command);
   switch (parsed.kind) {
     case 'help':
-      process.stdout.write(HELP);
+      process.stdout.write(helpText(command));
       return 0;
     case 'version':
       process.stdout.write(`\nenvoy  version: ${VERSION}\n\n`);
@@ -41,11 +44,26 @@ async function main(): Promise<number | undefined> {
   }
 }
 
+/** What the user typed: `meltemi proxy`, where the launcher or the CLI says so, else Envoy's own name. */
+function commandName(): string {
+  const { MELTEMI_COMMAND: command } = process.env;
+  // What is started from here is called otherwise.
+  delete process.env.MELTEMI_COMMAND;
+  return command ?? 'envoy';
+}
+
 /** Any long time. */
 const STAY_MS = 0x7fffffff;
 
 async function run(options: CommandLine): Promise<number | undefined> {
-  let { log, control } = openProcessLog(options);
+  let opened: ProcessLog;
+  try {
+    opened = openProcessLog(options);
+  } catch (error) {
+    process.stderr.write(`${errorText(error)}\n`);
+    return 1;
+  }
+  let { log, control } = opened;
   try {
     const bootstrap = await readBootstrap(options, log);
     const format = applicationLogFormat(bootstrap, options);
@@ -71,7 +89,7 @@ async function run(options: CommandLine): Promise<number | undefined> {
     const engine = createEngine(bootstrap, { ...options, concurrency: count }, process_, workers?.threads);
     if (options.mode === 'validate') {
       engine.stop();
-      process.stdout.write(`configuration '${options.configPath}' OK\n`);
+      process.stdout.write(`configuration '${configName(options)}' OK\n`);
       return 0;
     }
     let quitting = false;
@@ -99,7 +117,7 @@ async function run(options: CommandLine): Promise<number | undefined> {
     }
     return undefined;
   } catch (error) {
-    log.critical(`error initializing configuration '${options.configPath}': ${errorText(error)}`);
+    log.critical(await refusal(options, error));
     return 1;
   }
 }

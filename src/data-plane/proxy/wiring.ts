@@ -6,19 +6,20 @@ import { isMainThread, threadId } from 'node:worker_threads';
 import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { whenAtRest } from '../../base/runtime/at-rest.ts';
 import { systemClock } from '../../base/runtime/clock.ts';
-import type { Logger } from '../../base/runtime/log.ts';
+import { errorText, type Logger } from '../../base/runtime/log.ts';
 import { MELTEMI_VERSION } from '../../base/version.ts';
 import type { LogFiles } from './access-log/logger.ts';
 import { systemResolve } from './cluster/system-dns.ts';
 import { type CommandLine, MAX_CONCURRENCY } from './command-line.ts';
 import { addressText } from './config/address.ts';
-import { type BootstrapSource, loadBootstrap } from './config/bootstrap.ts';
+import { type BootstrapSource, loadBootstrap, SourceError } from './config/bootstrap.ts';
 import { ConfigError } from './config/fields.ts';
 import { Engine, type EngineDeps } from './engine.ts';
 import { MAX_BOOTSTRAP_BYTES } from './limits.ts';
 import type { MemoryReader } from './overload/manager.ts';
 import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLevels } from './process-log.ts';
 import type { RuntimeFiles } from './runtime/disk.ts';
+import { systemReason } from './system-words.ts';
 import { turnClock } from './transport-socket/arena.ts';
 import type { TlsTransport } from './transport-socket/tls-context.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
@@ -37,7 +38,8 @@ export interface ProcessLog {
 
 /** The process's own log: standard error or a file. `format` is that of the bootstrap, when it has one. */
 export function openProcessLog(options: CommandLine, format?: string): ProcessLog {
-  const file = options.logPath === '' ? undefined : createWriteStream(options.logPath, { flags: 'a' });
+  const file =
+    options.logPath === '' ? undefined : createWriteStream('', { fd: openLogFile(options.logPath), flags: 'a' });
   file?.on('error', (error) => process.stderr.write(`cannot write ${options.logPath}: ${error.message}\n`));
   const components = parseComponentLevels(options.componentLogLevel);
   return createProcessLog({
@@ -53,6 +55,43 @@ export function openProcessLog(options: CommandLine, format?: string): ProcessLo
       else process.stderr.write(line);
     },
   });
+}
+
+/** Opened before anything runs: a path that cannot be written is a mistake of the command line. */
+function openLogFile(path: string): number {
+  try {
+    return openSync(path, 'a', 0o644);
+  } catch (error) {
+    throw new ConfigError('', `Failed to open log-file '${path}': ${systemReason(error)}`);
+  }
+}
+
+/** What is being configured, for messages: the file, the words of the command line, or both. */
+export function configName({ configPath, configYaml }: CommandLine): string {
+  if (configPath === '') return '--config-yaml';
+  return configYaml === '' || configYaml === '{}' ? configPath : `${configPath} with --config-yaml`;
+}
+
+/** `critical` line for a configuration that cannot be used: which one, why, and on which line. */
+export async function refusal(options: CommandLine, error: unknown): Promise<string> {
+  const name = error instanceof SourceError ? error.source : configName(options);
+  return `error initializing configuration '${name}': ${errorText(error)}${await placeOf(options, error)}`;
+}
+
+async function placeOf(options: CommandLine, error: unknown): Promise<string> {
+  if (!(error instanceof ConfigError) || error.at === '') return '';
+  const sources: readonly (readonly [string, () => string])[] = [
+    [options.configPath, () => readFileSync(options.configPath, 'utf8')],
+    ['--config-yaml', () => options.configYaml],
+  ];
+  const { lineOf } = await import('./config/locate.ts');
+  for (const [name, read] of sources) {
+    if (name === '' || /\.pb(_text)?$/i.test(name)) continue;
+    if (error instanceof SourceError && error.source !== name) continue;
+    const line = lineOf(read(), error.at);
+    if (line !== undefined) return ` (${name}:${line})`;
+  }
+  return '';
 }
 
 /** Reads and merges the configuration. Throws ConfigError with Envoy's wording. */
@@ -88,7 +127,7 @@ function readBytes(path: string): Buffer {
     return readFileSync(path);
   } catch (error) {
     if (error instanceof ConfigError) throw error;
-    throw new ConfigError('', `Invalid path: ${path}`);
+    throw new ConfigError('', `Invalid path: ${path}: ${systemReason(error)}`);
   }
 }
 

@@ -1,6 +1,7 @@
 // Reads the fields of a MeshTest: unknown ones are refused with the nearest known name, those of later versions by name.
 // Called by the read-*.ts files.
 import { type RawObject, type Reader, report } from '../../api/istio/reader.ts';
+import { nearest } from '../../base/nearest.ts';
 
 /** Like `object` of the API's reader, for a person who just mistyped a word. */
 export function fieldsOf(
@@ -27,31 +28,4 @@ export function fieldsOf(
     report(reader, at, 'unknown-field', `unknown field "${at}": ${hint}`);
   }
   return value as RawObject;
-}
-
-/** The known word at the smallest edit distance, when that is small enough to be a typing mistake. */
-export function nearest(word: string, known: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let least = Math.max(2, Math.floor(word.length / 3)) + 1;
-  for (const candidate of known) {
-    const far = distance(word.toLowerCase(), candidate.toLowerCase());
-    if (far < least) {
-      least = far;
-      best = candidate;
-    }
-  }
-  return best;
-}
-
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j += 1)
-      next.push(
-        Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
-      );
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

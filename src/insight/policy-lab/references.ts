@@ -1,7 +1,7 @@
 // Names in a MeshTest that must mean something: workloads that send, answer or are counted. Called by read.ts.
 import { type Reader, report } from '../../api/istio/reader.ts';
+import { nearest } from '../../base/nearest.ts';
 import type { Addresses } from './addresses.ts';
-import { nearest } from './fields.ts';
 import type { MeshTest, TestRequest } from './format.ts';
 import { createNames, defaultGateway, type Names, namespaceOf } from './names.ts';
 

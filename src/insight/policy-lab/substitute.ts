@@ -1,8 +1,8 @@
 // `$(ip:foo/httpbin)` and the like in resources and requests. Certificates (`$(cert:HOST)`, `$(key:HOST)`, `$(ca)`) are made
 // when the test runs; here only their form is checked. Called by read.ts.
 import { type Reader, report } from '../../api/istio/reader.ts';
+import { nearest } from '../../base/nearest.ts';
 import type { Addresses } from './addresses.ts';
-import { nearest } from './fields.ts';
 
 const VARIABLE = /\$\(([^()]*)\)/g;
 

@@ -1,7 +1,8 @@
 // The admin interface: our own HTTP/1 codec, a table of pages. Loopback only by configuration; owned by the engine.
 import { createServer, type Server, type Socket } from 'node:net';
 import type { LogEntry } from '../access-log/logger.ts';
-import type { SocketAddr } from '../config/address.ts';
+import { addressText, type SocketAddr } from '../config/address.ts';
+import { ConfigError } from '../config/fields.ts';
 import type { RequestHead, RequestReceiver, ResponseSender, ServerCallbacks } from '../http/codec.ts';
 import { H1ServerConnection } from '../http/h1-server.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
@@ -9,6 +10,7 @@ import { H } from '../http/names.ts';
 import { httpDate } from '../http/status.ts';
 import { type ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
 import { REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
+import { systemReason } from '../system-words.ts';
 import { SocketTransport } from '../transport-socket/socket-transport.ts';
 import { findPage } from './pages.ts';
 import type { AdminReply, AdminTarget } from './target.ts';
@@ -91,7 +93,12 @@ export class AdminServer {
   listen(): Promise<void> {
     const address = this.bound;
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
+      this.#server.once('error', (error: NodeJS.ErrnoException) => {
+        const reason = systemReason(error);
+        reject(
+          new ConfigError('', `admin interface: cannot bind '${addressText(address)}': ${reason}`, 'admin.address'),
+        );
+      });
       this.#server.listen(
         address.kind === 'pipe' ? { path: address.path } : { host: address.ip, port: address.port },
         () => {

@@ -90,8 +90,8 @@ test('mistakes are named by path, in the words of Envoy', () => {
   const B = 'envoy.config.bootstrap.v3.Bootstrap';
   for (const [text, message] of [
     [
-      'nope: 1',
-      `Protobuf message (type ${B} reason INVALID_ARGUMENT: invalid JSON in ${B}: no such field: 'nope') has unknown fields`,
+      'elephant: 1',
+      `Protobuf message (type ${B} reason INVALID_ARGUMENT: invalid JSON in ${B}: no such field: 'elephant') has unknown fields`,
     ],
     [
       'static_resources: {foo: 1}',
@@ -107,7 +107,11 @@ test('mistakes are named by path, in the words of Envoy', () => {
     ],
     [
       'static_resources: {listeners: [{filter_chains: [{filters: [{typed_config: {"@type": type.googleapis.com/a.B}}]}]}]}',
-      "Unable to parse JSON as proto (INVALID_ARGUMENT: could not find @type 'type.googleapis.com/a.B')",
+      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ static_resources.listeners[0].filter_chains[0].filters[0].typed_config: could not find @type 'type.googleapis.com/a.B', which this proxy does not have)`,
+    ],
+    [
+      'static_resources: {listeners: [{filter_chains: [{filters: [{typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxi}}]}]}]}',
+      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ static_resources.listeners[0].filter_chains[0].filters[0].typed_config: could not find @type 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxi'; did you mean 'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy'?)`,
     ],
     [
       'static_resources: {clusters: [{type: FOO}]}',

@@ -121,7 +121,7 @@ export interface LoadOptions {
 export function loadBootstrap(sources: readonly BootstrapSource[], options: LoadOptions): Bootstrap {
   let merged: ReflectMessage | undefined;
   for (const source of sources) {
-    const next = reflect(BootstrapSchema, parseSource(source, options));
+    const next = reflect(BootstrapSchema, parseNamed(source, options));
     if (merged) mergeFrom(merged, next);
     else merged = next;
   }
@@ -130,6 +130,24 @@ export function loadBootstrap(sources: readonly BootstrapSource[], options: Load
   checkConstraints(BootstrapSchema, bootstrap, '');
   checkBootstrap(bootstrap);
   return bootstrap;
+}
+
+/** A mistake inside one of the sources, before they are merged. */
+export class SourceError extends ConfigError {
+  readonly source: string;
+  constructor(source: string, error: ConfigError) {
+    super(error.path, '', error.at);
+    this.message = error.message;
+    this.source = source;
+  }
+}
+
+function parseNamed(source: BootstrapSource, options: LoadOptions): Bootstrap {
+  try {
+    return parseSource(source, options);
+  } catch (error) {
+    throw error instanceof ConfigError ? new SourceError(source.name, error) : error;
+  }
 }
 
 function parseSource(source: BootstrapSource, options: LoadOptions): Bootstrap {
@@ -197,7 +215,7 @@ function parseJson(source: BootstrapSource, options: LoadOptions): Bootstrap {
     const mistake = explain(BootstrapSchema, json, extensionRegistry);
     if (mistake?.kind !== 'unknown') throw unreadable(mistake, error);
     const text = `Protobuf message (type ${BootstrapSchema.typeName} reason INVALID_ARGUMENT: ${located(mistake)}) has unknown fields`;
-    if (!options.allowUnknownFields) throw new ConfigError('', text);
+    if (!options.allowUnknownFields) throw new ConfigError('', text, mistake.at ?? mistake.path);
     options.onUnknownField?.(text);
   }
   try {
@@ -211,17 +229,11 @@ function unreadable(mistake: Mistake | undefined, error: unknown): ConfigError {
   return new ConfigError(
     '',
     `Unable to parse JSON as proto (INVALID_ARGUMENT: ${mistake ? located(mistake) : errorText(error)})`,
+    mistake?.at ?? mistake?.path,
   );
 }
 
 function located(mistake: Mistake): string {
-  if (
-    mistake.path === '' &&
-    mistake.type === '' &&
-    !mistake.reason.startsWith('no such') &&
-    !mistake.reason.startsWith('unexpected')
-  )
-    return mistake.reason;
   const where = mistake.path === '' ? '' : ` @ ${mistake.path}`;
   return `invalid JSON in ${BootstrapSchema.typeName}${where}: ${mistake.type === '' ? '' : `${mistake.type}: `}${mistake.reason}`;
 }

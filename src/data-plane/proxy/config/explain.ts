@@ -11,11 +11,14 @@ import {
   TimestampSchema,
   ValueSchema,
 } from '@bufbuild/protobuf/wkt';
+import { nearest } from '../../../base/nearest.ts';
 
 /** `kind` unknown: a field or enum value that the message does not have. */
 export interface Mistake {
   readonly kind: 'unknown' | 'invalid';
   readonly path: string;
+  /** Where it stands, when that is deeper than the path Envoy names. */
+  readonly at?: string;
   readonly type: string;
   readonly reason: string;
 }
@@ -58,17 +61,34 @@ function message(schema: DescMessage, json: JsonValue, path: string, context: Co
   for (const [key, value] of Object.entries(json)) {
     const field = schema.fields.find((each) => each.name === key || each.jsonName === key);
     if (!field && context.allowUnknown) continue;
-    if (!field) return { kind: 'unknown', path, type, reason: `no such field: '${key}'` };
+    if (!field)
+      return {
+        kind: 'unknown',
+        path,
+        at: inside(path, key),
+        type,
+        reason: `no such field: '${key}'${meant(key, schema)}`,
+      };
     if (value === null) continue;
     if (field.oneof && !field.oneof.fields.every((each) => each.proto.proto3Optional)) {
       const other = oneofs.get(field.oneof.name);
       if (other !== undefined) return invalid(`'${field.oneof.name}' is already set: '${other}' and '${field.name}'`);
       oneofs.set(field.oneof.name, field.name);
     }
-    const found = fieldMistake(field, value, path === '' ? field.name : `${path}.${field.name}`, context);
+    const found = fieldMistake(field, value, inside(path, field.name), context);
     if (found) return found;
   }
   return undefined;
+}
+
+const inside = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
+
+function meant(key: string, schema: DescMessage): string {
+  const near = nearest(
+    key,
+    schema.fields.map((field) => field.name),
+  );
+  return near === undefined ? '' : `; did you mean '${near}'?`;
 }
 
 function fieldMistake(field: DescField, json: JsonValue, path: string, context: Context): Mistake | undefined {
@@ -107,12 +127,24 @@ function anyMessage(
   const { '@type': url, ...rest } = json;
   if (url === undefined) return invalid('missing @type field');
   if (typeof url !== 'string') return invalid(`could not find @type '${JSON.stringify(url)}'`);
-  const schema = context.registry.getMessage(url.slice(url.lastIndexOf('/') + 1));
-  if (!schema) return { kind: 'invalid', path: '', type: '', reason: `could not find @type '${url}'` };
+  const name = url.slice(url.lastIndexOf('/') + 1);
+  const schema = context.registry.getMessage(name);
+  if (!schema)
+    return { kind: 'invalid', path, type: '', reason: `could not find @type '${url}'${guess(name, context)}` };
   const at = `${path}.<any>`;
   if (isWrapperDesc(schema) || schema.typeName === DurationSchema.typeName || schema.typeName === StructSchema.typeName)
     return message(schema, rest.value ?? {}, at, context);
   return message(schema, rest, at, context);
+}
+
+/** Letters that may be wrong in the name of a type; more is another type. */
+const MAX_TYPE_MISTAKES = 3;
+
+/** What was meant by a type nobody knows here, or that the type is none of this proxy's. */
+function guess(name: string, { registry }: Context): string {
+  const names = [...registry].filter((desc) => desc.kind === 'message').map((desc) => desc.typeName);
+  const near = nearest(name, names, MAX_TYPE_MISTAKES);
+  return near === undefined ? ', which this proxy does not have' : `; did you mean '${near}'?`;
 }
 
 function duration(json: JsonValue, invalid: (reason: string) => Mistake): Mistake | undefined {
@@ -125,7 +157,14 @@ function duration(json: JsonValue, invalid: (reason: string) => Mistake): Mistak
 function enumMistake(desc: DescEnum, json: JsonValue, path: string): Mistake | undefined {
   if (typeof json === 'number') return undefined;
   if (typeof json === 'string' && desc.values.some((value) => value.name === json)) return undefined;
-  if (typeof json === 'string') return { kind: 'unknown', path, type: '', reason: `unknown enum value: '${json}'` };
+  if (typeof json === 'string') {
+    const near = nearest(
+      json,
+      desc.values.map((value) => value.name),
+    );
+    const hint = near === undefined ? '' : `; did you mean '${near}'?`;
+    return { kind: 'unknown', path, type: '', reason: `unknown enum value: '${json}'${hint}` };
+  }
   return { kind: 'invalid', path, type: `enum ${desc.typeName}`, reason: unexpected(json, '"') };
 }
 

@@ -330,7 +330,7 @@ export class RouterExchange
     if (completeAt >= 0 && !this.#options.suppressEnvoyHeaders)
       headers.set(H.serviceTime, String(Math.max(0, Math.round(now - completeAt))));
     if (this.#ownDecorator !== '') headers.set(H.decorator, this.#ownDecorator);
-    else if (stream.connection.direction === 'outbound') headers.remove(H.decorator);
+    else if (stream.manager.tracer && stream.connection.direction === 'outbound') headers.remove(H.decorator);
     this.#countAttempts(headers);
     if (this.cookies) for (const cookie of this.cookies) headers.add(H.setCookie, cookie);
     // Edits may name the status.

@@ -149,19 +149,20 @@ export function writeExpectedTimeout(
 }
 
 /**
- * Outbound proxies tell the next one the operation; an inbound one consumes that, or tells a caller outside the mesh its own:
- * that is what comes back, else an empty text.
+ * Where requests are traced, outbound proxies tell the next one the operation; others consume that, or tell a caller outside the
+ * mesh their own: that is what comes back, else an empty text.
  */
 export function decorate(stream: HttpStream, route: CompiledRoute): string {
+  if (!stream.manager.tracer) return '';
   const { headers } = stream;
   const { decorator, decoratorPropagates } = route;
-  if (stream.connection.direction === 'inbound') {
-    const own = headers.get(H.decorator) === undefined && decoratorPropagates ? decorator : '';
-    headers.remove(H.decorator);
-    return own;
+  if (stream.connection.direction === 'outbound') {
+    if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
+    return '';
   }
-  if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
-  return '';
+  const own = decoratorPropagates && !headers.get(H.decorator) ? decorator : '';
+  headers.remove(H.decorator);
+  return own;
 }
 
 /** Edits may repeat what a client sent many times over; a head that was not touched is within the codec's own bound. */

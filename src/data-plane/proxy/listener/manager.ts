@@ -8,6 +8,7 @@ import { fingerprint } from '../cluster/cluster.ts';
 import { addressText, type SocketAddr } from '../config/address.ts';
 import { ConfigError } from '../config/fields.ts';
 import type { StatsScope } from '../stats/stats.ts';
+import { systemReason } from '../system-words.ts';
 import { AT_ONCE, startDrain } from './drain.ts';
 import { listenOn } from './listen.ts';
 import { Listener, type ListenerDeps } from './listener.ts';
@@ -293,9 +294,9 @@ export class ListenerManager {
       const failed = (reason: string): void => {
         entry.bindings = entry.bindings.filter((other) => other !== binding);
         this.#stat('listener_create_failure');
-        reject(new Error(`cannot bind '${addressText(address)}': ${reason}`));
+        reject(new Error(`listener '${entry.name}': cannot bind '${addressText(address)}': ${reason}`));
       };
-      server.once('error', (error: NodeJS.ErrnoException) => failed(error.code ?? error.message));
+      server.once('error', (error: NodeJS.ErrnoException) => failed(systemReason(error)));
       const listening = (): void => {
         const bound = server.address();
         if (bound && typeof bound === 'object' && address.kind === 'ip')

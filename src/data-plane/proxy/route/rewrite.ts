@@ -15,6 +15,11 @@ import { compileTemplateRewrite } from './uri-template.ts';
 /** A target (path and query) changed; undefined = it stays. */
 export type TargetRewrite = (target: string, info: StreamInfo) => string | undefined;
 
+/** What would end a request line early, or be read as a second one, goes escaped: a header's value may hold spaces. */
+function requestTarget(text: string): string {
+  return text.replace(/[\0-\x20\x7f]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
+}
+
 /** Every match is replaced, `\1` by its group. A substitution that names a group the expression has not changes nothing. */
 export function regexReplace(message: RegexMatchAndSubstitute, path: string): (text: string) => string {
   const pattern = compileRegex(message.pattern?.regex ?? '', join(path, 'pattern.regex'));
@@ -44,13 +49,13 @@ export function regexPath(message: RegexMatchAndSubstitute, path: string): Targe
   const replace = regexReplace(message, path);
   return (target) => {
     const bare = pathOf(target);
-    return replace(bare) + target.slice(bare.length);
+    return requestTarget(replace(bare)) + target.slice(bare.length);
   };
 }
 
 /** What the route matched is replaced: the prefix, or the whole path for every other kind of match. */
 export function prefixPath(text: string, match: PathMatch): TargetRewrite {
-  const prefix = utf8Bytes(text);
+  const prefix = requestTarget(utf8Bytes(text));
   if (match.kind !== 'prefix') return (target) => prefix + target.slice(pathOf(target).length);
   const { length } = match.value;
   return (target) => prefix + target.slice(length);
@@ -79,7 +84,7 @@ export function pathRewrite(
     const format = compileFormat(utf8Bytes(message.pathRewrite), join(path, 'path_rewrite'), '', deps);
     return (target, info) => {
       const made = format(info);
-      return made === '' ? undefined : made + target.slice(pathOf(target).length);
+      return made === '' ? undefined : requestTarget(made) + target.slice(pathOf(target).length);
     };
   }
   return message.prefixRewrite === '' ? undefined : prefixPath(message.prefixRewrite, match);

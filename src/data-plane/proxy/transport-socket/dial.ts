@@ -7,6 +7,7 @@ import { addressText } from '../config/address.ts';
 import { boundSocket, setOption } from '../listener/raw-socket.ts';
 import type { RawOption } from '../listener/socket-settings.ts';
 import { writeProxyHeader } from '../listener-filter/proxy-protocol.ts';
+import { systemReason } from '../system-words.ts';
 import { dialInTurns } from './happy-eyeballs.ts';
 import { connectDirect } from './openssl/connect.ts';
 import { coversHost } from './san.ts';
@@ -258,13 +259,5 @@ function localOf(socket: Socket): SocketAddr {
 }
 
 function connectReason(error: NodeJS.ErrnoException): string {
-  const text: Readonly<Record<string, string>> = {
-    ECONNREFUSED: 'Connection refused',
-    ECONNRESET: 'Connection reset by peer',
-    EHOSTUNREACH: 'No route to host',
-    ENETUNREACH: 'Network is unreachable',
-    ENOENT: 'No such file or directory',
-    EADDRNOTAVAIL: 'Cannot assign requested address',
-  };
-  return `delayed connect error: ${text[error.code ?? ''] ?? error.code ?? error.message}`;
+  return `delayed connect error: ${systemReason(error)}`;
 }

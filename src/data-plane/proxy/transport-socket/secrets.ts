@@ -14,6 +14,7 @@ import {
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/common_pb.js';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { MAX_PEM_CERTIFICATES } from '../limits.ts';
+import { systemReason } from '../system-words.ts';
 import { type Crl, readCrls } from './crl.ts';
 import { altNamesOf, compileSanMatchers, type SanTest, subjectText, valuesOf } from './san.ts';
 
@@ -94,8 +95,8 @@ export function readSource(source: DataSource | undefined, reader: DataReader, p
     case 'filename':
       try {
         return reader.file(specifier.value);
-      } catch {
-        throw new ConfigError(path, `Invalid path: ${specifier.value}`);
+      } catch (error) {
+        throw new ConfigError(path, `Invalid path: ${specifier.value}: ${systemReason(error)}`);
       }
   }
 }
