@@ -1,6 +1,5 @@
 // Discovery of the main thread when there are workers: everything that is taken is also told to them, in the same order.
 import { type DescMessage, type MessageShape, toBinary } from '@bufbuild/protobuf';
-import { ConfigError } from '../config/fields.ts';
 import { type Channel, type CollectionSink, DiscoveryHub, type HubDeps, type NamedSink } from '../xds/hub.ts';
 import type { ResourceKind } from '../xds/kinds.ts';
 import type { Source } from '../xds/source.ts';
@@ -11,6 +10,8 @@ export const keyOf = (kind: ResourceKind, source: Source): string => `${kind.typ
 
 export class MirrorHub extends DiscoveryHub {
   readonly #tell: (item: Discovered) => void;
+  readonly #onDemand = new Map<string, Receiver>();
+  readonly #offers = new Map<string, Set<() => void>>();
 
   constructor(deps: HubDeps, tell: (item: Discovered) => void) {
     super(deps);
@@ -91,12 +92,81 @@ export class MirrorHub extends DiscoveryHub {
   }
 
   override receive(
-    _source: Source,
-    _kind: ResourceKind,
-    _receiver: Receiver,
-    _names: ReadonlySet<string>,
+    source: Source,
+    kind: ResourceKind,
+    receiver: Receiver,
+    names: ReadonlySet<string>,
     path: string,
   ): Channel {
-    throw new ConfigError(path, 'what is discovered on demand is not supported with --concurrency above 1');
+    const key = keyOf(kind, source);
+    const found = new Set<string>();
+    const mirrored: Receiver = {
+      typeUrl: receiver.typeUrl,
+      nameOf: (any) => receiver.nameOf(any),
+      refusal: (rejected) => receiver.refusal(rejected),
+      attempted: () => receiver.attempted(),
+      failed: (reason) => receiver.failed(reason),
+      apply: (update) => {
+        const rejected = receiver.apply(update);
+        const refused = new Set(rejected.map(({ name }) => name));
+        for (const { name, version, any, aliases } of update.resources) {
+          found.add(name);
+          // What is refused is an answer too: somebody waits for it.
+          const bytes = refused.has(name) ? undefined : any?.value;
+          this.#tell({ kind: 'found', key, name, version, bytes, aliases });
+        }
+        for (const name of update.removed) {
+          found.delete(name);
+          this.#tell({ kind: 'lost', key, name });
+        }
+        return rejected;
+      },
+    };
+    const channel = super.receive(source, kind, mirrored, names, path);
+    this.#onDemand.set(key, receiver);
+    return {
+      setNames: (wanted) => {
+        // What belongs to a table that is gone is forgotten; one of the same name asks anew.
+        for (const name of found)
+          if (!isPart(name, wanted)) {
+            found.delete(name);
+            this.#tell({ kind: 'forgotten', key, name });
+          }
+        channel.setNames(wanted);
+      },
+      stop: () => {
+        if (this.#onDemand.get(key) === receiver) this.#onDemand.delete(key);
+        channel.stop();
+      },
+    };
   }
+
+  override offer(source: Source, kind: ResourceKind, name: string, load: () => void): () => void {
+    const full = `${keyOf(kind, source)} ${name}`;
+    const loads = this.#offers.get(full) ?? new Set();
+    this.#offers.set(full, loads);
+    loads.add(load);
+    return () => {
+      loads.delete(load);
+      if (loads.size === 0 && this.#offers.get(full) === loads) this.#offers.delete(full);
+    };
+  }
+
+  /** A worker asks. The answer is what it must be told at once: that there will be none. */
+  want(key: string, names: readonly string[]): readonly Discovered[] {
+    return names.flatMap((name): Discovered[] => {
+      const loads = this.#offers.get(`${key} ${name}`);
+      for (const load of [...(loads ?? [])]) load();
+      const receiver = this.#onDemand.get(key);
+      if (loads || receiver?.ask?.(name)) return [];
+      return [{ kind: 'found', key, name, version: '', bytes: undefined, aliases: [name] }];
+    });
+  }
+}
+
+/** Resources found on demand are named `TABLE/NAME`. */
+export function isPart(name: string, tables: ReadonlySet<string>): boolean {
+  for (let at = name.lastIndexOf('/'); at > 0; at = name.lastIndexOf('/', at - 1))
+    if (tables.has(name.slice(0, at))) return true;
+  return false;
 }

@@ -32,6 +32,17 @@ export type Discovered =
   | { readonly kind: 'removed'; readonly key: string; readonly name: string }
   /** Nobody in the main thread follows it any more; who still uses it keeps it. */
   | { readonly kind: 'forgotten'; readonly key: string; readonly name: string }
+  /** Found on demand (VHDS); without bytes: there is no such thing. */
+  | {
+      readonly kind: 'found';
+      readonly key: string;
+      readonly name: string;
+      readonly version: string;
+      readonly bytes: Uint8Array | undefined;
+      readonly aliases: readonly string[];
+    }
+  /** What was found is no more. */
+  | { readonly kind: 'lost'; readonly key: string; readonly name: string }
   /** A complete answer was taken, or its wait is over. */
   | { readonly kind: 'done'; readonly key: string }
   | { readonly kind: 'timed-out'; readonly key: string; readonly name: string };
@@ -90,6 +101,8 @@ export type ToMain =
       readonly family: 4 | 6;
       readonly how: ResolverSettings;
     }
+  /** Something that is only discovered on demand. */
+  | { readonly kind: 'want'; readonly key: string; readonly names: readonly string[] }
   /** The next ones are sent when these were taken. */
   | { readonly kind: 'outcomes'; readonly runs: readonly OutcomeRun[] }
   | { readonly kind: 'traffic'; readonly cluster: string }

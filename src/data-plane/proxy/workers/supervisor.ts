@@ -31,6 +31,8 @@ export interface SupervisorDeps {
   readonly ended: (worker: number) => void;
   readonly outcomes: (runs: readonly OutcomeRun[]) => void;
   readonly traffic: (cluster: string) => void;
+  /** Asks for something on demand; the answer is for this worker alone: it has to be told "no" at once. */
+  readonly want: (key: string, names: readonly string[]) => readonly Told[];
   readonly start: (start: ThreadStart) => Thread;
 }
 
@@ -222,6 +224,11 @@ export class Supervisor {
         this.#deps.outcomes(message.runs);
         thread.post({ kind: 'outcomes-taken' });
         return;
+      case 'want': {
+        const items = this.#deps.want(message.key, message.names);
+        if (items.length > 0) thread.post({ kind: 'told', items });
+        return;
+      }
       case 'traffic':
         this.#deps.traffic(message.cluster);
         return;
@@ -279,7 +286,7 @@ export class Supervisor {
     const at = item.kind === 'done' ? `${item.key} done` : `${item.key} ${item.name}`;
     // What comes again counts from now on, also in its place in the order.
     this.#mirror.delete(at);
-    if (item.kind !== 'removed' && item.kind !== 'forgotten') this.#mirror.set(at, item);
+    if (item.kind !== 'removed' && item.kind !== 'forgotten' && item.kind !== 'lost') this.#mirror.set(at, item);
   }
 
   #checkStarted(): void {

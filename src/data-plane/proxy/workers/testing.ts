@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { systemClock } from '../../../base/runtime/clock.ts';
 import { silentLog } from '../../../base/runtime/log.ts';
-import { makeEngine, type TestEngine } from '../testing/engine.ts';
+import { makeEngine, type TestEngine, until } from '../testing/engine.ts';
 import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
 import { HealthBook } from './health-book.ts';
@@ -18,13 +18,14 @@ export interface Threads {
   readonly main: TestEngine;
   /** By seat: a worker that died and came again takes the place of the old one. */
   readonly workers: TestEngine[];
-  /** Ends a worker as a bug would. */
-  kill(index: number): void;
+  /** Ends a worker as a bug would, and waits for the next one. */
+  kill(index: number): Promise<void>;
 }
 
 export function startThreads(t: TestContext, config: JsonObject, count: number): Threads {
   const workers: TestEngine[] = [];
   const ends: ((error: unknown) => void)[] = [];
+  let hub: MirrorHub | undefined;
   const blocks: BlockMaker = new BlockMaker(count, (told) => supervisor.tell(told));
   const health: HealthDesk = new HealthDesk((told) => supervisor.tell(told));
   const supervisor = new Supervisor({
@@ -35,6 +36,7 @@ export function startThreads(t: TestContext, config: JsonObject, count: number):
     known: () => [...blocks.known(), ...health.known()],
     ended: (worker) => blocks.ended(worker),
     outcomes: (runs) => health.onOutcomes(runs),
+    want: (key, names) => hub?.want(key, names) ?? [],
     traffic: (cluster) => health.onTraffic(cluster),
     start: (start) => {
       const { thread, port, end } = joined();
@@ -46,7 +48,10 @@ export function startThreads(t: TestContext, config: JsonObject, count: number):
   const main = makeEngine(t, config, {
     deps: {
       sockets: { binds: false, bindsAlone: false, port: async () => 0, bound() {}, whereIs: () => undefined },
-      createHub: (deps) => new MirrorHub(deps, (item) => supervisor.tell(item)),
+      createHub: (deps) => {
+        hub = new MirrorHub(deps, (item) => supervisor.tell(item));
+        return hub;
+      },
       workers: supervisor,
       shared: blocks,
       healthTeller: health,
@@ -55,9 +60,12 @@ export function startThreads(t: TestContext, config: JsonObject, count: number):
   return {
     main,
     workers,
-    kill(index) {
-      workers[index]!.engine.stop();
+    async kill(index) {
+      const old = workers[index]!;
+      old.engine.stop();
       ends[index]!(new Error('a bug'));
+      await until(() => workers[index] !== old, 'another worker');
+      await workers[index]!.engine.whenLive();
     },
   };
 }
@@ -112,7 +120,7 @@ function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, por
       toldHealth: health,
       resolve: (hostname, family, how) => link.resolve(hostname, family, how),
       createHub: (deps) => {
-        hub = new FollowerHub(deps, discovered);
+        hub = new FollowerHub(deps, discovered, (key, names) => link.send({ kind: 'want', key, names }));
         return hub;
       },
       // Each engine has a port of its own, so that a test can choose whom it asks.

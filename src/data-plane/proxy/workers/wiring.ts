@@ -36,6 +36,7 @@ export function createWorkers(
 ): { readonly threads: Threads; stop(): Promise<void> } {
   refuseExactBalance(bootstrap);
   const bytes = toBinary(BootstrapSchema, bootstrap);
+  let hub: MirrorHub | undefined;
   const blocks: BlockMaker = new BlockMaker(options.concurrency, (told) => supervisor.tell(told));
   const health: HealthDesk = new HealthDesk((told) => supervisor.tell(told));
   const supervisor = new Supervisor({
@@ -46,12 +47,16 @@ export function createWorkers(
     known: () => [...blocks.known(), ...health.known()],
     ended: (worker) => blocks.ended(worker),
     outcomes: (runs) => health.onOutcomes(runs),
+    want: (key, names) => hub?.want(key, names) ?? [],
     traffic: (cluster) => health.onTraffic(cluster),
     start: (start) => thread({ ...start, bootstrap: bytes, options, format }),
   });
   return {
     threads: {
-      createHub: (deps) => new MirrorHub(deps, (item) => supervisor.tell(item)),
+      createHub: (deps) => {
+        hub = new MirrorHub(deps, (item) => supervisor.tell(item));
+        return hub;
+      },
       sockets: {
         binds: false,
         bindsAlone: false,
@@ -125,7 +130,7 @@ export async function runThisWorker(): Promise<void> {
       toldHealth: health,
       resolve: (hostname, family, how) => link.resolve(hostname, family, how),
       createHub: (deps) => {
-        hub = new FollowerHub(deps, discovered);
+        hub = new FollowerHub(deps, discovered, (key, names) => link.send({ kind: 'want', key, names }));
         return hub;
       },
       sockets: {

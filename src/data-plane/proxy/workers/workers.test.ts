@@ -61,6 +61,7 @@ function supervise(count = 2) {
     ended: (worker) => blocks.ended(worker),
     outcomes() {},
     traffic() {},
+    want: () => [],
     count,
     clock,
     log: silentLog,
@@ -232,7 +233,7 @@ test('a worker serves what the main thread discovered, and every change of it', 
       deps: {
         sockets: binds(true),
         createHub: (deps) => {
-          const hub = new FollowerHub(deps, structuredClone(mirror));
+          const hub = new FollowerHub(deps, structuredClone(mirror), () => {});
           followers.push(hub);
           return hub;
         },

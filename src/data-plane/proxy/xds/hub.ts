@@ -340,6 +340,14 @@ export class DiscoveryHub {
     return this.#open(source, kind, receiver, names, path);
   }
 
+  /**
+   * A named resource that is followed only once somebody wants it: `load` makes it so. Only threads that follow for others
+   * have to know; the returned function takes it back.
+   */
+  offer(_source: Source, _kind: ResourceKind, _name: string, _load: () => void): () => void {
+    return () => {};
+  }
+
   /** Throws ConfigError unless the control plane can be told who asks. */
   requireNode(what: string): void {
     const { id, cluster } = this.#deps.node;

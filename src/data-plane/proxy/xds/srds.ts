@@ -16,7 +16,7 @@ import { scopeKeyBuilder, scopeKeyOf } from '../route/scope-key.ts';
 import type { RouteSource } from '../route/source.ts';
 import { constant, type Live } from '../transport-socket/secrets.ts';
 import type { DiscoveryHub } from './hub.ts';
-import { SRDS } from './kinds.ts';
+import { RDS, SRDS } from './kinds.ts';
 import type { RouteManager } from './rds.ts';
 import { readSource } from './source.ts';
 
@@ -31,6 +31,8 @@ interface ScopeBook {
 interface Scope {
   readonly message: ScopedRouteConfiguration;
   table: Live<RouteTable> | undefined;
+  /** Of one that is loaded on demand: no longer offered. */
+  withdraw: () => void;
   release: () => void;
 }
 
@@ -68,7 +70,7 @@ export class ScopeManager {
       'scoped_rds',
     ]);
     const book = this.#bookOf(message, path, statPrefix);
-    const users = new ScopeUser(message, book, this.#routes, path, statPrefix);
+    const users = new ScopeUser(message, book, { hub: this.#hub, routes: this.#routes }, path, statPrefix);
     return { source: users, awaited: users.awaited, release: () => users.release() };
   }
 
@@ -131,11 +133,17 @@ function addScope(book: ScopeBook, message: ScopedRouteConfiguration, path: stri
   book.scopes.set(message.name, { message, key });
 }
 
+function letGo(scope: Scope): void {
+  scope.withdraw();
+  scope.release();
+}
+
 /** The scopes as one connection manager sees them: with its tables. */
 class ScopeUser implements RouteSource {
   readonly awaited: Live<unknown>;
   readonly #message: ScopedRoutes;
   readonly #book: ScopeBook;
+  readonly #hub: DiscoveryHub;
   readonly #routes: RouteManager;
   readonly #path: string;
   readonly #statPrefix: string;
@@ -144,9 +152,16 @@ class ScopeUser implements RouteSource {
   readonly #onChange = (): void => this.#refresh();
   #byKey = new Map<string, Scope>();
 
-  constructor(message: ScopedRoutes, book: ScopeBook, routes: RouteManager, path: string, statPrefix: string) {
+  constructor(
+    message: ScopedRoutes,
+    book: ScopeBook,
+    { hub, routes }: { readonly hub: DiscoveryHub; readonly routes: RouteManager },
+    path: string,
+    statPrefix: string,
+  ) {
     this.#message = message;
     this.#book = book;
+    this.#hub = hub;
     this.#routes = routes;
     this.#path = path;
     this.#statPrefix = statPrefix;
@@ -185,7 +200,7 @@ class ScopeUser implements RouteSource {
 
   release(): void {
     this.#book.listeners.delete(this.#onChange);
-    for (const scope of this.#byKey.values()) scope.release();
+    for (const scope of this.#byKey.values()) letGo(scope);
     this.#byKey.clear();
   }
 
@@ -195,15 +210,28 @@ class ScopeUser implements RouteSource {
     const kept = new Set<Scope>();
     for (const { message, key } of this.#book.scopes.values()) {
       const known = before.get(key);
-      const scope = known?.message === message ? known : { message, table: undefined, release: () => {} };
+      const scope =
+        known?.message === message ? known : { message, table: undefined, withdraw: () => {}, release: () => {} };
       if (scope === known) kept.add(scope);
       else if (!message.onDemand) this.#load(scope);
+      else this.#offer(scope);
       after.set(key, scope);
     }
     this.#byKey = after;
     // Only now: tables that both need must not be forgotten in between.
-    for (const scope of before.values()) if (!kept.has(scope)) scope.release();
+    for (const scope of before.values()) if (!kept.has(scope)) letGo(scope);
     this.#notify();
+  }
+
+  /** Another thread may want it first. */
+  #offer(scope: Scope): void {
+    const { rdsConfigSource } = this.#message;
+    const { routeConfigurationName: name } = scope.message;
+    if (name === '') return;
+    const source = readSource(rdsConfigSource, join(this.#path, 'rds_config_source'));
+    scope.withdraw = this.#hub.offer(source, RDS, name, () => {
+      if (!scope.table) this.#load(scope);
+    });
   }
 
   #load(scope: Scope): void {

@@ -40,6 +40,8 @@ export interface Receiver {
   nameOf(any: Any): string;
   /** One text for several refusals. */
   refusal(rejected: readonly Rejection[]): string;
+  /** Asks for one resource by name. False: it may not be asked for. Absent: the type is not discovered on demand. */
+  ask?(name: string): boolean;
   /** A request was sent, or the connection was lost: for statistics. */
   attempted(): void;
   failed(reason: string): void;

@@ -103,6 +103,15 @@ class HostStream implements Receiver {
     return true;
   }
 
+  /** For a worker; see workers/mirror-hub.ts. */
+  ask(name: string): boolean {
+    const owner = this.#tableOf(name);
+    const table = owner === undefined ? undefined : this.#tables.get(owner);
+    if (owner === undefined || !table) return false;
+    const host = name.slice(owner.length + 1);
+    return table.answered.has(host) || this.#request(table, host, () => {});
+  }
+
   #tell(): void {
     const names = new Set<string>();
     for (const [name, table] of this.#tables) {
