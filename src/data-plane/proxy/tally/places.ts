@@ -30,6 +30,9 @@ export class LocalPlaces implements Places {
 /** A thread's part of a block of counters, in 32-bit cells: one cache line, so that threads do not slow each other. */
 export const CELLS_PER_THREAD = 16;
 
+/** How often two threads may step back from the same last place before it is refused to both. */
+const MAX_TRIES = 8;
+
 /**
  * A cell of every thread counts what that thread uses; together they are what is used. So what a dead thread used is let go by
  * clearing its cells.
@@ -52,12 +55,14 @@ export class SharedPlaces implements Places {
     return sum;
   }
 
-  /** Never more than `max` over all threads; two that ask for the last one at the same moment may both be refused. */
+  /** Never more than `max` over all threads. */
   tryEnter(max: number): boolean {
-    if (this.used >= max) return false;
-    Atomics.add(this.#cells, this.#own, 1);
-    if (this.used <= max) return true;
-    Atomics.sub(this.#cells, this.#own, 1);
+    for (let tries = 0; tries < MAX_TRIES && this.used < max; tries++) {
+      Atomics.add(this.#cells, this.#own, 1);
+      if (this.used <= max) return true;
+      // Another thread wanted the last one too: both step back and look again.
+      Atomics.sub(this.#cells, this.#own, 1);
+    }
     return false;
   }
 

@@ -119,7 +119,7 @@ test('circuit breakers, rate limits and connection limits count once for two wor
     'the rest overflowed',
     async () => (await program.stat('cluster.app.upstream_rq_active_overflow')) === 22,
   );
-  assert.equal(app.waiting, 2);
+  await eventually('both are there', async () => app.waiting === 2);
   assert.equal(await program.stat('cluster.app.circuit_breakers.default.rq_open'), 1);
   assert.equal(await program.stat('cluster.app.circuit_breakers.default.remaining_rq'), 0);
   app.answer();
