@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
-import { readClientHello } from '../../src/data-plane/proxy/listener-filter/client-hello.ts';
+import { HelloReader, readClientHello } from '../../src/data-plane/proxy/listener-filter/client-hello.ts';
 import { createRoot, type Entity } from '../../src/data-plane/proxy/testing/pki.ts';
 import { certificateJson, startTlsServer, type TlsServer, visit } from '../../src/data-plane/proxy/testing/tls.ts';
 import { corpus, fuzz, mutate, seededRandom } from './mutate.ts';
@@ -19,10 +19,13 @@ test('no bytes break the reader, and how they are cut does not matter', async ()
       assert.ok(whole.serverName.length <= input.length && whole.alpn.length <= input.length);
       assert.equal(whole.serverName, whole.serverName.toLowerCase());
     }
+    const reader = new HelloReader();
     for (let end = 0; end < input.length; end += 1 + Math.floor(input.length / 32)) {
       const part = readClientHello(input.subarray(0, end));
+      assert.deepEqual(reader.read(input.subarray(0, end)), part);
       if (part.kind !== 'more') assert.deepEqual(part, whole);
     }
+    assert.deepEqual(reader.read(input), whole);
   });
 });
 

@@ -1,12 +1,14 @@
 // The ClientHello reader on what a real client sends, on every prefix of it, and on damaged copies.
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { createServer } from 'node:net';
 import { before, test } from 'node:test';
 import { connect } from 'node:tls';
 import fc from 'fast-check';
-import { classify } from '../listener/inspect.ts';
+import { systemClock } from '../../../base/runtime/clock.ts';
+import { classify, type Inspection, inspect } from '../listener/inspect.ts';
 import { listen } from '../testing/engine.ts';
-import { readClientHello } from './client-hello.ts';
+import { HelloReader, readClientHello } from './client-hello.ts';
 import { detectHttp } from './http-detect.ts';
 
 let hello: Buffer;
@@ -45,9 +47,71 @@ test('server name and protocols of a real ClientHello, also split over records',
   );
 });
 
+test('how a hello is cut into records and pieces does not matter', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1, maxLength: 300 }),
+      fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1, maxLength: 300 }),
+      (records, pieces) => {
+        const body = hello.subarray(5);
+        const parts: Buffer[] = [];
+        for (let at = 0, i = 0; at < body.length; i++) {
+          const part = body.subarray(at, at + records[i % records.length]!);
+          parts.push(Buffer.from([22, 3, 1, 0, part.length]), part);
+          at += part.length;
+        }
+        const wire = Buffer.concat(parts);
+        const reader = new HelloReader();
+        let result = reader.read(Buffer.alloc(0));
+        for (let at = 0, i = 0; at < wire.length; i++) {
+          assert.equal(result.kind, 'more');
+          at = Math.min(wire.length, at + pieces[i % pieces.length]!);
+          result = reader.read(wire.subarray(0, at));
+        }
+        assert.deepEqual(result, EXPECTED);
+      },
+    ),
+    { numRuns: 200 },
+  );
+});
+
 test('every prefix asks for more, and says nothing false', () => {
   for (let length = 0; length < hello.length; length++)
     assert.deepEqual(readClientHello(hello.subarray(0, length)), { kind: 'more' }, `prefix of ${length}`);
+});
+
+test('a hello of one-byte records that comes byte by byte costs as much a byte as any other', (t) => {
+  const body = hello.subarray(5);
+  const wire = Buffer.concat([...body].map((byte) => Buffer.from([22, 3, 1, 0, 1, byte])));
+  let looks = 0;
+  const look = Buffer.prototype.readUInt16BE;
+  t.mock.method(Buffer.prototype, 'readUInt16BE', function (this: Buffer, at?: number) {
+    looks += 1;
+    return look.call(this, at);
+  });
+  let copied = 0;
+  const copy = Buffer.prototype.copy;
+  t.mock.method(Buffer.prototype, 'copy', function (this: Buffer, ...to: Parameters<Buffer['copy']>) {
+    const bytes = copy.apply(this, to);
+    copied += bytes;
+    return bytes;
+  });
+  const { concat } = Buffer;
+  t.mock.method(Buffer, 'concat', (...parts: Parameters<typeof Buffer.concat>) => {
+    const joined = concat.apply(Buffer, parts);
+    copied += joined.length;
+    return joined;
+  });
+  const socket = Object.assign(new EventEmitter(), { destroyed: false, pause() {}, resume() {}, destroy() {} });
+  let found: Inspection | undefined;
+  inspect(socket as never, { tls: true, http: true, timeoutMs: 0 }, systemClock, (result) => {
+    found = result;
+  });
+  for (let at = 0; at < wire.length && !found; at++) socket.emit('data', wire.subarray(at, at + 1));
+  assert.equal(found?.serverName, EXPECTED.serverName);
+  assert.ok(found?.bytes?.equals(wire));
+  assert.ok(looks < 4 * wire.length, `${looks} looks at ${wire.length} bytes`);
+  assert.ok(copied < 8 * wire.length, `${copied} bytes copied of ${wire.length}`);
 });
 
 test('damaged and invented bytes give an answer', () => {

@@ -25,43 +25,67 @@ const ECDSA_SCHEMES: ReadonlySet<number> = new Set([0x0403, 0x0503, 0x0603]);
 const MAX_PROTOCOLS = 64;
 
 export function readClientHello(bytes: Buffer): HelloResult {
-  const body = handshakeBody(bytes);
-  if (body === 'more') return { kind: 'more' };
-  if (body === 'not-tls') return { kind: 'not-tls' };
-  return parseHello(body) ?? { kind: 'not-tls' };
+  return new HelloReader().read(bytes);
 }
 
-/** The ClientHello's body, put together from as many records as it takes. */
-function handshakeBody(bytes: Buffer): Buffer | 'more' | 'not-tls' {
-  const parts: Buffer[] = [];
-  let have = 0;
-  let want = -1;
-  let at = 0;
-  for (;;) {
-    if (at >= bytes.length) return 'more';
-    if (bytes[at] !== HANDSHAKE) return 'not-tls';
-    if (bytes.length > at + 1 && bytes[at + 1] !== 3) return 'not-tls';
-    if (bytes.length < at + 5) return 'more';
-    const length = bytes.readUInt16BE(at + 3);
-    if (length === 0 || length > MAX_CLIENT_HELLO_BYTES) return 'not-tls';
-    const chunk = bytes.subarray(at + 5, at + 5 + length);
-    parts.push(chunk);
-    have += chunk.length;
-    if (want < 0 && have >= 1 && first(parts) !== CLIENT_HELLO) return 'not-tls';
-    if (want < 0 && have >= 4) {
-      const head = Buffer.concat(parts);
-      want = 4 + head.readUIntBE(1, 3);
-      if (want > MAX_CLIENT_HELLO_BYTES) return 'not-tls';
+const MORE: HelloResult = { kind: 'more' };
+const NOT_TLS: HelloResult = { kind: 'not-tls' };
+
+/** Reads a ClientHello that comes in pieces, in as many records as it takes, and looks at each byte once. */
+export class HelloReader {
+  /** Where the record begins that is read, and how much of what it holds is taken. */
+  #at = 0;
+  #taken = 0;
+  /** What earlier records or pieces held. */
+  #body: Buffer = NOTHING;
+  #have = 0;
+  #want = -1;
+
+  /** `bytes`: everything that came so far. */
+  read(bytes: Buffer): HelloResult {
+    for (;;) {
+      const at = this.#at;
+      if (at >= bytes.length) return MORE;
+      if (bytes[at] !== HANDSHAKE) return NOT_TLS;
+      if (bytes.length > at + 1 && bytes[at + 1] !== 3) return NOT_TLS;
+      if (bytes.length < at + 5) return MORE;
+      const length = bytes.readUInt16BE(at + 3);
+      if (length === 0 || length > MAX_CLIENT_HELLO_BYTES) return NOT_TLS;
+      const size = Math.min(length, bytes.length - at - 5);
+      this.#take(bytes, at + 5 + this.#taken, at + 5 + size);
+      this.#taken = size;
+      if (this.#have >= 1 && this.#body[0] !== CLIENT_HELLO) return NOT_TLS;
+      if (this.#want < 0 && this.#have >= 4) this.#want = 4 + this.#body.readUIntBE(1, 3);
+      if (this.#want > MAX_CLIENT_HELLO_BYTES) return NOT_TLS;
+      if (this.#want >= 0 && this.#have >= this.#want) return parseHello(this.#body.subarray(4, this.#want)) ?? NOT_TLS;
+      if (size < length) return MORE;
+      this.#at += 5 + length;
+      this.#taken = 0;
+      if (this.#at > 2 * MAX_CLIENT_HELLO_BYTES) return NOT_TLS;
     }
-    if (want >= 0 && have >= want) return Buffer.concat(parts).subarray(4, want);
-    if (chunk.length < length) return 'more';
-    at += 5 + length;
-    if (at > 2 * MAX_CLIENT_HELLO_BYTES) return 'not-tls';
+  }
+
+  #take(bytes: Buffer, start: number, end: number): void {
+    const size = Math.min(end - start, 2 * MAX_CLIENT_HELLO_BYTES - this.#have);
+    if (this.#have === 0) {
+      // Nearly always it is all of it.
+      this.#body = bytes.subarray(start, start + size);
+    } else {
+      this.#body = roomFor(this.#body, this.#have, size);
+      bytes.copy(this.#body, this.#have, start, start + size);
+    }
+    this.#have += size;
   }
 }
 
-function first(parts: readonly Buffer[]): number {
-  return parts.find((part) => part.length > 0)?.[0] ?? CLIENT_HELLO;
+const NOTHING = Buffer.alloc(0);
+
+/** `buffer` with its first `used` bytes and room for `more`: another one, twice as large, when it is full. */
+export function roomFor(buffer: Buffer, used: number, more: number): Buffer {
+  if (used + more <= buffer.length) return buffer;
+  const larger = Buffer.allocUnsafe(Math.max(used + more, 2 * used));
+  buffer.copy(larger, 0, 0, used);
+  return larger;
 }
 
 /** A reader that answers undefined, once and for all, when something does not fit. */

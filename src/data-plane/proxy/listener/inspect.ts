@@ -1,7 +1,7 @@
 // Looks at the first bytes of an accepted connection until it is known what it speaks. What was read is handed on.
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { readClientHello } from '../listener-filter/client-hello.ts';
+import { HelloReader, roomFor } from '../listener-filter/client-hello.ts';
 import { detectHttp } from '../listener-filter/http-detect.ts';
 import {
   type ProxyCounters,
@@ -43,9 +43,13 @@ interface Wanted {
   readonly timeoutMs: number;
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** `socket` is paused before and after. Calls `done` once; after 'closed' the socket is gone. */
 export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (result: Inspection) => void): void {
-  let bytes: Buffer = Buffer.alloc(0);
+  let room: Buffer | undefined;
+  let bytes: Buffer = NOTHING;
+  const hello = new HelloReader();
   let finished = false;
   let proxied: Proxied | undefined;
   let headerTaken = wanted.proxy === undefined;
@@ -61,7 +65,13 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
     done({ ...result, proxied });
   };
   const onData = (chunk: Buffer): void => {
-    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+    if (bytes.length === 0) bytes = chunk;
+    else {
+      // Twice as large when it is full, so that a client that sends byte by byte does not have all of them copied each time.
+      room = roomFor(room ?? bytes, bytes.length, chunk.length);
+      chunk.copy(room, bytes.length);
+      bytes = room.subarray(0, bytes.length + chunk.length);
+    }
     if (!headerTaken) {
       const header = takeProxyHeader(bytes, wanted.proxy!.settings, wanted.proxy!.counters);
       if (header === undefined) return;
@@ -73,6 +83,7 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
       if (header.kind === 'header') {
         proxied = header;
         bytes = bytes.subarray(header.length);
+        room = undefined;
       }
       if (!wanted.tls && !wanted.http) {
         finish(unknown(bytes, 'done'));
@@ -80,7 +91,7 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
       }
       if (bytes.length === 0) return;
     }
-    const result = classify(bytes, wanted);
+    const result = classify(bytes, wanted, hello);
     if (result) finish(result);
   };
   const onGone = (): void => {
@@ -105,13 +116,14 @@ function unknown(bytes: Buffer, outcome: 'done' | 'timeout'): Inspection {
   return { ...NOT_INSPECTED, outcome, bytes: bytes.length > 0 ? bytes : undefined };
 }
 
-/** Undefined = more bytes are needed. */
+/** Undefined = more bytes are needed. `reader` knows what was read of these bytes before. */
 export function classify(
   bytes: Buffer,
   wanted: { readonly tls: boolean; readonly http: boolean },
+  reader = new HelloReader(),
 ): Inspection | undefined {
   if (wanted.tls) {
-    const hello = readClientHello(bytes);
+    const hello = reader.read(bytes);
     if (hello.kind === 'more') return undefined;
     if (hello.kind === 'hello') return { ...NOT_INSPECTED, ...hello, outcome: 'done', bytes, transportProtocol: 'tls' };
   }
