@@ -65,10 +65,7 @@ export class TcpProxyHandler implements ConnectionHandler {
   }
 
   accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
-    const session = new TcpSession(this, transport, info, () => {
-      this.#open.delete(session);
-      closed();
-    });
+    const session = new TcpSession(this, transport, info, closed, () => this.#open.delete(session));
     this.#open.add(session);
     session.begin();
   }
@@ -104,11 +101,14 @@ class TcpSession implements LbContext {
   readonly #down: Transport;
   readonly #info: StreamInfo;
   readonly #closed: () => void;
+  readonly #gone: () => void;
   #up: Transport | undefined;
   #cluster: Cluster | undefined;
   #host: Host | undefined;
   #attempts = 0;
   #over = false;
+  /** Connections that send what waits although the session is over: they count as open until they have gone. */
+  #lingering = 0;
   #downEnded = false;
   #upEnded = false;
   #early: Buffer[] = [];
@@ -119,10 +119,12 @@ class TcpSession implements LbContext {
   #cancelLog: (() => void) | undefined;
   #counted = false;
 
-  constructor(handler: TcpProxyHandler, down: Transport, info: ConnectionInfo, closed: () => void) {
+  /** `closed`: the downstream connection has gone; `gone`: the upstream one too. */
+  constructor(handler: TcpProxyHandler, down: Transport, info: ConnectionInfo, closed: () => void, gone: () => void) {
     this.#handler = handler;
     this.#down = down;
     this.#closed = closed;
+    this.#gone = gone;
     this.#info = new StreamInfo(info, handler.deps.clock.now());
     this.#info.metadata = info.metadata;
   }
@@ -172,6 +174,7 @@ class TcpSession implements LbContext {
   close(flag: 'DT' | 'none'): void {
     if (flag === 'DT') this.#info.flags |= FLAG.DT;
     this.#down.destroy();
+    if (this.#over) this.#up?.destroy();
     this.#finish();
   }
 
@@ -287,11 +290,12 @@ class TcpSession implements LbContext {
       else this.#up?.resume();
     },
     onClose: (failure) => {
+      if (this.#over) return;
       if (failure && !this.#upEnded) this.#info.flags |= FLAG.DC;
       // All was read: what the upstream has not taken yet still goes there.
       const whole = !failure && this.#upEnded && this.#downEnded;
-      if (whole && this.#up) this.#linger(this.#up);
-      this.#finish(whole);
+      const lingers = whole && this.#up !== undefined && this.#linger(this.#up, () => this.#leaveUpstream());
+      this.#finish(lingers ? 'upstream' : undefined);
     },
   };
 
@@ -311,22 +315,31 @@ class TcpSession implements LbContext {
       else this.#down.resume();
     },
     onClose: (failure: TransportFailure | undefined) => {
+      if (this.#over) return;
       if (failure) {
         if (!this.#downEnded) this.#info.flags |= failure.kind === 'reset' ? FLAG.UR : FLAG.UC;
         if (failure.kind === 'tls') this.#info.upstreamFailure = failure.reason;
         this.#down.reset();
-      } else this.#linger(this.#down);
-      this.#finish();
+        this.#finish();
+      } else this.#finish(this.#linger(this.#down, this.#closed) ? 'downstream' : undefined);
     },
   };
 
-  /** Lets what waits leave although the session is over, for as long as an idle one may last. */
-  #linger(transport: Transport): void {
-    if (transport.closed) return;
+  /** Lets what waits leave although the session is over, for as long as an idle one may last. False: it has gone already. */
+  #linger(transport: Transport, left: () => void): boolean {
+    if (transport.closed) return false;
     const { clock } = this.#handler.deps;
     const cancel = clock.after(this.#handler.settings.idleMs || DEFAULT_TCP_IDLE_MS, () => transport.destroy());
-    transport.redirect({ onData() {}, onEnd() {}, onBacklog() {}, onClose: cancel });
+    this.#lingering += 1;
+    const onClose = (): void => {
+      cancel();
+      this.#lingering -= 1;
+      left();
+      this.#gone();
+    };
+    transport.redirect({ onData() {}, onEnd() {}, onBacklog() {}, onClose });
     transport.closeSoon();
+    return true;
   }
 
   #bothEnded(): void {
@@ -373,8 +386,13 @@ class TcpSession implements LbContext {
     cluster.counters.cxDestroy.value += 1;
   }
 
-  /** `whole`: nothing more will be read, but what was may still be on its way to the upstream. */
-  #finish(whole = false): void {
+  #leaveUpstream(): void {
+    this.#leaveHost();
+    if (this.#counted) this.#cluster?.breakers.connections.leave();
+  }
+
+  /** `lingers`: the side that what was read may still be on its way to. */
+  #finish(lingers?: 'upstream' | 'downstream'): void {
     if (this.#over) return;
     this.#over = true;
     this.#giveUp?.();
@@ -382,13 +400,12 @@ class TcpSession implements LbContext {
     this.#cancelIdle?.();
     this.#cancelDuration?.();
     this.#cancelLog?.();
-    if (!whole) this.#up?.destroy();
+    if (lingers !== 'upstream') this.#up?.destroy();
     if (this.#cluster && this.#up) {
       this.#cluster.counters.cxReceived.value += this.#info.bytesSent;
       this.#cluster.counters.cxSent.value += this.#info.bytesReceived;
     }
-    this.#leaveHost();
-    if (this.#counted) this.#cluster?.breakers.connections.leave();
+    if (lingers !== 'upstream') this.#leaveUpstream();
     const info = this.#info;
     info.duration = this.#handler.deps.clock.now() - info.startTime;
     info.wireBytesReceived = info.bytesReceived;
@@ -397,6 +414,7 @@ class TcpSession implements LbContext {
     this.#handler.counters.sent.value += info.bytesSent;
     if (this.#counted) for (const observer of this.#handler.observers) observer.onClose(info);
     this.#log(LOG_TYPE.tcpEnd);
-    this.#closed();
+    if (lingers !== 'downstream') this.#closed();
+    if (this.#lingering === 0) this.#gone();
   }
 }

@@ -245,7 +245,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     this.#discard();
     const steps = this.#steps;
     this.#steps = undefined;
-    this.#raw.closeSoon();
+    this.#leave();
     steps?.done(undefined, reason);
   }
 
@@ -304,7 +304,11 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
   #fail(reason: string): void {
     this.#failure ??= { kind: 'tls', reason: tlsFailureText(reason) };
     this.#peerEnded = true;
-    // A peer that does not read would never get to the end of what waits for it.
+    this.#leave();
+  }
+
+  /** A peer that does not read would never get to the end of what waits for it. */
+  #leave(): void {
     if (this.#raw.backlogBytes > 0) this.#raw.destroy();
     else this.#raw.closeSoon();
   }
