@@ -64,6 +64,11 @@ async function run(options: CommandLine): Promise<number | undefined> {
     return 1;
   }
   let { log, control } = opened;
+  // A bug, also in a promise nobody waits for: state may be half changed, so nothing goes on. Who supervises starts it anew.
+  process.on('uncaughtException', (error: unknown) => {
+    log.critical(`uncaught exception: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    process.exit(1);
+  });
   try {
     const bootstrap = await readBootstrap(options, log);
     const format = applicationLogFormat(bootstrap, options);

@@ -59,7 +59,8 @@ export interface ProcessLogOptions {
   readonly pid: number;
   /** Number of the thread, shown by %t. */
   readonly thread: number;
-  readonly write: (line: string) => void;
+  /** `last`: the process may end with it, so that it must be there when this returns. */
+  readonly write: (line: string, last: boolean) => void;
 }
 
 export function createProcessLog(options: ProcessLogOptions): { log: ProcessLogger; control: LogControl } {
@@ -80,7 +81,7 @@ export function createProcessLog(options: ProcessLogOptions): { log: ProcessLogg
             const shown = String(value);
             text += ` ${key}=${/[\s"=]/.test(shown) || shown === '' ? JSON.stringify(shown) : shown}`;
           }
-        options.write(render(scope, level, options.escaped ? escapeC(text) : text));
+        options.write(render(scope, level, options.escaped ? escapeC(text) : text), level === 'critical');
       };
     return {
       debug: at('debug'),

@@ -25,8 +25,18 @@ import type { TlsTransport } from './transport-socket/tls-context.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
 
 // An import of node:fs as an ES module reads all its properties, and one of them loads readline: 2 MB.
-const { closeSync, createWriteStream, openSync, readdirSync, readFileSync, statSync, watch, write, writeFileSync } =
-  process.getBuiltinModule('node:fs');
+const {
+  closeSync,
+  createWriteStream,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  watch,
+  write,
+  writeFileSync,
+  writeSync,
+} = process.getBuiltinModule('node:fs');
 
 /** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it; the commit is not known to a checkout. */
 export const VERSION = `${'0'.repeat(40)}/${MELTEMI_VERSION}/Clean/RELEASE/OpenSSL`;
@@ -38,8 +48,8 @@ export interface ProcessLog {
 
 /** The process's own log: standard error or a file. `format` is that of the bootstrap, when it has one. */
 export function openProcessLog(options: CommandLine, format?: string): ProcessLog {
-  const file =
-    options.logPath === '' ? undefined : createWriteStream('', { fd: openLogFile(options.logPath), flags: 'a' });
+  const fd = options.logPath === '' ? undefined : openLogFile(options.logPath);
+  const file = fd === undefined ? undefined : createWriteStream('', { fd, flags: 'a' });
   file?.on('error', (error) => process.stderr.write(`cannot write ${options.logPath}: ${error.message}\n`));
   const components = parseComponentLevels(options.componentLogLevel);
   return createProcessLog({
@@ -50,8 +60,9 @@ export function openProcessLog(options: CommandLine, format?: string): ProcessLo
     clock: systemClock,
     pid: process.pid,
     thread: isMainThread ? process.pid : threadId,
-    write: (line) => {
-      if (file) file.write(line);
+    write: (line, last) => {
+      if (fd !== undefined && last) writeSync(fd, line);
+      else if (file) file.write(line);
       else process.stderr.write(line);
     },
   });
