@@ -50,7 +50,7 @@ export interface EnvoyArguments {
   readonly drainSeconds: number;
   readonly logLevel: string;
   readonly componentLogLevel: string;
-  readonly concurrency: number | undefined;
+  readonly concurrency: number | 'cpus' | undefined;
   /** JSON of ISTIO_BOOTSTRAP_OVERRIDE. */
   readonly configYaml: string | undefined;
 }
@@ -63,7 +63,11 @@ export function envoyArguments(a: EnvoyArguments): readonly string[] {
     ...['--allow-unknown-static-fields', '-l', a.logLevel],
     ...(a.componentLogLevel === '' ? [] : ['--component-log-level', a.componentLogLevel]),
     ...(a.configYaml === undefined ? [] : ['--config-yaml', a.configYaml]),
-    ...(a.concurrency === undefined ? [] : ['--concurrency', String(a.concurrency)]),
+    ...(a.concurrency === undefined
+      ? []
+      : a.concurrency === 'cpus'
+        ? ['--cpuset-threads']
+        : ['--concurrency', String(a.concurrency)]),
   ];
 }
 

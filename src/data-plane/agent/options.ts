@@ -36,7 +36,8 @@ export interface AgentOptions {
   readonly proxyLogLevel: string;
   readonly componentLogLevel: string;
   readonly agentLogLevel: Level;
-  readonly concurrency: number | undefined;
+  /** `cpus`: a thread for each CPU, where the proxy would not take so many by itself. */
+  readonly concurrency: number | 'cpus' | undefined;
   readonly drainDurationSeconds: number;
   readonly terminationDrainMs: number;
   readonly exitOnZeroConnections: boolean;
@@ -230,13 +231,15 @@ function concurrency(
   config: ProxyConfig,
   env: Env,
   engine: 'meltemi' | 'envoy',
-): number | undefined {
+): AgentOptions['concurrency'] {
+  // 0 asks for all CPUs: what a stock Envoy takes without the flag.
+  const all = engine === 'meltemi' ? 'cpus' : undefined;
   if (flag !== undefined) {
     const value = Number(flag);
     if (!Number.isInteger(value) || value < 0) throw new UsageError(`--concurrency ${flag} is not a whole number`);
-    return value === 0 ? undefined : value;
+    return value === 0 ? all : value;
   }
-  if (typeof config.concurrency === 'number') return config.concurrency === 0 ? undefined : config.concurrency;
+  if (typeof config.concurrency === 'number') return config.concurrency === 0 ? all : config.concurrency;
   // A thread for each CPU of the limit is what Envoy needs; one of the embedded proxy's carries more than a sidecar's traffic,
   // and each further one costs 30 MB.
   if (engine === 'meltemi') return undefined;

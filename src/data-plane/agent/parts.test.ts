@@ -32,7 +32,10 @@ test('the injected command line and environment are understood', () => {
   assert.equal(parse(['sidecar'], { ISTIO_META_ENGINE: 'envoy', ISTIO_CPU_LIMIT: '2' }).concurrency, 2);
   assert.equal(parse(['sidecar'], { PROXY_CONFIG: '{"concurrency":3}', ISTIO_CPU_LIMIT: '2' }).concurrency, 3);
   assert.deepEqual([options.secretTtlSeconds, options.keyKind, options.xdsHeaders], [60, 'p256', { 'x-foo': 'a' }]);
-  assert.equal(parse(['router'], { PROXY_CONFIG: '{"concurrency":0}', ISTIO_CPU_LIMIT: '2' }).concurrency, undefined);
+  // None is all: a stock Envoy takes them by itself.
+  const none = { PROXY_CONFIG: '{"concurrency":0}', ISTIO_CPU_LIMIT: '2' };
+  assert.equal(parse(['router'], none).concurrency, 'cpus');
+  assert.equal(parse(['router'], { ...none, ISTIO_META_ENGINE: 'envoy' }).concurrency, undefined);
 });
 
 test('the key kind follows the environment', () => {
@@ -95,16 +98,17 @@ test('only connections of the application count', () => {
 });
 
 test("the proxy's command line is Istio's", () => {
-  const made = envoyArguments({
+  const settings = {
     config: 'etc/istio/proxy/envoy-rev.json',
     drainSeconds: 45,
     logLevel: 'warning',
     componentLogLevel: 'misc:error',
     concurrency: 2,
     configYaml: undefined,
-  });
+  } as const;
+  assert.match(envoyArguments({ ...settings, concurrency: 'cpus' }).join(' '), / --cpuset-threads$/);
   assert.equal(
-    made.join(' '),
+    envoyArguments(settings).join(' '),
     '-c etc/istio/proxy/envoy-rev.json --drain-time-s 45 --drain-strategy immediate --local-address-ip-version v4 --file-flush-interval-msec 1000 --disable-hot-restart --allow-unknown-static-fields -l warning --component-log-level misc:error --concurrency 2',
   );
 });
