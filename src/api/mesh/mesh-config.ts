@@ -10,6 +10,8 @@ export interface MeshConfig {
   readonly trustDomainAliases: readonly string[];
   readonly rootNamespace: string;
   readonly enableAutoMtls: boolean;
+  /** Requests get a decision whether they are traced, and their operation is told to callers outside the mesh. */
+  readonly enableTracing: boolean;
   readonly accessLogFile: string;
   /** Empty: Istio's default line. */
   readonly accessLogFormat: string;
@@ -29,6 +31,7 @@ export const DEFAULT_MESH_CONFIG: MeshConfig = {
   trustDomainAliases: [],
   rootNamespace: 'istio-system',
   enableAutoMtls: true,
+  enableTracing: true,
   accessLogFile: '',
   accessLogFormat: '',
   accessLogEncoding: 'TEXT',
@@ -43,7 +46,7 @@ export const DEFAULT_MESH_CONFIG: MeshConfig = {
 };
 
 /** Read elsewhere (injector, agent, CA) or without effect here. */
-const OTHERS = ['defaultConfig', 'enablePrometheusMerge', 'enableTracing', 'defaultProviders', 'extensionProviders'];
+const OTHERS = ['defaultConfig', 'enablePrometheusMerge', 'defaultProviders', 'extensionProviders'];
 
 export interface ReadMeshConfig {
   readonly config: MeshConfig;
@@ -59,6 +62,7 @@ export function readMeshConfig(value: unknown, rootNamespace: string): ReadMeshC
     'trustDomainAliases',
     'rootNamespace',
     'enableAutoMtls',
+    'enableTracing',
     'accessLogFile',
     'accessLogFormat',
     'accessLogEncoding',
@@ -85,6 +89,7 @@ export function readMeshConfig(value: unknown, rootNamespace: string): ReadMeshC
     trustDomainAliases: texts(reader, raw.trustDomainAliases, 'trustDomainAliases'),
     rootNamespace: text(reader, raw.rootNamespace, 'rootNamespace') || d.rootNamespace,
     enableAutoMtls: flag(reader, raw.enableAutoMtls, 'enableAutoMtls') ?? d.enableAutoMtls,
+    enableTracing: flag(reader, raw.enableTracing, 'enableTracing') ?? d.enableTracing,
     accessLogFile: text(reader, raw.accessLogFile, 'accessLogFile') ?? d.accessLogFile,
     accessLogFormat: text(reader, raw.accessLogFormat, 'accessLogFormat') ?? d.accessLogFormat,
     accessLogEncoding:

@@ -81,6 +81,14 @@ const FORWARD: Readonly<Record<Direction, Pick<HcmInit, 'forwardClientCertDetail
     },
   };
 
+/** Istio's default, PILOT_TRACE_SAMPLING. */
+const TRACED_PERCENT = 1;
+const TRACING: NonNullable<HcmInit['tracing']> = {
+  clientSampling: { value: 100 },
+  randomSampling: { value: TRACED_PERCENT },
+  overallSampling: { value: 100 },
+};
+
 export type Routing =
   | { readonly kind: 'rds'; readonly name: string }
   | { readonly kind: 'inline'; readonly config: MessageInitShape<typeof RouteConfigurationSchema> };
@@ -103,6 +111,7 @@ export function httpConnectionManager(
     streamIdleTimeout: ZERO,
     useRemoteAddress: direction === 'gateway',
     upgradeConfigs: [{ upgradeType: 'websocket' }],
+    ...(mesh.enableTracing ? { tracing: TRACING } : {}),
     ...(direction === 'outbound' ? {} : { serverName: 'istio-envoy' }),
     ...FORWARD[direction],
     ...normalization(mesh),

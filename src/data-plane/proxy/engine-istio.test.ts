@@ -50,6 +50,8 @@ const node = (workload: string, namespace: string): JsonObject => ({
 });
 const stats = (extra: JsonObject = {}) => typed('istio.stats', 'stats.PluginConfig', extra);
 const exchange = (config: JsonObject) => typed('istio.metadata_exchange', 'io.istio.http.peer_metadata.Config', config);
+// As Istio asks for it: without it no decorator goes out.
+const TRACING: JsonObject = { random_sampling: { value: 1 } };
 const HEADERS = [{ istio_headers: {} }];
 const ALPN = typed('istio.alpn', 'istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig', {
   alpn_override: [{ upstream_protocol: 'HTTP11', alpn_override: ['istio-http/1.1', 'istio', 'http/1.1'] }],
@@ -63,6 +65,7 @@ async function pair(t: TestContext) {
     routes([{ ...toCluster('inbound'), decorator: { operation: 'httpbin.bar.svc.cluster.local:80/*' } }]),
     {
       server_name: 'istio-envoy',
+      tracing: TRACING,
       http_filters: [
         exchange({ downstream_discovery: HEADERS, downstream_propagation: HEADERS }),
         stats({ disable_host_header_fallback: true }),
@@ -97,6 +100,7 @@ async function pair(t: TestContext) {
   const outbound = hcm(
     routes([{ ...toCluster('up'), decorator: { operation: 'httpbin.bar.svc.cluster.local:80/*' } }]),
     {
+      tracing: TRACING,
       http_filters: [exchange({ upstream_discovery: HEADERS, upstream_propagation: HEADERS }), ALPN, stats(), ROUTER],
     },
   );
