@@ -1,6 +1,6 @@
 // What the router does to a request before its first try: edits, rewrites, and the timeouts that the route and the
 // caller's own headers ask for. Called by router-exchange.ts.
-import { type HeaderMap, type HeaderName, headerName } from '../http/header-map.ts';
+import { type HeaderMap, type HeaderName, headerName, nameGroup } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream } from '../http/stream.ts';
 import { MAX_EDITED_HEAD_BYTES, MAX_STEERED_MS } from '../limits.ts';
@@ -41,12 +41,12 @@ export const STEER = {
   hedge: headerName('x-envoy-hedge-on-per-try-timeout'),
 } as const;
 const STEER_NAMES = Object.values(STEER);
-const STEER_HASHES = new Set(STEER_NAMES.map((name) => name.hash));
+const STEERING = nameGroup(STEER_NAMES);
 const GRPC_TIMEOUT = headerName('grpc-timeout');
 
-/** One pass over the hashes: nearly all requests have none of these headers. */
+/** Nearly all requests have none of these headers. */
 export function isSteered(headers: HeaderMap): boolean {
-  return headers.anyOf(STEER_HASHES);
+  return headers.anyOf(STEERING);
 }
 
 export function removeSteering(headers: HeaderMap): void {

@@ -119,6 +119,8 @@ export class ConnectionManager {
   readonly #connections = new Set<ServerConnection>();
   #drain: Drain | undefined;
   #sweep: (() => void) | undefined;
+  /** The last authority that was found well-formed. */
+  #goodHost = '';
 
   constructor(
     settings: ManagerSettings,
@@ -326,7 +328,7 @@ export class ConnectionManager {
       headers.set(H.host, stream.authority);
       return undefined;
     }
-    const absolute = /^https?:\/\/([^/?#]*)(.*)$/i.exec(stream.path);
+    const absolute = stream.path.charCodeAt(0) === 47 ? null : /^https?:\/\/([^/?#]*)(.*)$/i.exec(stream.path);
     if (absolute && settings.allowAbsoluteUrl) {
       stream.authority = absolute[1]!;
       stream.path = absolute[2]!.startsWith('/') ? absolute[2]! : `/${absolute[2]}`;
@@ -336,8 +338,11 @@ export class ConnectionManager {
       stream.authority = settings.defaultHost;
       if (settings.defaultHost !== '') headers.set(H.host, settings.defaultHost);
     } else stream.authority = host;
-    // Two Host headers join with a comma, which no host contains.
-    if (/[\s,/?#@\\]/.test(stream.authority)) return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
+    if (stream.authority !== this.#goodHost) {
+      // Two Host headers join with a comma, which no host contains.
+      if (/[\s,/?#@\\]/.test(stream.authority)) return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
+      this.#goodHost = stream.authority;
+    }
     if (stream.path.charCodeAt(0) !== 47) return { status: 404, flags: 0, details: 'absolute_path_rejected' };
     // A fragment never belongs into a request: what comes after it would be seen by one server and not by the next.
     if (stream.path.includes('#')) return { status: 400, flags: 0, details: 'path_normalization_failed' };

@@ -2,8 +2,9 @@
 // no space before the colon, one Content-Length, only `chunked`. Called by the server and client connections.
 import { HARD_MAX_HEADERS } from '../limits.ts';
 import type { BodyKind, Protocol, RequestHead } from './codec.ts';
-import type { HeaderMap } from './header-map.ts';
+import { ABSENT, type HeaderMap, NO_NUMBER } from './header-map.ts';
 import { H } from './names.ts';
+import { textOf } from './texts.ts';
 
 /** How the body of a message is framed. */
 export const BODY_NONE = 0;
@@ -63,7 +64,6 @@ const METHODS: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
-const HEAD_END = Buffer.from('\r\n\r\n');
 const BARE_END = Buffer.from('\n\n');
 
 /** True when these first bytes of a head can never become a request line: no need to wait for the rest. */
@@ -75,10 +75,17 @@ export function startsBadly(bytes: Buffer, from: number, end: number): boolean {
 
 /** Index after the blank line at or after `from`; -1 when not there yet, -2 when the head uses bare LF. */
 export function findHeadEnd(bytes: Buffer, from: number, end: number): number {
-  const at = bytes.indexOf(HEAD_END, from);
-  if (at >= 0 && at + 4 <= end) return at + 4;
-  const bare = bytes.indexOf(BARE_END, from);
-  return bare >= 0 && bare + 2 <= end ? -2 : -1;
+  // The last byte of a blank line's four is looked at first: most others allow a step of four.
+  let last = from + 3;
+  while (last < end) {
+    const byte = bytes[last]!;
+    if (byte === 10) {
+      if (bytes[last - 1] === 13 && bytes[last - 2] === 10 && bytes[last - 3] === 13) return last + 1;
+      last += 2;
+    } else last += byte === 13 ? 1 : 4;
+  }
+  const bare = bytes.subarray(from, end).indexOf(BARE_END);
+  return bare >= 0 ? -2 : -1;
 }
 
 /** `headers.bytes[0, end)` holds the head of a request. Undefined on success. */
@@ -92,7 +99,7 @@ export function parseRequestHead(
   let i = 0;
   while (i < MAX_METHOD && TCHAR[bytes[i]!] === 1) i += 1;
   if (i === 0 || bytes[i] !== 32) return 'http1.codec_error';
-  info.method = bytes.toString('latin1', 0, i);
+  info.method = textOf(bytes, 0, i);
   if (!METHODS.has(info.method)) return 'http1.codec_error';
   const targetStart = i + 1;
   i = targetStart;
@@ -101,7 +108,7 @@ export function parseRequestHead(
   // HTTP/0.9 names no version.
   if (bytes[i] === 13) return 'low_version';
   if (bytes[i] !== 32) return 'http1.codec_error';
-  info.target = bytes.toString('latin1', targetStart, i);
+  info.target = textOf(bytes, targetStart, i);
   const form = targetError(info);
   if (form) return form;
   i += 1;
@@ -230,26 +237,28 @@ function parseLines(headers: HeaderMap, start: number, end: number, maxHeaders: 
 }
 
 /** Bytes that stand in no host: they end it in a URL, and a server behind us may read another host than we do. */
+const HOST_BYTES = Uint8Array.from({ length: 256 }, (_, byte) =>
+  /[\s/?#\\<>^`{|}"]/.test(String.fromCharCode(byte)) ? 0 : 1,
+);
+
 function hostError(headers: HeaderMap): HeadError | undefined {
-  const host = headers.get(H.host);
-  return host !== undefined && /[\s/?#\\<>^`{|}"]/.test(host) ? 'http.invalid_authority' : undefined;
+  return headers.consistsOf(H.host, HOST_BYTES) ? undefined : 'http.invalid_authority';
 }
 
 /** Reads what decides where the message ends, refuses everything ambiguous, and drops the framing headers. */
 function framing(headers: HeaderMap, info: HeadInfo, request: boolean): HeadError | undefined {
-  const length = headers.getAll(H.contentLength);
+  const length = headers.wholeNumber(H.contentLength);
   const encoding = headers.getAll(H.transferEncoding);
   const connection = headers.getAll(H.connection);
   info.contentLength = -1;
   info.bodyMode = request ? BODY_NONE : BODY_UNTIL_CLOSE;
-  if (length !== undefined) {
-    // Two values joined with a comma do not pass the pattern: duplicates are refused.
-    if (!/^\d{1,15}$/.test(length)) return 'http1.codec_error';
-    info.contentLength = Number(length);
-    info.bodyMode = info.contentLength > 0 ? BODY_LENGTH : BODY_NONE;
+  if (length === NO_NUMBER) return 'http1.codec_error';
+  if (length !== ABSENT) {
+    info.contentLength = length;
+    info.bodyMode = length > 0 ? BODY_LENGTH : BODY_NONE;
   }
   if (encoding !== undefined) {
-    if (length !== undefined) return 'http1.content_length_and_chunked_not_allowed';
+    if (length !== ABSENT) return 'http1.content_length_and_chunked_not_allowed';
     if (info.minorVersion === 0 || encoding.toLowerCase() !== 'chunked') return 'http1.invalid_transfer_encoding';
     info.bodyMode = BODY_CHUNKED;
     headers.remove(H.transferEncoding);
@@ -286,6 +295,12 @@ const PROTECTED: ReadonlySet<string> = new Set([
 ]);
 
 function connectionOptions(headers: HeaderMap, info: HeadInfo, connection: string): void {
+  // What nearly all servers and clients say, when they say anything.
+  if (connection === 'keep-alive' && !headers.has(H.upgrade)) {
+    if (info.minorVersion === 0) info.close = false;
+    headers.remove(H.connection);
+    return;
+  }
   let upgrade = false;
   for (const raw of connection.split(',')) {
     const option = raw.trim();

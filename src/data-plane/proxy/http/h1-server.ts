@@ -19,8 +19,8 @@ import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead, sta
 import { HeaderMap } from './header-map.ts';
 import { H } from './names.ts';
 import { httpDate, reasonPhrase, statusLine } from './status.ts';
+import { putBytes, putLineEnd } from './texts.ts';
 
-const CRLF = Buffer.from('\r\n');
 /** Lines this file adds to a head. */
 function linesOf(spell: (line: string) => string) {
   const line = (text: string): Buffer => Buffer.from(spell(text));
@@ -305,9 +305,9 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     let at = transport.reserve((headers?.writtenSize() ?? 0) + HEAD_SLACK);
     const from = at;
     const out = arena.buffer;
-    at += statusLine(status).copy(out, at);
+    at = putBytes(out, at, statusLine(status));
     if (headers) at = headers.write(out, at);
-    at += CRLF.copy(out, at);
+    at = putLineEnd(out, at);
     transport.commit(at);
     this.#wireOut += at - from;
   }
@@ -326,24 +326,24 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     let at = transport.reserve(headers.writtenSize() + HEAD_SLACK);
     const from = at;
     const out = arena.buffer;
-    at += statusLine(status).copy(out, at);
+    at = putBytes(out, at, statusLine(status));
     // The answer speaks the request's version.
     if (this.#info.minorVersion === 0) out[from + MINOR_VERSION] = 48;
     if (!switching && !headers.has(H.contentLength)) {
       if (status === 204 || status === 304 || (this.#headOnly && endStream)) this.#chunked = false;
-      else if (endStream) at += lines.empty.copy(out, at);
+      else if (endStream) at = putBytes(out, at, lines.empty);
       else if (this.#info.minorVersion === 1) {
         this.#chunked = !bodyless;
-        at += lines.chunked.copy(out, at);
+        at = putBytes(out, at, lines.chunked);
       } else this.#closing = true;
     } else this.#chunked = false;
     at = headers.write(out, at, proper);
     if (switching) {
-      if (!connected) at += lines.upgrade.copy(out, at);
+      if (!connected) at = putBytes(out, at, lines.upgrade);
       this.#tunnel = true;
-    } else if (this.#closing || this.#info.close) at += lines.close.copy(out, at);
-    else if (this.#info.minorVersion === 0) at += lines.keep.copy(out, at);
-    at += CRLF.copy(out, at);
+    } else if (this.#closing || this.#info.close) at = putBytes(out, at, lines.close);
+    else if (this.#info.minorVersion === 0) at = putBytes(out, at, lines.keep);
+    at = putLineEnd(out, at);
     transport.commit(at);
     this.#wireOut += at - from;
     if (bodyless) this.#headOnly = true;

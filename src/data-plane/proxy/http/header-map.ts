@@ -2,6 +2,7 @@
 // nobody touched are copied as they came. Reused from message to message of a connection.
 import { DEFAULT_MAX_HEADERS } from '../limits.ts';
 import { writeProper } from './header-case.ts';
+import { putLineEnd, putValue, textOf } from './texts.ts';
 
 /** A header name in lower case, made once and compared by reference or hash. */
 export interface HeaderName {
@@ -13,6 +14,28 @@ export interface HeaderName {
 /** Most questions are about headers that are not there: one bit of 64 a name answers them without a look at any. */
 const bitOf = (hash: number): number => 1 << (hash & 31);
 const isHigh = (hash: number): boolean => (hash & 32) !== 0;
+
+/** Names that are looked for together. */
+export interface NameGroup {
+  readonly hashes: ReadonlySet<number>;
+  readonly low: number;
+  readonly high: number;
+}
+
+export function nameGroup(names: readonly HeaderName[]): NameGroup {
+  let low = 0;
+  let high = 0;
+  for (const { hash } of names)
+    if (isHigh(hash)) high |= bitOf(hash);
+    else low |= bitOf(hash);
+  return { hashes: new Set(names.map((name) => name.hash)), low, high };
+}
+
+/** Answers of `wholeNumber` beside numbers. */
+export const ABSENT = -1;
+export const NO_NUMBER = -2;
+/** What a double holds exactly. */
+const MAX_DIGITS = 15;
 
 const names = new Map<string, HeaderName>();
 /** Names come from configuration and from this code, but also from added peers' data: keep the table bounded. */
@@ -170,11 +193,40 @@ export class HeaderMap {
     return false;
   }
 
-  /** True when a header's hash is one of `hashes`: a cheap look before several `remove`. */
-  anyOf(hashes: ReadonlySet<number>): boolean {
-    for (let i = 0; i < this.count; i++) if (hashes.has(this.hashes[i]!)) return true;
-    for (let i = 0; i < this.addedCount; i++) if (hashes.has(this.addedNames[i]!.hash)) return true;
+  /** True when a header's hash is that of a name in `group`: a cheap look before several `remove`. */
+  anyOf(group: NameGroup): boolean {
+    if (((this.#low & group.low) | (this.#high & group.high)) === 0) return false;
+    for (let i = 0; i < this.count; i++) if (group.hashes.has(this.hashes[i]!)) return true;
+    for (let i = 0; i < this.addedCount; i++) if (group.hashes.has(this.addedNames[i]!.hash)) return true;
     return false;
+  }
+
+  /** The whole number that `name` has in at most 15 digits; `ABSENT`, or `NO_NUMBER` when it says anything else or stands twice. */
+  wholeNumber(name: HeaderName): number {
+    if (!this.#may(name.hash)) return ABSENT;
+    let found = ABSENT;
+    for (let i = 0; i < this.count; i++)
+      if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name)) {
+        if (found !== ABSENT) return NO_NUMBER;
+        found = wholeNumber(this.bytes, this.valueStart[i]!, this.valueEnd[i]!);
+      }
+    for (let i = 0; i < this.addedCount; i++)
+      if (same(this.addedNames[i]!, name)) {
+        if (found !== ABSENT) return NO_NUMBER;
+        const value = this.addedValues[i]!;
+        found = wholeNumber(Buffer.from(value, 'latin1'), 0, value.length);
+      }
+    return found;
+  }
+
+  /** True when all bytes of `name` in the head are `allowed` (1 for each that is). */
+  consistsOf(name: HeaderName, allowed: Uint8Array): boolean {
+    if (!this.#may(name.hash)) return true;
+    for (let i = 0; i < this.count; i++)
+      if (this.hashes[i] === name.hash && this.state[i] !== GONE && this.#is(i, name))
+        for (let at = this.valueStart[i]!; at < this.valueEnd[i]!; at++)
+          if (allowed[this.bytes[at]!] !== 1) return false;
+    return true;
   }
 
   remove(name: HeaderName): boolean {
@@ -320,7 +372,7 @@ export class HeaderMap {
       else at = writeProper(out, at, this.bytes, start, end);
       at = colon(out, at);
       at += this.bytes.copy(out, at, this.valueStart[i], this.valueEnd[i]);
-      at = lineEnd(out, at);
+      at = putLineEnd(out, at);
     }
     for (let i = 0; i < this.addedCount; i++) {
       const name = this.addedNames[i]!;
@@ -329,8 +381,7 @@ export class HeaderMap {
       else if (proper) at = writeProper(out, at, name.bytes, 0, name.bytes.length);
       else at += name.bytes.copy(out, at);
       at = colon(out, at);
-      at += out.write(safeValue(this.addedValues[i]!), at, 'latin1');
-      at = lineEnd(out, at);
+      at = putLineEnd(out, putValue(out, at, this.addedValues[i]!));
     }
     return at;
   }
@@ -354,7 +405,7 @@ export class HeaderMap {
   }
 
   #value(i: number): string {
-    return this.bytes.toString('latin1', this.valueStart[i], this.valueEnd[i]);
+    return textOf(this.bytes, this.valueStart[i]!, this.valueEnd[i]!);
   }
 
   #resize(size: number): void {
@@ -376,6 +427,17 @@ export class HeaderMap {
   }
 }
 
+function wholeNumber(bytes: Buffer, start: number, end: number): number {
+  if (end === start || end - start > MAX_DIGITS) return NO_NUMBER;
+  let out = 0;
+  for (let i = start; i < end; i++) {
+    const digit = bytes[i]! - 48;
+    if (digit < 0 || digit > 9) return NO_NUMBER;
+    out = out * 10 + digit;
+  }
+  return out;
+}
+
 function withValue(before: string | string[] | undefined, value: string): string | string[] {
   if (before === undefined) return value;
   return typeof before === 'string' ? [before, value] : [...before, value];
@@ -386,36 +448,13 @@ function same(a: HeaderName, b: HeaderName): boolean {
   return a === b || (a.hash === b.hash && a.text === b.text);
 }
 
-/** Up to here a loop is cheaper than a call into the runtime. */
-const SHORT_CHARS = 64;
-
-/**
- * `name: value\r\n`; a value that could split the head loses its line breaks and NULs. Values are bytes, a character each:
- * a wider character has no place here, and its low byte could be a line break (texts become bytes by `utf8Bytes`).
- */
+/** `name: value\r\n`; a value that could split the head loses its line breaks and NULs. */
 export function writeLine(out: Buffer, at: number, name: HeaderName, value: string): number {
   const { bytes } = name;
   for (let i = 0; i < bytes.length; i++) out[at++] = bytes[i]!;
   out[at++] = 58;
   out[at++] = 32;
-  const { length } = value;
-  if (length > SHORT_CHARS) at += out.write(safeValue(value), at, 'latin1');
-  else
-    for (let i = 0; i < length; i++) {
-      const char = value.charCodeAt(i);
-      out[at++] = char === 13 || char === 10 || char === 0 || char > 255 ? 32 : char;
-    }
-  out[at++] = 13;
-  out[at++] = 10;
-  return at;
-}
-
-/** Everything that is not one byte of a header value. */
-const UNSAFE = /[\r\n\0\u0100-\uffff]/;
-
-/** Also for what stands in a request line. */
-export function safeValue(value: string): string {
-  return UNSAFE.test(value) ? value.replaceAll(/[\r\n\0\u0100-\uffff]/g, ' ') : value;
+  return putLineEnd(out, putValue(out, at, value));
 }
 
 /** A text of the configuration or of a certificate as headers have it: its UTF-8 bytes, a character each. */
@@ -431,11 +470,5 @@ export function utf8Text(bytes: string): string {
 function colon(out: Buffer, at: number): number {
   out[at] = 58;
   out[at + 1] = 32;
-  return at + 2;
-}
-
-function lineEnd(out: Buffer, at: number): number {
-  out[at] = 13;
-  out[at + 1] = 10;
   return at + 2;
 }

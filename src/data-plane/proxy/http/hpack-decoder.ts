@@ -26,6 +26,7 @@ import {
   UNKNOWN_PSEUDO,
 } from './hpack-table.ts';
 import { H } from './names.ts';
+import { textOf } from './texts.ts';
 
 export interface HeadLimits {
   /** Bytes of names and values. */
@@ -290,22 +291,19 @@ export class HpackDecoder {
     }
     switch (kind) {
       case METHOD:
-        head.method = methodText(bytes, from, to);
+        head.method = textOf(bytes, from, to);
         return;
       case SCHEME:
-        head.scheme =
-          valueLength === 4 && bytes[from] === 104
-            ? bytes.toString('latin1', from, to)
-            : bytes.toString('latin1', from, to).toLowerCase();
+        head.scheme = textOf(bytes, from, to).toLowerCase();
         return;
       case PATH:
-        head.target = bytes.toString('latin1', from, to);
+        head.target = textOf(bytes, from, to);
         return;
       case PROTOCOL:
         head.protocolText = bytes.toString('latin1', from, to).toLowerCase();
         return;
       case STATUS: {
-        const status = valueLength === 3 ? Number(bytes.toString('latin1', from, to)) : 0;
+        const status = valueLength === 3 ? Number(textOf(bytes, from, to)) : 0;
         if (status >= 100 && status <= 999) head.status = status;
         else head.refuse('invalid-pseudo-header');
         return;
@@ -355,17 +353,4 @@ function nameAllowed(bytes: Buffer, start: number, end: number): boolean {
   if (i >= end) return false;
   for (; i < end; i++) if (NAME[bytes[i]!] === 0) return false;
   return true;
-}
-
-function methodText(bytes: Buffer, from: number, to: number): string {
-  if (to - from === 3 && bytes[from] === 71 && bytes[from + 1] === 69 && bytes[from + 2] === 84) return 'GET';
-  if (
-    to - from === 4 &&
-    bytes[from] === 80 &&
-    bytes[from + 1] === 79 &&
-    bytes[from + 2] === 83 &&
-    bytes[from + 3] === 84
-  )
-    return 'POST';
-  return bytes.toString('latin1', from, to);
 }

@@ -1,10 +1,11 @@
 // Encodes the fields of a HeaderMap as an HPACK block, from the bytes they came in: no string and no object a header.
 // Used by HTTP/2 sessions of both sides.
 import { HEADER_TABLE_BYTES, MAX_INDEXED_VALUE_BYTES } from '../limits.ts';
-import { type HeaderMap, safeValue, writeLine } from './header-map.ts';
+import { type HeaderMap, writeLine } from './header-map.ts';
 import { huffmanEncode, huffmanLength } from './hpack-huffman.ts';
 import { CONNECTION, HOST, HpackTable, kindOf, LINE_OVERHEAD, STATIC, STATIC_COUNT, TE } from './hpack-table.ts';
 import { H } from './names.ts';
+import { safeValue } from './texts.ts';
 
 /** How the value of a header is sent. */
 const INDEX = 0;

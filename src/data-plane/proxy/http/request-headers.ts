@@ -35,6 +35,8 @@ function isInternal(internal: InternalAddresses, trusted: string, peer: SocketAd
   return internal.ranges.some((range) => cidrContains(range, trusted));
 }
 
+const NO_ADDRESSES: readonly string[] = [];
+
 /** Sets x-forwarded-for and friends and `info.remote`; tells whether the client counts as internal. */
 export function clientAddress(
   headers: HeaderMap,
@@ -44,7 +46,7 @@ export function clientAddress(
   const { connection } = info;
   const peer = connection.remote.kind === 'ip' ? connection.remote.ip : '127.0.0.1';
   const given = headers.getAll(H.forwardedFor);
-  const list = given === undefined ? [] : given.split(',').map((item) => item.trim());
+  const list = given === undefined ? NO_ADDRESSES : given.split(',').map((item) => item.trim());
   let trusted = peer;
   if (settings.useRemoteAddress) {
     const hop = list[list.length - settings.trustedHops];

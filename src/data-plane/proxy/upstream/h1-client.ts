@@ -10,8 +10,9 @@ import {
   parseResponseHead,
 } from '../http/h1-head.ts';
 import type { HeaderCase } from '../http/header-case.ts';
-import { HeaderMap, safeValue } from '../http/header-map.ts';
+import { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
+import { putBytes, putLineEnd, putValue } from '../http/texts.ts';
 import { HARD_MAX_HEAD_BYTES } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
@@ -19,12 +20,11 @@ import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset } 
 import type { UpstreamHttp } from './http-options.ts';
 import type { ConnectionOwner, PooledConnection } from './pool.ts';
 
-const CRLF = Buffer.from('\r\n');
 const CHUNKED_LINE = Buffer.from('transfer-encoding: chunked\r\n');
 const NO_BODY_LINE = Buffer.from('content-length: 0\r\n');
 /** Methods whose requests say nothing about a body they do not have. */
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'TRACE', 'CONNECT']);
-const VERSION = ' HTTP/1.1\r\n';
+const VERSION = Buffer.from(' HTTP/1.1\r\n');
 const HEAD_SLACK = 128;
 
 const STATUS_START = Buffer.from('HTTP/1.');
@@ -118,18 +118,18 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     const connect = head.upgrade === 'connect';
     let at = transport.reserve(2 * headers.writtenSize() + head.method.length + head.path.length + HEAD_SLACK);
     const out = arena.buffer;
-    at += out.write(head.method, at, 'latin1');
+    at = putValue(out, at, head.method);
     out[at++] = 32;
-    at += out.write(safeValue(connect ? (headers.get(H.host) ?? '') : head.path), at, 'latin1');
-    at += out.write(VERSION, at, 'latin1');
+    at = putValue(out, at, connect ? (headers.get(H.host) ?? '') : head.path);
+    at = putBytes(out, at, VERSION);
     at = headers.write(out, at, this.#headerCase.proper);
     this.#chunked = head.body === 'chunked';
-    if (this.#chunked) at += CHUNKED_LINE.copy(out, at);
+    if (this.#chunked) at = putBytes(out, at, CHUNKED_LINE);
     if (head.body === 'none' && head.upgrade === '' && !BODILESS.has(head.method) && !headers.has(H.contentLength))
-      at += NO_BODY_LINE.copy(out, at);
+      at = putBytes(out, at, NO_BODY_LINE);
     if (head.upgrade !== '' && !connect)
       at += out.write(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at, 'latin1');
-    at += CRLF.copy(out, at);
+    at = putLineEnd(out, at);
     transport.commit(at);
     if (head.body === 'none' && head.upgrade === '') this.#requestDone = true;
   }
