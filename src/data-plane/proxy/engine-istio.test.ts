@@ -197,7 +197,7 @@ test('a caller outside the mesh is counted as unknown and without mTLS', async (
   const { server } = await pair(t);
   const answer = await ask(server.port('in'));
   assert.equal(answer.headers.server, 'istio-envoy');
-  assert.equal(answer.headers['x-envoy-decorator-operation'], undefined, 'requests are not traced');
+  assert.equal(answer.headers['x-envoy-decorator-operation'], 'httpbin.bar.svc.cluster.local:80/*');
   const [point] = await series(server, 'istio_requests_total');
   assert.equal(point?.labels.source_workload, 'unknown');
   assert.equal(point?.labels.source_principal, 'unknown');
