@@ -110,11 +110,8 @@ export class ConnectionManager {
   plan: FilterPlan;
   readonly counters: ReturnType<typeof managerCounters>;
   readonly tracer: Tracer | undefined;
-  readonly #underscores: {
-    readonly http1: ReturnType<typeof underscoreCounters>;
-    readonly http2: ReturnType<typeof underscoreCounters>;
-  };
-  readonly #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3];
+  /** Made with the first connection of HTTP/2, and its counters with it. */
+  #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3] | undefined;
   readonly #log: LogEntry | undefined;
   readonly #connections = new Set<ServerConnection>();
   #drain: Drain | undefined;
@@ -135,12 +132,8 @@ export class ConnectionManager {
     this.deadlines = new Deadlines(deps.clock);
     this.deps = deps;
     this.#log = log;
-    this.#h2Deps = { clock: deps.clock, random: deps.random, counters: h2Counters(deps.stats) };
     this.tracer = settings.tracing && new Tracer(settings.tracing, deps.runtime, deps.random);
-    this.#underscores = {
-      http1: underscoreCounters(deps.stats, 'http1'),
-      http2: underscoreCounters(deps.stats, 'http2'),
-    };
+    underscoreCounters(deps.stats, 'http1');
     this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
   }
 
@@ -167,7 +160,7 @@ export class ConnectionManager {
       },
       onBadRequest: (error, status, bytes) => this.#badRequest(info, error, status, bytes),
       onUnderscores: (count, refused, http2) => {
-        const { dropped, rejected } = http2 ? this.#underscores.http2 : this.#underscores.http1;
+        const { dropped, rejected } = underscoreCounters(this.deps.stats, http2 ? 'http2' : 'http1');
         if (refused) rejected.value += 1;
         else dropped.value += count;
       },
@@ -191,7 +184,7 @@ export class ConnectionManager {
       version.cxTotal.value += 1;
       version.cxActive.value += 1;
       return http2
-        ? new H2ServerConnection(transport, callbacks, this.settings, this.#h2Deps)
+        ? new H2ServerConnection(transport, callbacks, this.settings, this.#h2())
         : new H1ServerConnection(transport, callbacks, this.settings, this.deps.clock);
     };
     const connection = this.#codecFor(transport, make, callbacks.onConnectionClosed);
@@ -429,6 +422,12 @@ export class ConnectionManager {
       info.duration = -1;
       this.#every(stream, ms);
     });
+  }
+
+  #h2(): ConstructorParameters<typeof H2ServerConnection>[3] {
+    const { clock, random, stats } = this.deps;
+    this.#h2Deps ??= { clock, random, counters: h2Counters(stats) };
+    return this.#h2Deps;
   }
 
   #noteAs(info: StreamInfo, type: number): void {

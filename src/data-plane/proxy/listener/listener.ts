@@ -79,7 +79,7 @@ export class Listener {
   message: ListenerMessage;
   readonly #deps: ListenerDeps;
   readonly #counters: ReturnType<typeof counters>;
-  readonly #tlsCounters: TlsCounters;
+  #tlsCounters: TlsCounters | undefined;
   readonly #log: LogEntry | undefined;
   readonly #proxy: { readonly settings: ProxyProtocolSettings; readonly counters: ProxyCounters } | undefined;
   #chains: readonly FilterChain[];
@@ -113,7 +113,12 @@ export class Listener {
     this.#default = built.fallback;
     this.#table = new ChainTable(this.#chains.map((chain) => [chain.match, chain] as const));
     this.#counters = counters(this.scope);
-    this.#tlsCounters = new TlsCounters(this.scope, true);
+    if ([...this.#chains, this.#default].some((chain) => chain?.tls)) this.#tls();
+  }
+
+  #tls(): TlsCounters {
+    this.#tlsCounters ??= new TlsCounters(this.scope, true);
+    return this.#tlsCounters;
   }
 
   get activeConnections(): number {
@@ -322,7 +327,7 @@ export class Listener {
       initial: inspection.bytes,
       tls: chain.tls!,
       hello: inspection,
-      counters: this.#tlsCounters,
+      counters: this.#tls(),
       local: arrival.local,
       remote: arrival.remote,
       exchange: chain.built.exchange,

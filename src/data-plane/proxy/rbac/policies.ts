@@ -65,6 +65,8 @@ function lines(kind: 'enforced' | 'shadow'): (decision: Decision) => string {
   };
 }
 
+const withDot = (prefix: string): string => (prefix === '' || prefix.endsWith('.') ? prefix : `${prefix}.`);
+
 /** Counts decisions, and tells of them where debug lines of `rbac` are asked for. */
 export function policyCounters(
   policies: Policies,
@@ -75,42 +77,42 @@ export function policyCounters(
   const log = context.log.scope('rbac');
   const enforcedLine = lines('enforced');
   const shadowLine = lines('shadow');
-  const counter = (own: string, name: string) =>
-    stats.counter(`${prefix}${own}${own === '' || own.endsWith('.') ? '' : '.'}${name}`);
-  const enforced = {
-    allowed: counter(policies.enforcedPrefix, 'allowed'),
-    denied: counter(policies.enforcedPrefix, 'denied'),
-  };
-  const shadow = {
-    allowed: counter(policies.shadowPrefix, 'shadow_allowed'),
-    denied: counter(policies.shadowPrefix, 'shadow_denied'),
-  };
+  const enforcedStart = withDot(policies.enforcedPrefix);
+  const shadowStart = withDot(policies.shadowPrefix);
+  const counter = (name: string) => stats.counter(prefix + name);
+  const enforced = { allowed: counter(`${enforcedStart}allowed`), denied: counter(`${enforcedStart}denied`) };
+  const shadow = { allowed: counter(`${shadowStart}shadow_allowed`), denied: counter(`${shadowStart}shadow_denied`) };
   const byPolicy = new Map<string, Counter>();
-  const count = (policy: string, name: string): void => {
+  const count = (own: string, policy: string, name: string): void => {
     if (!policies.perPolicy || policy === '') return;
-    const key = `${policy}.${name}`;
+    const key = `${own}policy.${policy}.${name}`;
     let known = byPolicy.get(key);
     if (!known) {
       if (byPolicy.size >= MAX_POLICY_COUNTERS) return;
-      known = stats.counter(`${prefix}policy.${key}`);
+      known = counter(key);
       byPolicy.set(key, known);
     }
     known.value += 1;
   };
-  const decided = (decision: Decision, counters: Readonly<Record<Verdict, Counter>>, kind: string): Verdict => {
+  const decided = (
+    decision: Decision,
+    counters: Readonly<Record<Verdict, Counter>>,
+    own: string,
+    kind: string,
+  ): Verdict => {
     const verdict = decision.allowed ? 'allowed' : 'denied';
     counters[verdict].value += 1;
-    count(decision.policy, `${kind}${verdict}`);
+    count(own, decision.policy, `${kind}${verdict}`);
     return verdict;
   };
   return {
     enforced(decision) {
       log.debug(enforcedLine(decision));
-      return decided(decision, enforced, '');
+      return decided(decision, enforced, enforcedStart, '');
     },
     shadow(decision) {
       log.debug(shadowLine(decision));
-      return decided(decision, shadow, 'shadow_');
+      return decided(decision, shadow, shadowStart, 'shadow_');
     },
   };
 }

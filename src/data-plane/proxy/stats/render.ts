@@ -1,67 +1,26 @@
 // Stats as text, JSON and Prometheus; names shown and tags taken by the bootstrap's stats_config. Used by the admin interface.
 
-import { RE2JS } from 're2js';
 import type { StatsConfig } from '#proto/envoy/config/metrics/v3/stats_pb.js';
-import {
-  HistogramBucketSettingsSchema,
-  StatsMatcherSchema,
-  TagSpecifierSchema,
-} from '#proto/envoy/config/metrics/v3/stats_pb.js';
+import { HistogramBucketSettingsSchema, StatsMatcherSchema } from '#proto/envoy/config/metrics/v3/stats_pb.js';
 import { ConfigError, only } from '../config/fields.ts';
-import { compileRegex, stringTest } from '../config/matchers.ts';
+import { stringTest } from '../config/matchers.ts';
 import { histogramsJson, histogramText, QUANTILES, quantile, shortNumber } from './histogram-text.ts';
 import { escapeLabel, histogramLines } from './istio-stats.ts';
 import type { StatsQuery } from './query.ts';
 import { HISTOGRAM_BOUNDS, type Histogram, type StatFilter, type StatsStore } from './stats.ts';
-
-interface TagRule {
-  readonly name: string;
-  readonly regex: RE2JS | undefined;
-  readonly fixed: string;
-}
+import { readTags, type TagRules, takeTags } from './tags.ts';
 
 /** How names become Prometheus names and labels. */
 export interface StatNaming {
   readonly shown: StatFilter;
   /** Bounds of a histogram by its name. */
   readonly bounds: (name: string) => readonly number[];
-  readonly tags: readonly TagRule[];
+  readonly tags: TagRules;
 }
-
-/** Envoy's own tags, used when use_all_default_tags is not false. */
-const DEFAULT_TAGS: readonly (readonly [string, string])[] = [
-  [
-    'envoy_cluster_name',
-    '^cluster\\.((.+?)\\.)(?:circuit_breakers|upstream|membership|ssl|update|version|init|external|internal|bind|assignment)',
-  ],
-  [
-    'envoy_http_conn_manager_prefix',
-    '^http\\.((.+?)\\.)(?:downstream|rds|no_route|no_cluster|rq_|tracing|passthrough)',
-  ],
-  ['envoy_listener_address', '^listener\\.(((?:\\[[_0-9a-fA-F:]*\\]|[0-9.]+)_[0-9]+)\\.)'],
-  ['envoy_response_code_class', '_rq(_([1-5])xx)$'],
-];
 
 /** `fixed`: `tag:value` of --stats-tag. */
 export function readNaming(config: StatsConfig | undefined, fixed: readonly string[] = []): StatNaming {
-  const tags: TagRule[] = fixed.map((tag) => {
-    const colon = tag.indexOf(':');
-    return { name: tag.slice(0, colon), regex: undefined, fixed: tag.slice(colon + 1) };
-  });
-  for (const [i, tag] of (config?.statsTags ?? []).entries()) {
-    const path = `stats_config.stats_tags[${i}]`;
-    only(TagSpecifierSchema, tag, path, ['tag_name', 'regex', 'fixed_value']);
-    tags.push({
-      name: tag.tagName,
-      regex:
-        tag.tagValue.case === 'regex' && tag.tagValue.value !== '' ? compileRegex(tag.tagValue.value, path) : undefined,
-      fixed: tag.tagValue.case === 'fixedValue' ? tag.tagValue.value : '',
-    });
-  }
-  if (config?.useAllDefaultTags ?? true)
-    for (const [name, regex] of DEFAULT_TAGS)
-      if (!tags.some((tag) => tag.name === name)) tags.push({ name, regex: RE2JS.compile(regex), fixed: '' });
-  return { shown: shownBy(config), tags, bounds: boundsBy(config) };
+  return { shown: shownBy(config), tags: readTags(config, fixed), bounds: boundsBy(config) };
 }
 
 function boundsBy(config: StatsConfig | undefined): (name: string) => readonly number[] {
@@ -101,6 +60,13 @@ function shownBy(config: StatsConfig | undefined): StatFilter {
   };
 }
 
+/** Counters that Envoy makes when there is something to count. */
+function unborn(name: string, value: number): boolean {
+  return (
+    value === 0 && name.startsWith('cluster.') && (name.endsWith('xx') || name.endsWith('.upstream_rq_drop_overload'))
+  );
+}
+
 type Entry = readonly [name: string, value: number | string];
 
 /** Counters and gauges, and texts before them as Envoy lists them. */
@@ -108,7 +74,8 @@ function entries(stats: StatsStore, query: StatsQuery): { readonly texts: Entry[
   const keep = (name: string): boolean => stats.shown(name) && query.wanted(name);
   const numbers: Entry[] = [];
   const add = (all: Iterable<{ readonly name: string; readonly value: number }>): void => {
-    for (const { name, value } of all) if ((!query.usedOnly || value !== 0) && keep(name)) numbers.push([name, value]);
+    for (const { name, value } of all)
+      if ((!query.usedOnly || value !== 0) && !unborn(name, value) && keep(name)) numbers.push([name, value]);
   };
   if (query.type === 'All' || query.type === 'Counters') add(stats.counters.values());
   if (query.type === 'All' || query.type === 'Gauges') add(stats.gauges.values());
@@ -192,7 +159,7 @@ export function* statsPrometheus(stats: StatsStore, naming: StatNaming, query: S
   };
   const sample = (value: number | string) => (family: string, labels: string) => `${family}{${labels}} ${value}\n`;
   const keep = (name: string, value: number) =>
-    (!query.usedOnly || value !== 0) && stats.shown(name) && query.wanted(name);
+    (!query.usedOnly || value !== 0) && !unborn(name, value) && stats.shown(name) && query.wanted(name);
   if (query.type === 'All' || query.type === 'Counters')
     for (const { name, value } of stats.counters.values()) if (keep(name, value)) add(name, 'counter', sample(value));
   if (query.type === 'All' || query.type === 'Gauges')
@@ -222,41 +189,4 @@ function summaryLines(family: string, labels: string, histogram: Histogram): str
       `${family}{${labels}${comma}quantile="${percent / 100}"} ${shortNumber(quantile(histogram.bounds, histogram.interval, percent))}\n`,
   );
   return `${lines.join('')}${family}_sum{${labels}} ${histogram.sum}\n${family}_count{${labels}} ${histogram.count}\n`;
-}
-
-interface Tagged {
-  readonly name: string;
-  readonly labels: string;
-}
-const tagCache = new WeakMap<readonly TagRule[], Map<string, Tagged>>();
-/** Names whose tags are remembered. */
-const MAX_TAG_CACHE = 20_000;
-
-function takeTags(name: string, rules: readonly TagRule[]): Tagged {
-  let cache = tagCache.get(rules);
-  if (!cache) {
-    cache = new Map();
-    tagCache.set(rules, cache);
-  }
-  const known = cache.get(name);
-  if (known) return known;
-  let rest = name;
-  const labels: string[] = [];
-  for (const rule of rules) {
-    if (!rule.regex) {
-      if (rule.fixed !== '') labels.push(`${rule.name}="${escapeLabel(rule.fixed)}"`);
-      continue;
-    }
-    const matcher = rule.regex.matcher(rest);
-    if (!matcher.find()) continue;
-    // Group 1 leaves the name, group 2 (or 1) is the value.
-    const value = matcher.group(matcher.groupCount() >= 2 ? 2 : 1);
-    const from = matcher.start(1);
-    if (value === null || from < 0) continue;
-    labels.push(`${rule.name.replaceAll('.', '_')}="${escapeLabel(value)}"`);
-    rest = rest.slice(0, from) + rest.slice(matcher.end(1));
-  }
-  const tagged = { name: `envoy_${rest.replaceAll(/[^a-zA-Z0-9_]/g, '_')}`, labels: labels.join(',') };
-  if (cache.size < MAX_TAG_CACHE) cache.set(name, tagged);
-  return tagged;
 }
