@@ -249,6 +249,58 @@ test('a listener waits for its secrets; rotation changes the certificate and dro
   assert.equal(await request(open()), '200', 'the last good certificate serves');
 });
 
+test('a secret is followed as long as somebody uses it, and no longer', async (t) => {
+  const sds = await startSds(t, socketDir(t));
+  sds.set('ROOTCA', rootOf(ca.pem));
+  sds.set('default', secretOf(await ca.issue(SERVER)));
+  const ads = await startAds(t);
+  const upstream = (extra: JsonObject = {}): JsonObject => ({
+    name: 'up',
+    type: 'STATIC',
+    load_assignment: { cluster_name: 'up' },
+    transport_socket: clientTls(bySds([{ exact: SERVER }]), {}),
+    ...extra,
+  });
+  const chain: JsonObject = {
+    ...mtlsChain(),
+    filters: [hcm(routes([{ match: { prefix: '/' }, direct_response: { status: 200 } }]))],
+  };
+  ads.set('cds', 'up', upstream());
+  ads.set('lds', 'in', listener('in', [chain], INSPECTORS));
+  const started = await startEngine(t, dynamicBootstrap(ads.port, sds.path));
+  const { engine } = started;
+  const names = () =>
+    engine.secrets
+      .views()
+      .map(({ name }) => name)
+      .sort()
+      .join();
+  assert.deepEqual([sds.following(), names()], [['ROOTCA', 'default'], 'ROOTCA,default']);
+  // A new version of the last user takes them over.
+  ads.remove('lds', 'in');
+  await until(() => engine.listeners.find('in') === undefined, 'the listener is gone');
+  const asked = sds.requests.length;
+  ads.set('cds', 'up', upstream({ connect_timeout: '7s' }));
+  await until(() => engine.clusters.find('up')?.settings.connectTimeoutMs === 7_000, 'the new cluster');
+  assert.equal(sds.requests.length, asked, 'nobody asks anew');
+  assert.equal(names(), 'ROOTCA,default');
+  // What is refused leaves nothing behind.
+  const refused: JsonObject = {
+    ...chain,
+    filters: [{ name: 'nobody', typed_config: { '@type': 'type.googleapis.com/google.protobuf.Struct' } }],
+  };
+  ads.set('lds', 'bad', listener('bad', [refused], INSPECTORS));
+  await until(() => ads.nacks().length > 0, 'the refusal');
+  ads.remove('cds', 'up');
+  await until(() => sds.following().length === 0, 'the subscriptions end');
+  assert.equal(names(), '');
+  const { body } = await admin(started, '/config_dump');
+  assert.doesNotMatch(body, /ROOTCA/);
+  ads.set('cds', 'up', upstream());
+  await until(() => engine.clusters.find('up') !== undefined, 'the cluster is back, with its secrets');
+  assert.deepEqual([sds.following(), names()], [['ROOTCA', 'default'], 'ROOTCA,default']);
+});
+
 // --- listener updates
 
 test('a change of chains keeps the connections of chains that stay; others are closed after their next answer', async (t) => {

@@ -1,5 +1,4 @@
 // One upstream cluster: its hosts, balancer, connection pools, limits and counters. Made by the cluster manager.
-import { createHash } from 'node:crypto';
 import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
@@ -11,7 +10,7 @@ import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { SharedNumbers } from '../tally/numbers.ts';
 import type { ProxiedFor, UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
-import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
+import type { SecretLease, SecretStore, TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
 import { HttpPool, type PoolDeps } from '../upstream/pool.ts';
@@ -32,7 +31,8 @@ import { OriginalDst } from './original-dst.ts';
 import type { SuccessRates } from './outlier/detector.ts';
 import { SocketMatches } from './socket-matches.ts';
 
-export interface ClusterDeps extends TlsBuildContext {
+export interface ClusterDeps extends Omit<TlsBuildContext, 'secrets'> {
+  readonly secrets: SecretStore;
   readonly stats: StatsStore;
   readonly clock: Clock;
   readonly random: () => number;
@@ -75,6 +75,7 @@ export class Cluster {
   readonly #deps: ClusterDeps;
   readonly #print: string;
   readonly #sockets: SocketMatches;
+  readonly #secrets: SecretLease;
   readonly #poolDeps: PoolDeps;
   #h2: H2Counters | undefined;
   readonly #pools = new Map<string, PoolEntry>();
@@ -91,8 +92,8 @@ export class Cluster {
   readonly #sessions = new Map<Host, Set<() => void>>();
   #onWarm: () => void = () => {};
 
-  /** `print`: the fingerprint of the message, the same in all threads. */
-  constructor(message: ClusterMessage, deps: ClusterDeps, path: string, print = '') {
+  /** `secrets`: released with the cluster, or by the caller when this throws. `print`: the fingerprint of the message, the same in all threads. */
+  constructor(message: ClusterMessage, deps: ClusterDeps, secrets: SecretLease, path: string, print: string) {
     this.message = message;
     this.name = message.name;
     this.settings = readCluster(message, deps.runtime, path);
@@ -109,7 +110,8 @@ export class Cluster {
       },
     };
     this.scope = new StatsScope(deps.stats, `cluster.${message.altStatName || message.name}.`);
-    this.#sockets = new SocketMatches(message, deps, this.scope, path);
+    this.#secrets = secrets;
+    this.#sockets = new SocketMatches(message, { ...deps, secrets }, this.scope, path);
     const { type } = this.settings;
     if (message.loadAssignment && (type === 'eds' || type === 'original-dst' || type === 'forward-proxy'))
       throw new ConfigError(join(path, 'load_assignment'), `is not allowed for cluster type ${type}`);
@@ -449,6 +451,7 @@ export class Cluster {
     this.#stop();
     for (const { pool } of this.#pools.values()) pool.drain();
     for (const socket of this.#sockets.all()) if (socket.kind === 'tls') socket.context.dispose();
+    this.#secrets.release();
   }
 
   destroy(): void {
@@ -489,9 +492,4 @@ const MAX_IDLE_POOLS = 256;
 
 function hostOf(authority: string): string {
   return authority.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
-}
-
-/** Identity of a configuration: equal messages need no update. */
-export function fingerprint(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('base64');
 }

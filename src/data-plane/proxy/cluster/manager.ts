@@ -3,8 +3,9 @@ import { toBinary } from '@bufbuild/protobuf';
 import { type Cluster as ClusterMessage, ClusterSchema } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import type { ClusterLoadAssignment } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { ConfigError } from '../config/fields.ts';
+import { fingerprint } from '../config/fingerprint.ts';
 import type { Source } from '../xds/source.ts';
-import { Cluster, type ClusterDeps, fingerprint } from './cluster.ts';
+import { Cluster, type ClusterDeps } from './cluster.ts';
 import { followDns, type Resolve } from './dns.ts';
 import { DnsCaches } from './dns-cache.ts';
 import { NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
@@ -88,7 +89,7 @@ export class ClusterManager {
     if (entry?.isStatic && !isStatic) return false;
     if (entry?.isStatic && isStatic) throw new ConfigError('', `cluster manager: duplicate cluster '${message.name}'`);
     if (entry?.print === print) return false;
-    const cluster = new Cluster(message, this.#clusterDeps, `cluster '${message.name}'`, print);
+    const cluster = this.#create(message, print);
     const target: Entry = entry ?? {
       name: message.name,
       isStatic,
@@ -109,6 +110,16 @@ export class ClusterManager {
     // Only now: endpoints that both follow must not be forgotten in between.
     for (const stop of before) stop();
     return true;
+  }
+
+  #create(message: ClusterMessage, print: string): Cluster {
+    const secrets = this.#deps.secrets.lease();
+    try {
+      return new Cluster(message, this.#clusterDeps, secrets, `cluster '${message.name}'`, print);
+    } catch (error) {
+      secrets.release();
+      throw error;
+    }
   }
 
   remove(name: string): boolean {

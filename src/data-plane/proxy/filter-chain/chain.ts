@@ -4,16 +4,18 @@ import {
   type FilterChain as FilterChainMessage,
   FilterChainSchema,
 } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
-import { fingerprint } from '../cluster/cluster.ts';
 import { join, millis, only } from '../config/fields.ts';
+import { fingerprint } from '../config/fingerprint.ts';
 import { TLS_HANDSHAKE_TIMEOUT_MS } from '../limits.ts';
 import { type BuiltChain, buildNetworkFilters, type NetworkContext } from '../network-filter/registry.ts';
 import { downstreamSocket } from '../transport-socket/factory.ts';
 import type { DownstreamTls } from '../transport-socket/tls-accept.ts';
-import type { TlsBuildContext } from '../transport-socket/tls-context.ts';
+import type { SecretLease, SecretStore, TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type ChainMatch, readChainMatch } from './match.ts';
 
-export interface ChainContext extends NetworkContext, TlsBuildContext {}
+export interface ChainContext extends NetworkContext, Omit<TlsBuildContext, 'secrets'> {
+  readonly secrets: SecretStore;
+}
 
 export class FilterChain {
   readonly name: string;
@@ -22,6 +24,7 @@ export class FilterChain {
   readonly tls: DownstreamTls | undefined;
   readonly handshakeMs: number;
   readonly built: BuiltChain;
+  readonly #secrets: SecretLease;
 
   constructor(message: FilterChainMessage, context: ChainContext, path: string) {
     only(FilterChainSchema, message, path, [
@@ -35,9 +38,19 @@ export class FilterChain {
     this.name = message.name;
     this.fingerprint = chainFingerprint(message);
     this.match = readChainMatch(message.filterChainMatch, join(path, 'filter_chain_match'));
-    this.tls = downstreamSocket(message.transportSocket, context, join(path, 'transport_socket'));
     this.handshakeMs = millis(message.transportSocketConnectTimeout, TLS_HANDSHAKE_TIMEOUT_MS);
-    this.built = buildNetworkFilters(message.filters, context, path);
+    const secrets = context.secrets.lease();
+    this.#secrets = secrets;
+    let tls: DownstreamTls | undefined;
+    try {
+      tls = downstreamSocket(message.transportSocket, { ...context, secrets }, join(path, 'transport_socket'));
+      this.built = buildNetworkFilters(message.filters, context, path);
+    } catch (error) {
+      tls?.context.dispose();
+      secrets.release();
+      throw error;
+    }
+    this.tls = tls;
   }
 
   /** What a listener with this chain still waits for. */
@@ -56,6 +69,7 @@ export class FilterChain {
 
   dispose(): void {
     this.tls?.context.dispose();
+    this.#secrets.release();
     this.built.dispose();
   }
 }

@@ -7,9 +7,9 @@ import {
   Listener_DrainType,
   ListenerSchema,
 } from '#proto/envoy/config/listener/v3/listener_pb.js';
-import { fingerprint } from '../cluster/cluster.ts';
 import { addressOf, type SocketAddr } from '../config/address.ts';
 import { join, millis, only } from '../config/fields.ts';
+import { fingerprint } from '../config/fingerprint.ts';
 import { DEFAULT_LISTENER_FILTERS_TIMEOUT_MS } from '../limits.ts';
 import { type ListenerFilters, readListenerFilters } from '../listener-filter/settings.ts';
 import { readSocket, type SocketSettings } from './socket-settings.ts';

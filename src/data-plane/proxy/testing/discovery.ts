@@ -169,6 +169,8 @@ export async function startAds(t: TestContext): Promise<Ads> {
 export interface Sds {
   readonly path: string;
   readonly requests: DiscoveryRequest[];
+  /** Names that streams follow now. */
+  following(): string[];
   set(name: string, secret: JsonObject): void;
 }
 
@@ -216,6 +218,7 @@ export async function startSds(t: TestContext, path: string): Promise<Sds> {
   return {
     path,
     requests,
+    following: () => [...open.values()].flatMap((names) => [...names]).sort(),
     set(name, secret) {
       count += 1;
       secrets.set(name, { any: resource('sds', { name, ...secret }), version: `v${count}` });

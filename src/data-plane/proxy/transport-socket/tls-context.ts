@@ -36,6 +36,17 @@ export interface SecretProvider {
   trust(config: SdsRef): Live<TrustMaterial>;
   ticketKeys(config: SdsRef): Live<TicketKeys>;
 }
+
+/** The secrets of one user of several (a cluster, a filter chain): followed until it lets go. */
+export interface SecretLease extends SecretProvider {
+  release(): void;
+}
+
+/** All secrets of a proxy; xds/sds.ts. */
+export interface SecretStore {
+  lease(): SecretLease;
+}
+
 export type SdsRef = NonNullable<CommonTlsContext['tlsCertificateSdsSecretConfigs'][number]>;
 
 export interface TlsBuildContext {

@@ -1,5 +1,6 @@
 // Secrets: static ones of the bootstrap and those of SDS, one stream a name where they come by gRPC (as Envoy does). Gives
-// TLS contexts live values; a bad answer is refused and the last good secret stays.
+// TLS contexts live values; a bad answer is refused and the last good secret stays. A secret that nobody uses any more is no
+// longer followed.
 import { type Secret, SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/secret_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { errorText } from '../../../base/runtime/log.ts';
@@ -14,7 +15,7 @@ import {
   ticketKeys,
   trustMaterial,
 } from '../transport-socket/secrets.ts';
-import type { SdsRef, SecretProvider } from '../transport-socket/tls-context.ts';
+import type { SdsRef, SecretLease, SecretStore } from '../transport-socket/tls-context.ts';
 import type { DiscoveryHub } from './hub.ts';
 import { SDS } from './kinds.ts';
 import { readSource } from './source.ts';
@@ -50,6 +51,9 @@ class SecretEntry {
   updated = 0;
   error: string | undefined;
   settled = false;
+  users = 0;
+  /** Ends the subscription. */
+  release: () => void = () => {};
   readonly listeners = new Set<() => void>();
   constructor(name: string, isStatic: boolean) {
     this.name = name;
@@ -60,7 +64,7 @@ class SecretEntry {
   }
 }
 
-export class SecretManager implements SecretProvider {
+export class SecretManager implements SecretStore {
   readonly #deps: SecretDeps;
   readonly #entries = new Map<string, SecretEntry>();
   readonly #static = new Map<string, SecretEntry>();
@@ -78,33 +82,30 @@ export class SecretManager implements SecretProvider {
     this.#static.set(secret.name, entry);
   }
 
-  certificate(ref: SdsRef): Live<CertificateMaterial> {
-    return this.#live(ref, (material) => (material.kind === 'certificate' ? material.value : undefined));
-  }
-
-  trust(ref: SdsRef): Live<TrustMaterial> {
-    return this.#live(ref, (material) => (material.kind === 'trust' ? material.value : undefined));
-  }
-
-  ticketKeys(ref: SdsRef): Live<TicketKeys> {
-    return this.#live(ref, (material) => (material.kind === 'ticket-keys' ? material.value : undefined));
+  lease(): SecretLease {
+    const held = new Set<SecretEntry>();
+    const live = <T>(ref: SdsRef, pick: (material: Material) => T | undefined): Live<T> => {
+      const entry = this.#entryOf(ref);
+      if (!held.has(entry)) entry.users += 1;
+      held.add(entry);
+      return liveOf(entry, pick);
+    };
+    return {
+      certificate: (ref) => live(ref, (material) => (material.kind === 'certificate' ? material.value : undefined)),
+      trust: (ref) => live(ref, (material) => (material.kind === 'trust' ? material.value : undefined)),
+      ticketKeys: (ref) => live(ref, (material) => (material.kind === 'ticket-keys' ? material.value : undefined)),
+      release: () => {
+        for (const entry of held) {
+          entry.users -= 1;
+          if (entry.users === 0) entry.release();
+        }
+        held.clear();
+      },
+    };
   }
 
   views(): SecretView[] {
     return [...this.#static.values(), ...this.#entries.values()];
-  }
-
-  #live<T>(ref: SdsRef, pick: (material: Material) => T | undefined): Live<T> {
-    const entry = this.#entryOf(ref);
-    return {
-      name: ref.name,
-      current: () => (entry.material ? pick(entry.material) : undefined),
-      ready: () => entry.settled,
-      listen(changed) {
-        entry.listeners.add(changed);
-        return () => entry.listeners.delete(changed);
-      },
-    };
   }
 
   #entryOf(ref: SdsRef): SecretEntry {
@@ -123,12 +124,11 @@ export class SecretManager implements SecretProvider {
     const known = this.#entries.get(key);
     if (known) return known;
     const entry = new SecretEntry(ref.name, false);
-    this.#entries.set(key, entry);
     const settled = (): void => {
       entry.settled = true;
       entry.notify();
     };
-    this.#deps.hub.named(
+    const unfollow = this.#deps.hub.named(
       source,
       SDS,
       ref.name,
@@ -153,6 +153,11 @@ export class SecretManager implements SecretProvider {
       },
       path,
     );
+    this.#entries.set(key, entry);
+    entry.release = () => {
+      unfollow();
+      this.#entries.delete(key);
+    };
     return entry;
   }
 
@@ -177,4 +182,16 @@ export class SecretManager implements SecretProvider {
         throw new ConfigError(path, `secret of kind '${type.case ?? 'none'}' is not supported by this proxy`);
     }
   }
+}
+
+function liveOf<T>(entry: SecretEntry, pick: (material: Material) => T | undefined): Live<T> {
+  return {
+    name: entry.name,
+    current: () => (entry.material ? pick(entry.material) : undefined),
+    ready: () => entry.settled,
+    listen(changed) {
+      entry.listeners.add(changed);
+      return () => entry.listeners.delete(changed);
+    },
+  };
 }
