@@ -37,6 +37,11 @@ function isInternal(internal: InternalAddresses, trusted: string, peer: SocketAd
 
 const NO_ADDRESSES: readonly string[] = [];
 
+/** The `nth` address from the end, 1 = the last. A negative index would be looked up as a property's name. */
+function fromEnd(list: readonly string[], nth: number): string | undefined {
+  return nth <= list.length ? list[list.length - nth] : undefined;
+}
+
 /** Sets x-forwarded-for and friends and `info.remote`; tells whether the client counts as internal. */
 export function clientAddress(
   headers: HeaderMap,
@@ -49,12 +54,10 @@ export function clientAddress(
   const list = given === undefined ? NO_ADDRESSES : given.split(',').map((item) => item.trim());
   let trusted = peer;
   if (settings.useRemoteAddress) {
-    const hop = list[list.length - settings.trustedHops];
-    if (settings.trustedHops > 0 && hop !== undefined) trusted = hop;
+    if (settings.trustedHops > 0) trusted = fromEnd(list, settings.trustedHops) ?? trusted;
     if (!settings.skipXffAppend) headers.set(H.forwardedFor, given === undefined ? peer : `${given},${peer}`);
   } else {
-    const last = list[list.length - 1 - settings.trustedHops];
-    if (last !== undefined) trusted = last;
+    trusted = fromEnd(list, settings.trustedHops + 1) ?? trusted;
   }
   // Policies and logs see the trusted client; a text that is no address stands for nobody.
   if (trusted !== peer && parseIp(trusted)) info.remote = { kind: 'ip', ip: trusted, port: 0 };

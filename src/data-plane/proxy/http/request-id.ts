@@ -3,18 +3,19 @@
 
 const HEX = Buffer.from('0123456789abcdef');
 const text = Buffer.alloc(36, '-');
-/** Where the 32 digits stand between the dashes. */
-const PLACES = Uint8Array.from([...'xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx'].flatMap((c, i) => (c === 'x' ? [i] : [])));
+/** Where the 16 pairs of digits stand between the dashes. */
+const PAIRS = Uint8Array.from([0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34]);
 const VERSION_PLACE = 14;
 const VARIANT_PLACE = 19;
 
 export function newRequestId(random: () => number): string {
-  let digit = 0;
-  for (let word = 0; word < 4; word++) {
+  for (let pair = 0; pair < PAIRS.length; pair += 4) {
     const bits = (random() * 0x1_0000_0000) >>> 0;
-    for (let shift = 28; shift >= 0; shift -= 4) {
-      text[PLACES[digit]!] = HEX[(bits >>> shift) & 15]!;
-      digit += 1;
+    for (let i = 0; i < 4; i++) {
+      const byte = (bits >>> (24 - 8 * i)) & 255;
+      const place = PAIRS[pair + i]!;
+      text[place] = HEX[byte >>> 4]!;
+      text[place + 1] = HEX[byte & 15]!;
     }
   }
   text[VERSION_PLACE] = 52;
