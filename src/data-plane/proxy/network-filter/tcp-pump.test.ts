@@ -4,19 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { connect, createServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { BULK_BUFFER_BYTES } from '../limits.ts';
-import {
-  bootstrap,
-  clientTls,
-  commonTls,
-  createCa,
-  listen,
-  listener,
-  serverTls,
-  startEngine,
-  staticCluster,
-  tcpProxy,
-  until,
-} from '../testing/engine.ts';
+import { bootstrap, listen, listener, startEngine, staticCluster, tcpProxy, until } from '../testing/engine.ts';
 
 const BLOCK = randomBytes(1 << 20);
 
@@ -116,40 +104,6 @@ test('a peer that resets in the middle of a transfer ends the other side too', a
   client.resume();
   pour(client, 64);
   await until(() => closed, 'the client was closed');
-});
-
-test('the same holds through a pair of proxies with mutual TLS between them', async (t) => {
-  const ca = await createCa();
-  const identity = await ca.issue('spiffe://cluster.local/ns/a/sa/b');
-  const tls = commonTls(identity, ca.pem, []);
-  let up: ReturnType<typeof collect> | undefined;
-  let sentDown = '';
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    up = collect(socket);
-    sentDown = pour(socket, 24);
-  });
-  const port = await listen(t, server as never);
-  const inner = await startEngine(
-    t,
-    bootstrap(
-      [listener('in', [{ transport_socket: serverTls(tls), filters: [tcpProxy('up')] }])],
-      [staticCluster('up', [port])],
-    ),
-  );
-  const outer = await startEngine(
-    t,
-    bootstrap(
-      [listener('in', [{ filters: [tcpProxy('up')] }])],
-      [staticCluster('up', [inner.port('in')], { transport_socket: clientTls(tls) })],
-    ),
-  );
-  const client = connect({ port: outer.port('in'), host: '127.0.0.1', allowHalfOpen: true });
-  t.after(() => client.destroy());
-  const down = collect(client);
-  const sentUp = pour(client, 32);
-  await until(() => up?.ended() === true && down.ended(), 'both ends', 30_000);
-  assert.equal(up?.digest(), sentUp);
-  assert.equal(down.digest(), sentDown);
 });
 
 test('a client that is done and gone does not cost the upstream the bytes it has not read yet', async (t) => {
