@@ -1,4 +1,5 @@
 // Istio's kinds by group: which this version obeys and which it refuses by name. Used by config/ and the webhook.
+import { nearest } from '../../base/nearest.ts';
 
 export interface IstioKind {
   readonly kind: string;
@@ -36,6 +37,16 @@ export const ISTIO_KINDS: readonly IstioKind[] = [
   kind('WasmPlugin', 'extensions.istio.io', 'v1alpha1', 'wasmplugins', false),
 ];
 
-export function notSupported(kindName: string): string {
+/** A kind of Istio's groups that is not obeyed: another version's, of another group, or mistyped. */
+export function notSupported(kindName: string, group?: string): string {
+  if (group !== undefined && !ISTIO_KINDS.some((each) => each.kind === kindName && each.group === group)) {
+    const elsewhere = ISTIO_KINDS.find((each) => each.kind === kindName);
+    if (elsewhere) return `${kindName} is a kind of ${elsewhere.group}/${elsewhere.version}, not of ${group}`;
+    const near = nearest(
+      kindName,
+      ISTIO_KINDS.map((each) => each.kind),
+    );
+    if (near !== undefined) return `there is no kind ${kindName} in ${group}; did you mean ${near}?`;
+  }
   return `${kindName} is not supported by this version of Meltemi`;
 }

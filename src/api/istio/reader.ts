@@ -1,5 +1,6 @@
 // Reads untrusted objects field by field and collects what is wrong with them. Used by every kind in src/api/.
 import { isIP } from 'node:net';
+import { nearest } from '../../base/nearest.ts';
 import type { Diagnostic, Parsed } from '../../base/runtime/diagnostics.ts';
 
 export interface Reader {
@@ -24,6 +25,23 @@ export function finish<T>(reader: Reader, value: T): Parsed<T> {
   return reader.diagnostics.length === 0 ? { kind: 'ok', value } : { kind: 'invalid', diagnostics: reader.diagnostics };
 }
 
+/** Longer texts are cut in messages. */
+const MAX_SHOWN_CHARS = 40;
+
+/** What stood there instead, in few words. */
+export function shown(value: unknown): string {
+  if (value === null || value === undefined) return 'nothing';
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object') return 'a map';
+  if (typeof value !== 'string') return String(value);
+  return JSON.stringify(value.length > MAX_SHOWN_CHARS ? `${value.slice(0, MAX_SHOWN_CHARS)}…` : value);
+}
+
+/** YAML reads `on`, `1.0` and the like as other things than text. */
+function quoted(value: unknown): string {
+  return typeof value === 'number' || typeof value === 'boolean' ? ': write it in quotes' : '';
+}
+
 function isObject(value: unknown): value is RawObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -41,7 +59,7 @@ export function object(
 ): RawObject | undefined {
   if (value === undefined || value === null) return undefined;
   if (!isObject(value)) {
-    report(reader, path, 'wrong-type', `${path} must be an object`);
+    report(reader, path, 'wrong-type', `${path} must be an object, not ${shown(value)}`);
     return undefined;
   }
   for (const key of Object.keys(value)) {
@@ -49,7 +67,11 @@ export function object(
     const field = path === '' ? key : `${path}.${key}`;
     if (refused.includes(key)) {
       report(reader, field, 'not-supported', `${field} is not supported by this version of Meltemi`);
-    } else report(reader, field, 'unknown-field', `unknown field "${field}"`);
+    } else {
+      const near = nearest(key, supported);
+      const hint = near === undefined ? '' : `; did you mean "${near}"?`;
+      report(reader, field, 'unknown-field', `unknown field "${field}"${hint}`);
+    }
   }
   return value;
 }
@@ -57,14 +79,14 @@ export function object(
 export function list(reader: Reader, value: unknown, path: string): readonly unknown[] {
   if (value === undefined || value === null) return [];
   if (Array.isArray(value)) return value;
-  report(reader, path, 'wrong-type', `${path} must be a list`);
+  report(reader, path, 'wrong-type', `${path} must be a list, not ${shown(value)}`);
   return [];
 }
 
 export function text(reader: Reader, value: unknown, path: string): string | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value === 'string') return value;
-  report(reader, path, 'wrong-type', `${path} must be a string`);
+  report(reader, path, 'wrong-type', `${path} must be a string, not ${shown(value)}${quoted(value)}`);
   return undefined;
 }
 
@@ -80,14 +102,14 @@ export function texts(reader: Reader, value: unknown, path: string): readonly st
 export function integer(reader: Reader, value: unknown, path: string, min: number, max: number): number | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
-  report(reader, path, 'out-of-range', `${path} must be an integer in the range ${min}-${max}`);
+  report(reader, path, 'out-of-range', `${path} must be an integer in the range ${min}-${max}, not ${shown(value)}`);
   return undefined;
 }
 
 export function flag(reader: Reader, value: unknown, path: string): boolean | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value === 'boolean') return value;
-  report(reader, path, 'wrong-type', `${path} must be true or false`);
+  report(reader, path, 'wrong-type', `${path} must be true or false, not ${shown(value)}`);
   return undefined;
 }
 
@@ -99,20 +121,18 @@ export function oneOf<T extends string>(
 ): T | undefined {
   if (value === undefined || value === null) return undefined;
   const found = allowed.find((a) => a === value);
-  if (found === undefined)
-    report(
-      reader,
-      path,
-      'unknown-value',
-      `${path}: unsupported value ${JSON.stringify(value)}; one of ${allowed.join(', ')}`,
-    );
-  return found;
+  if (found !== undefined) return found;
+  const near =
+    typeof value === 'string' ? nearest(value, allowed, Math.max(1, Math.floor(value.length / 4))) : undefined;
+  const hint = `${near === undefined ? '' : `did you mean ${near}? It is `}one of ${allowed.join(', ')}`;
+  report(reader, path, 'unknown-value', `${path}: unsupported value ${JSON.stringify(value)}; ${hint}`);
+  return undefined;
 }
 
 export function textMap(reader: Reader, value: unknown, path: string): Readonly<Record<string, string>> | undefined {
   if (value === undefined || value === null) return undefined;
   if (!isObject(value)) {
-    report(reader, path, 'wrong-type', `${path} must be a map of strings`);
+    report(reader, path, 'wrong-type', `${path} must be a map of strings, not ${shown(value)}`);
     return undefined;
   }
   const out: Record<string, string> = {};
@@ -146,6 +166,10 @@ export function parseDuration(value: string): number | undefined {
 
 /** A Go duration in milliseconds. */
 export function duration(reader: Reader, value: unknown, path: string): number | undefined {
+  if (typeof value === 'number') {
+    report(reader, path, 'wrong-type', `${path} must be a duration such as 1.5s or 100ms, not ${value}`);
+    return undefined;
+  }
   const raw = text(reader, value, path);
   if (raw === undefined) return undefined;
   const ms = parseDuration(raw);

@@ -1,5 +1,6 @@
 // VirtualService (networking.istio.io): decoding and validation of the http section (traffic.md §4).
 // Used by config/ and the validation webhook. delegate is refused by name.
+import { GRPC_CODES } from '../../base/grpc-codes.ts';
 import type { Parsed } from '../../base/runtime/diagnostics.ts';
 import { readExportTo } from './destination-rule.ts';
 import {
@@ -363,7 +364,7 @@ function readFault(reader: Reader, value: unknown, path: string): Fault | undefi
     ['exponentialDelay'],
   );
   const abort = object(reader, raw.abort, `${path}.abort`, ['httpStatus', 'grpcStatus', 'percentage'], ['http2Error']);
-  const grpc = oneOf(reader, abort?.grpcStatus, `${path}.abort.grpcStatus`, GRPC_STATUS);
+  const grpc = oneOf(reader, abort?.grpcStatus, `${path}.abort.grpcStatus`, GRPC_CODES);
   const ms = duration(reader, delay?.fixedDelay, `${path}.delay.fixedDelay`);
   if (delay && (ms === undefined || ms < 1))
     report(reader, `${path}.delay.fixedDelay`, 'required', 'duration must be greater than 1ms');
@@ -383,33 +384,13 @@ function readFault(reader: Reader, value: unknown, path: string): Fault | undefi
     ...(abort
       ? {
           abort: {
-            ...(grpc === undefined ? { httpStatus: status ?? 500 } : { grpcStatus: GRPC_STATUS.indexOf(grpc) }),
+            ...(grpc === undefined ? { httpStatus: status ?? 500 } : { grpcStatus: GRPC_CODES.indexOf(grpc) }),
             percent: percentage(reader, abort.percentage, `${path}.abort`) ?? 0,
           },
         }
       : {}),
   };
 }
-
-const GRPC_STATUS = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
-  'NOT_FOUND',
-  'ALREADY_EXISTS',
-  'PERMISSION_DENIED',
-  'RESOURCE_EXHAUSTED',
-  'FAILED_PRECONDITION',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATA_LOSS',
-  'UNAUTHENTICATED',
-] as const;
 
 /** 0–100; undefined when absent. */
 function percentage(reader: Reader, value: unknown, path: string, field = '.percentage'): number | undefined {

@@ -94,8 +94,8 @@ test('PeerAuthentication refuses what has no meaning, with the port or field nam
     'port number 70000 must be in the range 1..65535',
   ]);
   assert.match(messages({ mtls: { mode: 'strict' } })[0] ?? '', /unsupported value "strict"/);
-  assert.deepEqual(messages({ selector: 'app=web' }), ['spec.selector must be an object']);
-  assert.deepEqual(messages({ mtsl: {} }), ['unknown field "spec.mtsl"']);
+  assert.deepEqual(messages({ selector: 'app=web' }), ['spec.selector must be an object, not "app=web"']);
+  assert.deepEqual(messages({ mtsl: {} }), ['unknown field "spec.mtsl"; did you mean "mtls"?']);
   assert.match(
     messages({ selector: { matchLabels: { app: '*' } } })[0] ?? '',
     /^wildcard is not supported in selector/,

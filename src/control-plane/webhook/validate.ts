@@ -53,7 +53,10 @@ export function validateObject(
   if (!group.endsWith('.istio.io')) return undefined;
   const known = ISTIO_KINDS.find((k) => k.kind === object.kind && k.group === group);
   if (!known?.supported)
-    return { diagnostics: [{ path: 'kind', code: 'not-supported', message: notSupported(object.kind) }], warnings: [] };
+    return {
+      diagnostics: [{ path: 'kind', code: 'not-supported', message: notSupported(object.kind, group) }],
+      warnings: [],
+    };
   return read(object.kind, object);
 }
 

@@ -2,9 +2,10 @@
 import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
 import type { Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { GRPC_CODES } from '../../base/grpc-codes.ts';
 import { readFrame, readResponse, textFrame, webSocketHeaders, writeRequest } from './client-http1.ts';
 import type { TestRequest } from './format.ts';
-import { codeOf, failed, GRPC_CODES, type Outcome } from './outcome.ts';
+import { codeOf, failed, type Outcome } from './outcome.ts';
 
 export interface ClientContext {
   /** Opens the connection of the request. */

@@ -1,4 +1,5 @@
 // Expectations against what came: a list of differences, each with the field of the file it is about. Called by run-request.ts. Pure.
+import { isDeepStrictEqual } from 'node:util';
 import { type Arrived, peerOf, RESPONDER } from './apps.ts';
 import type { Expectation, TextMatch, UpstreamExpectation } from './format.ts';
 import type { LogLine } from './mesh.ts';
@@ -9,7 +10,13 @@ export interface Difference {
   readonly path: string;
   readonly expected: unknown;
   readonly actual: unknown;
+  /** Of a request that was sent several times: how many of them differed so. */
+  readonly times?: number;
+  readonly of?: number;
 }
+
+/** Answers that differ from each other are told apart up to this many; the rest is counted with the last. */
+const MAX_KINDS = 3;
 
 export interface Observed {
   readonly outcomes: readonly Outcome[];
@@ -23,10 +30,9 @@ type Add = (path: string, expected: unknown, actual: unknown) => void;
 export function compare(expect: Expectation, observed: Observed): readonly Difference[] {
   const out: Difference[] = [];
   const add: Add = (path, expected, actual) => {
-    // The first of many equal ones is enough.
-    if (!out.some((d) => d.path === path)) out.push({ path: `expect.${path}`, expected, actual });
+    out.push({ path: `expect.${path}`, expected, actual });
   };
-  for (const outcome of observed.outcomes) compareOne(expect, outcome, add);
+  out.push(...compareEach(expect, observed.outcomes));
   if (expect.sameResponder === true) {
     const all = [...new Set(observed.outcomes.map(responderOf))];
     if (all.length > 1) add('sameResponder', true, all);
@@ -47,6 +53,29 @@ export function compare(expect: Expectation, observed: Observed): readonly Diffe
     if (!holds) add('log', log, texts);
   }
   return out;
+}
+
+/** Equal differences of several answers stand once, with how often they came. */
+function compareEach(expect: Expectation, outcomes: readonly Outcome[]): readonly Difference[] {
+  if (outcomes.length === 1) {
+    const out: Difference[] = [];
+    compareOne(expect, outcomes[0]!, (path, expected, actual) =>
+      out.push({ path: `expect.${path}`, expected, actual }),
+    );
+    return out;
+  }
+  const byPath = new Map<string, { -readonly [K in keyof Difference]: Difference[K] }[]>();
+  for (const outcome of outcomes)
+    compareOne(expect, outcome, (path, expected, actual) => {
+      const kinds = byPath.get(path) ?? [];
+      byPath.set(path, kinds);
+      const same =
+        kinds.find((kind) => isDeepStrictEqual(kind.actual, actual)) ??
+        (kinds.length < MAX_KINDS ? undefined : kinds.at(-1));
+      if (same) same.times = (same.times ?? 0) + 1;
+      else kinds.push({ path: `expect.${path}`, expected, actual, times: 1, of: outcomes.length });
+    });
+  return [...byPath.values()].flat();
 }
 
 function compareOne(expect: Expectation, outcome: Outcome, add: Add): void {

@@ -8,6 +8,8 @@ export interface Explanation {
   readonly hops: readonly ExplainedHop[];
   /** `VirtualService foo/reviews (routes.yaml:12)`. */
   readonly resources: readonly string[];
+  /** What is probably wrong, where that can be said. */
+  readonly note?: string;
 }
 
 export interface ExplainedHop {
@@ -53,7 +55,19 @@ export function explain(test: MeshTest, request: TestRequest, observed: Observed
     if (service) hosts.add(`${service.name}.${service.namespace}.svc.${DOMAIN}`);
   }
   const resources = test.resources.filter((r) => concerns(r, hosts, namespaces, request.from === 'external'));
-  return { hops, resources: resources.map(titleOf) };
+  return { hops, resources: resources.map(titleOf), ...noteOf(test, request, observed) };
+}
+
+function noteOf(test: MeshTest, request: TestRequest, observed: Observed): Pick<Explanation, 'note'> {
+  const [name = '', namespace = request.from.split('/')[0]] = request.host.split('.');
+  const service = test.services.find((s) => s.name === name && s.namespace === namespace);
+  if (service && request.resolveTo === undefined && !service.ports.some((p) => p.port === request.port))
+    return {
+      note: `the Service ${namespace}/${name} has no port ${request.port}: it has ${service.ports.map((p) => p.port).join(', ')}`,
+    };
+  if (observed.logs.some(({ text }) => parseLogLine(text)?.flags.includes('NC')))
+    return { note: 'the route leads to a host or subset that no Service, ServiceEntry or DestinationRule has' };
+  return {};
 }
 
 /** Lines of an earlier request may arrive late; those of one request share its id. */

@@ -1,6 +1,6 @@
 // Reads the fields of a MeshTest: unknown ones are refused with the nearest known name, those of later versions by name.
 // Called by the read-*.ts files.
-import { type RawObject, type Reader, report } from '../../api/istio/reader.ts';
+import { type RawObject, type Reader, report, shown } from '../../api/istio/reader.ts';
 import { nearest } from '../../base/nearest.ts';
 
 /** Like `object` of the API's reader, for a person who just mistyped a word. */
@@ -13,7 +13,12 @@ export function fieldsOf(
 ): RawObject | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'object' || Array.isArray(value)) {
-    report(reader, path, 'wrong-type', `${path || 'the document'} must be a map with the fields ${known.join(', ')}`);
+    report(
+      reader,
+      path,
+      'wrong-type',
+      `${path || 'the document'} must be a map with the fields ${known.join(', ')}, not ${shown(value)}`,
+    );
     return undefined;
   }
   for (const key of Object.keys(value)) {

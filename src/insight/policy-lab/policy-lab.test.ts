@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readMeshTests } from './read.ts';
-import { jsonReport, junitReport, tapReport } from './report.ts';
+import { differenceText, jsonReport, junitReport, tapReport } from './report.ts';
 import { runTests } from './run.ts';
 
 const MESH = `apiVersion: meltemi.dev/v1alpha1
@@ -104,6 +104,36 @@ const mistakes: readonly (readonly [string, string, RegExp, number])[] = [
     /did you mean foo\/httpbin/,
     17,
   ],
+  [
+    'a number in quotes',
+    '    - {from: foo/sleep, to: "http://a/", times: "3", expect: {status: 200}}',
+    /times must be an integer in the range 1-\d+, not "3"/,
+    17,
+  ],
+  [
+    'a list for one status',
+    '    - {from: foo/sleep, to: "http://httpbin.foo:8000/", expect: {status: [200, 201]}}',
+    /for several write statusAnyOf/,
+    17,
+  ],
+  [
+    'a mistyped word',
+    '    - {from: foo/sleep, to: "http://httpbin.foo:8000/", expect: {code: rest}}',
+    /unsupported value "rest"; did you mean reset\?/,
+    17,
+  ],
+  [
+    'a workload without its namespace',
+    '    - {from: sleep, to: "http://httpbin.foo:8000/", expect: {status: 200}}',
+    /there is no workload "sleep": did you mean foo\/sleep\?/,
+    17,
+  ],
+  [
+    'a key that stands twice',
+    '    - {from: foo/sleep, from: foo/sleep, to: "http://a/", expect: {status: 200}}',
+    /the key from stands twice/,
+    17,
+  ],
   ['broken YAML', '    - {from: foo/sleep, to: "http://a/", expect: {status: 200}', /not YAML/, 18],
 ];
 
@@ -126,4 +156,32 @@ test('a resource is judged as admission judges it, at its place', () => {
   });
   assert.match(problems[0]?.message ?? '', /PeerAuthentication default: .*STRIKT/);
   assert.equal(problems[0]?.line, 15);
+});
+
+test('a kind that is mistyped, missing or of another group is told with what would be right', () => {
+  const problem = (from: string, to: string): string | undefined => {
+    const source = `${MESH}    - {from: foo/sleep, to: "http://httpbin.foo:8000/", expect: {status: 200}}\n`;
+    const { problems } = readMeshTests('t.yaml', { read: () => source.replace(from, to), expand: () => [] });
+    return problems.at(-1)?.message;
+  };
+  assert.match(problem('kind: MeshTest\n', 'kind: MeshTst\n') ?? '', /and kind MeshTest, found .* and kind "MeshTst"$/);
+  assert.match(problem('kind: MeshTest\n', '') ?? '', /and kind nothing: only a MeshTest is run/);
+  assert.match(problem('PeerAuthentication', 'PeerAuthenticaton') ?? '', /did you mean PeerAuthentication\?/);
+  assert.match(
+    problem('security.istio.io/v1', 'networking.istio.io/v1') ?? '',
+    /is a kind of security\.istio\.io\/v1, not/,
+  );
+  assert.match(problem('security.istio.io/v1', 'security.istio.io/v9') ?? '', /has no version v9: use security/);
+  assert.match(problem('security.istio.io/v1', 'v1') ?? '', /its apiVersion is security\.istio\.io\/v1/);
+});
+
+test('equal answers of a repeated request are folded, and a port that no Service has is told', async () => {
+  const results = await run(`
+    - {name: many, from: foo/sleep, to: "http://httpbin.foo:8000/", times: 5, expect: {status: 404}}
+    - {name: port, from: foo/sleep, to: "http://httpbin.foo:8001/", expect: {status: 200}}
+`);
+  const [many, port] = results[0]!.requests;
+  assert.deepEqual(many?.differences.map(differenceText), ['expect.status: expected 404, got 200 (5 of 5 times)']);
+  assert.deepEqual(many?.actual.answers, { 200: 5 });
+  assert.equal(port?.explanation?.note, 'the Service foo/httpbin has no port 8001: it has 8000');
 });

@@ -4,6 +4,7 @@ import {
   flag,
   integer,
   list,
+  oneOf,
   type RawObject,
   type Reader,
   report,
@@ -11,6 +12,7 @@ import {
   textMap,
   texts,
 } from '../../api/istio/reader.ts';
+import { GRPC_CODES } from '../../base/grpc-codes.ts';
 import { fieldsOf } from './fields.ts';
 import {
   CODES,
@@ -210,15 +212,16 @@ const EXPECT_FIELDS = [
 
 function readExpect(reader: Reader, value: unknown, path: string): Expectation {
   const raw = fieldsOf(reader, value, path, EXPECT_FIELDS, LATER_EXPECT) ?? {};
-  if (value !== undefined && Object.keys(raw).length === 0)
+  if (typeof value === 'object' && Object.keys(raw).length === 0)
     report(reader, path, 'empty', `${path} must name at least one thing to expect`);
   const number = (key: string, min: number, max: number) => {
     const found = integer(reader, raw[key], `${path}.${key}`, min, max);
     return found === undefined ? {} : { [key]: found };
   };
-  const code = CODES.find((c) => c === raw.code);
-  if (raw.code !== undefined && !code)
-    report(reader, `${path}.code`, 'unknown-value', `${path}.code must be one of ${CODES.join(', ')}`);
+  const code = oneOf(reader, raw.code, `${path}.code`, CODES);
+  const grpcStatus = oneOf(reader, grpcCode(raw.grpcStatus), `${path}.grpcStatus`, GRPC_CODES);
+  if (Array.isArray(raw.status))
+    report(reader, `${path}.status`, 'wrong-type', `${path}.status is one number; for several write statusAnyOf`);
   const anyOf = list(reader, raw.statusAnyOf, `${path}.statusAnyOf`);
   const statuses = anyOf.map((s, i) => integer(reader, s, `${path}.statusAnyOf[${i}]`, 100, 999) ?? 0);
   const ok = flag(reader, raw.ok, `${path}.ok`);
@@ -228,9 +231,9 @@ function readExpect(reader: Reader, value: unknown, path: string): Expectation {
     return found === undefined ? {} : { [key]: found };
   };
   return {
-    ...number('status', 100, 999),
+    ...(Array.isArray(raw.status) ? {} : number('status', 100, 999)),
     ...(statuses.length > 0 ? { statusAnyOf: statuses } : {}),
-    ...(raw.grpcStatus === undefined ? {} : { grpcStatus: String(raw.grpcStatus).toUpperCase() }),
+    ...(grpcStatus === undefined ? {} : { grpcStatus }),
     ...(ok === undefined ? {} : { ok }),
     ...(code ? { code } : {}),
     ...readMatch(reader, raw, 'body', path),
@@ -247,6 +250,12 @@ function readExpect(reader: Reader, value: unknown, path: string): Expectation {
     ...number('minMs', 0, MAX_TIMEOUT_MS),
     ...number('maxMs', 0, MAX_TIMEOUT_MS),
   };
+}
+
+/** `UNAVAILABLE`, `unavailable` or 14. */
+function grpcCode(value: unknown): unknown {
+  if (typeof value === 'number') return GRPC_CODES[value] ?? value;
+  return typeof value === 'string' ? value.toUpperCase() : value;
 }
 
 function readUpstream(reader: Reader, value: unknown, path: string): { upstream?: UpstreamExpectation } {

@@ -1,14 +1,17 @@
 // The resources of a MeshTest: inline objects and files of objects, each judged by the code of the admission webhook.
 // Called by read.ts.
 import { isScalar, LineCounter, parseAllDocuments } from 'yaml';
+import { ISTIO_KINDS } from '../../api/istio/kinds.ts';
 import { createReader, list, type RawObject, type Reader, report } from '../../api/istio/reader.ts';
 import type { KubeObject } from '../../base/kube/types.ts';
+import { nearest } from '../../base/nearest.ts';
 import { validateObject } from '../../control-plane/offline/wiring.ts';
 import type { Addresses } from './addresses.ts';
 import type { FileProblem, TestResource } from './format.ts';
 import { MAX_FILE_BYTES, MAX_RESOURCES } from './limits.ts';
 import { type Places, placesOf } from './places.ts';
 import { substituteAddresses } from './substitute.ts';
+import { yamlProblem } from './yaml-problem.ts';
 
 /** The files a test may read. */
 export interface Files {
@@ -94,11 +97,9 @@ function readObjects(
   }
   const lines = new LineCounter();
   for (const document of parseAllDocuments(source, { lineCounter: lines, prettyErrors: false })) {
-    const wrong = document.errors[0];
+    const wrong = yamlProblem(file, document, lines, source);
     if (wrong) {
-      const { line, col } = lines.linePos(wrong.pos[0]);
-      const message = `this is not YAML: ${wrong.message.split('\n')[0]}`;
-      problems.push({ file, path: '', line, column: col, code: 'yaml', message });
+      problems.push(wrong);
       return;
     }
     const value: unknown = document.toJS();
@@ -120,6 +121,17 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   Deployment: 'pods stand under spec.workloads',
 };
 
+/** In which Istio serves one and the same kind. */
+const VERSIONS: ReadonlySet<string> = new Set(['v1', 'v1beta1', 'v1alpha3']);
+
+function kindHint(kind: string): string {
+  const near = nearest(kind, ['Secret', ...ISTIO_KINDS.map((each) => each.kind)]);
+  if (ELSEWHERE[kind] === undefined && near !== undefined && near !== kind) return `did you mean ${near}?`;
+  const known = ISTIO_KINDS.find((each) => each.kind === kind);
+  if (known) return `its apiVersion is ${known.group}/v1`;
+  return ELSEWHERE[kind] ?? "Istio's objects and Secrets are";
+}
+
 function check(reader: Reader, value: unknown, path: string, file: string, line: number): TestResource | undefined {
   const join = (field: string): string => (path === '' ? field : `${path}.${field}`);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -135,9 +147,23 @@ function check(reader: Reader, value: unknown, path: string, file: string, line:
   const { apiVersion, kind } = object;
   const metadata = object.metadata as RawObject | undefined;
   if (typeof apiVersion !== 'string' || typeof kind !== 'string' || typeof metadata?.name !== 'string') {
-    report(reader, path, 'required', `${path || 'the document'} needs apiVersion, kind and metadata.name`);
+    report(
+      reader,
+      path,
+      'required',
+      `${path || 'the document'} needs apiVersion, kind and metadata.name${path === '' ? '' : ', or is {file: PATTERN} alone'}`,
+    );
     return undefined;
   }
+  const version = apiVersion.slice(apiVersion.indexOf('/') + 1);
+  const known = ISTIO_KINDS.find((each) => each.kind === kind && `${each.group}/${version}` === apiVersion);
+  if (known && !VERSIONS.has(version) && known.version !== version)
+    report(
+      reader,
+      join('apiVersion'),
+      'version',
+      `${kind} has no version ${version}: use ${known.group}/${known.version}`,
+    );
   const verdict = validateObject(apiVersion, { ...object, kind });
   if (verdict) {
     for (const d of verdict.diagnostics) report(reader, join(d.path), d.code, `${kind} ${metadata.name}: ${d.message}`);
@@ -146,7 +172,7 @@ function check(reader: Reader, value: unknown, path: string, file: string, line:
       reader,
       join('kind'),
       'not-supported',
-      `${apiVersion} ${kind} is no resource of a mesh test: ${ELSEWHERE[kind] ?? "Istio's objects and Secrets are"}`,
+      `${apiVersion} ${kind} is no resource of a mesh test: ${kindHint(kind)}`,
     );
     return undefined;
   }

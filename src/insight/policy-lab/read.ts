@@ -1,8 +1,19 @@
 // Reads MeshTest files: YAML → checked tests, or problems with file, line and column. Called by run.ts's users (cli/commands/test.ts).
 // Nothing is started for a file with a problem.
 import { LineCounter, parseAllDocuments } from 'yaml';
-import { createReader, flag, integer, list, type Reader, report, text, textMap } from '../../api/istio/reader.ts';
+import {
+  createReader,
+  flag,
+  integer,
+  list,
+  type Reader,
+  report,
+  shown,
+  text,
+  textMap,
+} from '../../api/istio/reader.ts';
 import { readMeshConfig } from '../../api/mesh/mesh-config.ts';
+import { nearest } from '../../base/nearest.ts';
 import { parseTrustDomain } from '../../base/spiffe/spiffe-id.ts';
 import { type Addresses, addressesOf } from './addresses.ts';
 import { fieldsOf } from './fields.ts';
@@ -23,6 +34,7 @@ import { readRequest } from './read-request.ts';
 import { type Files, readResources } from './read-resources.ts';
 import { checkReferences } from './references.ts';
 import { substituteAddresses } from './substitute.ts';
+import { yamlProblem } from './yaml-problem.ts';
 
 export interface ReadFile {
   readonly tests: readonly MeshTest[];
@@ -42,12 +54,8 @@ export function readMeshTests(file: string, files: Files): ReadFile {
   const tests: MeshTest[] = [];
   const problems: FileProblem[] = [];
   for (const document of documents) {
-    const wrong = document.errors[0];
-    if (wrong) {
-      const { line, col } = lines.linePos(wrong.pos[0]);
-      const message = `this is not YAML: ${wrong.message.split('\n')[0]}`;
-      return { tests: [], uses, problems: [{ file, path: '', line, column: col, code: 'yaml', message }] };
-    }
+    const wrong = yamlProblem(file, document, lines, source);
+    if (wrong) return { tests: [], uses, problems: [wrong] };
     const value: unknown = document.toJS();
     if (value === null || value === undefined) continue;
     const places = placesOf(document, lines);
@@ -85,6 +93,8 @@ const SPEC_FIELDS = [
   'requests',
 ];
 
+const ELSEWHERE = 'name a file of resources under spec.resources, as {file: NAME}';
+
 function readTest(
   file: string,
   value: unknown,
@@ -96,8 +106,10 @@ function readTest(
   if (!root) return undefined;
   if (root.apiVersion !== API_VERSION || root.kind !== KIND) {
     const path = root.kind === KIND ? 'apiVersion' : 'kind';
-    const found = `${String(root.apiVersion)} ${String(root.kind)}`;
-    report(reader, path, 'kind', `expected apiVersion ${API_VERSION} and kind ${KIND}, found ${found}`);
+    const found = `apiVersion ${shown(root.apiVersion)} and kind ${shown(root.kind)}`;
+    const hint =
+      root.kind === KIND || nearest(String(root.kind), [KIND]) ? '' : `: only a ${KIND} is run; ${ELSEWHERE}`;
+    report(reader, path, 'kind', `expected apiVersion ${API_VERSION} and kind ${KIND}, found ${found}${hint}`);
     return undefined;
   }
   const metadata = fieldsOf(reader, root.metadata, 'metadata', ['name', 'namespace', 'labels', 'annotations']) ?? {};
@@ -142,7 +154,7 @@ function readTrustDomain(reader: Reader, value: unknown): string {
   const given = text(reader, value, 'spec.trustDomain') ?? 'cluster.local';
   const parsed = parseTrustDomain(given);
   if (parsed.kind === 'invalid')
-    for (const d of parsed.diagnostics) report(reader, 'spec.trustDomain', d.code, d.message);
+    for (const d of parsed.diagnostics) report(reader, 'spec.trustDomain', d.code, `spec.trustDomain: ${d.message}`);
   return given;
 }
 
@@ -213,7 +225,7 @@ function readPort(reader: Reader, value: unknown, path: string): TestPort {
   if (raw.protocol !== undefined && raw.protocol !== 'TCP')
     report(reader, `${path}.protocol`, 'not-supported', `${path}.protocol: only TCP is carried by the mesh`);
   const port = integer(reader, raw.port, `${path}.port`, 1, 65535);
-  if (port === undefined) report(reader, path, 'required', `${path}.port is missing`);
+  if (raw.port === undefined) report(reader, path, 'required', `${path}.port is missing`);
   const app = text(reader, raw.appProtocol, `${path}.appProtocol`);
   return {
     name: text(reader, raw.name, `${path}.name`) ?? '',

@@ -12,8 +12,9 @@ export function checkReferences(reader: Reader, test: MeshTest, addresses: Addre
   const must = (name: string, path: string, also: readonly string[] = []): void => {
     // What is missing is told already.
     if (name === '' || known.has(name) || also.includes(name)) return;
-    const near = nearest(name, [...workloads, ...also]);
-    const hint = near ? `did you mean ${near}?` : `known are ${[...workloads, ...also].join(', ') || 'none'}`;
+    const all = [...known, ...also];
+    const near = all.find((one) => one.endsWith(`/${name}`)) ?? nearest(name, all);
+    const hint = near ? `did you mean ${near}?` : `known are ${all.join(', ') || 'none'}`;
     report(reader, path, 'unknown-workload', `${path}: there is no workload "${name}": ${hint}`);
   };
   for (const name of workloads.filter((w, i) => workloads.indexOf(w) !== i))
@@ -68,6 +69,9 @@ function checkTarget(reader: Reader, test: MeshTest, request: TestRequest, path:
       );
     return;
   }
+  // Who sends is unknown: told already.
+  const sender = test.workloads.some((w) => `${w.namespace}/${w.name}` === request.from);
+  if (!sender && request.from !== 'external') return;
   if (request.host === '' || names.resolve(request.host, namespaceOf(request)).length > 0) return;
   if (request.from === 'external' && defaultGateway(test) !== undefined) return;
   const known = [

@@ -44,10 +44,15 @@ function requestText(result: TestResult, request: RequestResult, paint: Paint): 
       ? `${actual.status ?? ''} ${actual.grpcStatus ?? ''}`.trim()
       : `${actual.code} (${actual.detail})`;
   const body = actual.body === undefined || actual.body.startsWith('{') ? '' : ` ${JSON.stringify(actual.body)}`;
+  const answers = Object.entries(actual.answers ?? {});
+  if (answers.length > 1)
+    lines.push(`      answers: ${answers.map(([name, count]) => `${count} × ${name}`).join(', ')}`);
   lines.push(
-    `      came: ${came || 'bytes'}${body}${actual.responder ? ` from ${actual.responder}` : ''}, ${actual.ms} ms`,
+    `      ${actual.answers ? 'last came' : 'came'}: ${came || 'bytes'}${body}${actual.responder ? ` from ${actual.responder}` : ''}, ${actual.ms} ms`,
   );
   for (const hop of request.explanation?.hops ?? []) lines.push(paint.dim(`      ${hop.proxy}: ${hop.text}`));
+  const note = request.explanation?.note;
+  if (note !== undefined) lines.push(`      ${note}`);
   for (const resource of request.explanation?.resources ?? []) lines.push(paint.dim(`      see ${resource}`));
   return `${lines.join('\n')}\n`;
 }

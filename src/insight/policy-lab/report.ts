@@ -1,4 +1,5 @@
 // Results in the forms `-o json|junit|tap`. The text form is report-text.ts. Pure.
+import type { Difference } from './compare.ts';
 import type { EngineDifference } from './engines-compare.ts';
 import type { TestResult } from './run.ts';
 import type { RequestResult } from './run-request.ts';
@@ -31,17 +32,20 @@ export function jsonReport(results: readonly TestResult[], engines: readonly Eng
 }
 
 /** One line for a difference: `expect.status: expected 200, got 404`. */
-export function differenceText(difference: { path: string; expected: unknown; actual: unknown }): string {
+export function differenceText(difference: Difference): string {
   const shown = (value: unknown): string => {
     const text = typeof value === 'string' ? value : JSON.stringify(value);
     return text.length > 300 ? `${text.slice(0, 300)}…` : text;
   };
-  return `${difference.path}: expected ${shown(difference.expected)}, got ${shown(difference.actual)}`;
+  const { times, of } = difference;
+  const often = times === undefined || of === undefined ? '' : ` (${times} of ${of} times)`;
+  return `${difference.path}: expected ${shown(difference.expected)}, got ${shown(difference.actual)}${often}`;
 }
 
 function failureText(result: RequestResult): string {
   const lines = result.differences.map(differenceText);
   for (const hop of result.explanation?.hops ?? []) lines.push(`${hop.proxy}: ${hop.text}`);
+  if (result.explanation?.note !== undefined) lines.push(result.explanation.note);
   for (const resource of result.explanation?.resources ?? []) lines.push(`see ${resource}`);
   return lines.join('\n');
 }

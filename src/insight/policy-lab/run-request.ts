@@ -25,6 +25,8 @@ export interface Actual {
   readonly detail?: string;
   readonly status?: number;
   readonly grpcStatus?: string;
+  /** Of a request that was sent several times: how often each answer came. */
+  readonly answers?: Readonly<Record<string, number>>;
   readonly body?: string;
   readonly responder?: string;
   readonly upstream?: {
@@ -132,6 +134,7 @@ function actualOf(observed: Observed): Actual {
     ...(last.detail === '' ? {} : { detail: last.detail }),
     ...(last.status === 0 ? {} : { status: last.status }),
     ...(last.grpcStatus === undefined ? {} : { grpcStatus: last.grpcStatus }),
+    ...(observed.outcomes.length > 1 ? { answers: answersOf(observed.outcomes) } : {}),
     ...(body === '' ? {} : { body }),
     ...(responder === undefined ? {} : { responder }),
     ...(upstream
@@ -146,4 +149,13 @@ function actualOf(observed: Observed): Actual {
       : {}),
     ms: last.ms,
   };
+}
+
+function answersOf(outcomes: readonly Outcome[]): Readonly<Record<string, number>> {
+  const out: Record<string, number> = {};
+  for (const { code, status, grpcStatus } of outcomes) {
+    const name = code === 'ok' ? `${status || ''} ${grpcStatus ?? ''}`.trim() || 'bytes' : code;
+    out[name] = (out[name] ?? 0) + 1;
+  }
+  return out;
 }

@@ -24,13 +24,13 @@ function one(reader: Reader, whole: string, inner: string, path: string, address
     const found = addresses.pods.get(ip[1] ?? '') ?? [addresses.clusterIps.get(ip[1] ?? '') ?? ''];
     const chosen = found[Number(ip[2] ?? 0)];
     if (chosen) return chosen;
-    const names = [...addresses.pods.keys(), ...addresses.clusterIps.keys()];
+    const names = [...new Set([...addresses.pods.keys(), ...addresses.clusterIps.keys()])];
     const near = nearest(ip[1] ?? '', names);
     report(
       reader,
       path,
       'variable',
-      `${whole}: there is no workload or service ${ip[1]}${near ? `; did you mean ${near}?` : ''}`,
+      `${whole}: there is no workload or service ${ip[1]}${near ? `; did you mean ${near}?` : `; known are ${names.join(', ') || 'none'}`}`,
     );
     return whole;
   }
