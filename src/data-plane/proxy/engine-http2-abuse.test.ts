@@ -121,21 +121,32 @@ test('a client that does not read its acknowledgements is cut off (PING flood)',
   assert.equal((await ask(engine.port('in'), '/')).body, 'hello');
 });
 
-test('rapid reset: streams given up before their answer end the connection', async (t) => {
-  const silent = createServer((socket: Socket) => void socket.on('error', () => {}));
-  const port = await listen(t, silent as never);
-  const engine = await startEngine(
-    t,
-    bootstrap([listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }])], [staticCluster('app', [port])]),
-  );
-  const got = await attack(
-    engine.port('in'),
-    many(2_000, (i) => Buffer.concat([frame(1, 5, 2 * i + 1, GET), frame(3, 0, 2 * i + 1, number(8))])),
-  );
-  assert.equal(goawayCode(got), CALM);
-  assert.equal(engine.counter('http.test.downstream_rq_too_many_premature_resets'), 1);
-  assert.ok(engine.counter('http.test.downstream_rq_total') <= 251);
-});
+/** What gives a stream up: the client, or we, because the client broke a rule on it (MadeYouReset). */
+const GIVE_UP: readonly (readonly [string, (id: number) => Buffer])[] = [
+  ['RST_STREAM', (id) => frame(3, 0, id, number(8))],
+  ['a window that grows by nothing', (id) => frame(8, 0, id, number(0))],
+  ['a window that grows too large', (id) => frame(8, 0, id, number(0x7fffffff))],
+  ['DATA after the end', (id) => frame(0, 0, id, Buffer.from('x'))],
+  ['HEADERS after the end', (id) => frame(1, 5, id, GET)],
+  ['a stream that depends on itself', (id) => frame(2, 0, id, Buffer.concat([number(id), Buffer.from([1])]))],
+];
+
+for (const [what, giveUp] of GIVE_UP)
+  test(`rapid reset by ${what}: streams given up before their answer end the connection`, async (t) => {
+    const silent = createServer((socket: Socket) => void socket.on('error', () => {}));
+    const port = await listen(t, silent as never);
+    const engine = await startEngine(
+      t,
+      bootstrap([listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }])], [staticCluster('app', [port])]),
+    );
+    const got = await attack(
+      engine.port('in'),
+      many(2_000, (i) => Buffer.concat([frame(1, 5, 2 * i + 1, GET), giveUp(2 * i + 1)])),
+    );
+    assert.equal(goawayCode(got), CALM);
+    assert.equal(engine.counter('http.test.downstream_rq_too_many_premature_resets'), 1);
+    assert.ok(engine.counter('http.test.downstream_rq_total') <= 251);
+  });
 
 test('more streams than allowed are refused, and a header list that is too large resets its stream', async (t) => {
   const silent = createServer((socket: Socket) => void socket.on('error', () => {}));

@@ -222,8 +222,12 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
     return this.#deps.clock.now();
   }
 
-  /** A client reset a stream before it had its answer: many of those are an attack (rapid reset). */
+  /**
+   * A client reset a stream before it had its answer, or broke the rules on it so that we had to: many of those are an attack
+   * (rapid reset, MadeYouReset).
+   */
   onEarlyReset(started: number): void {
+    if (this.#session.dead) return;
     if (this.#deps.clock.now() - started > PREMATURE_RESET_LIFETIME_MS) return;
     this.#prematureResets += 1;
     if (this.#prematureResets * 2 < Math.max(PREMATURE_RESET_STREAMS, this.#closedStreams)) return;
@@ -304,7 +308,7 @@ class H2ServerStream extends H2Stream implements ResponseSender {
     if (reason === 'remote') this.receiver.onRequestReset('remote-reset', 'http2.remote_reset');
     else if (reason === 'protocol') this.receiver.onRequestReset('protocol', 'http2.codec_error');
     else this.receiver.onRequestReset('disconnect', 'downstream_remote_disconnect');
-    if (reason === 'remote' && !this.#headSent) this.#connection.onEarlyReset(this.#started);
+    if (reason !== 'disconnect' && !this.#headSent) this.#connection.onEarlyReset(this.#started);
   }
 
   // --- from the connection manager

@@ -155,16 +155,16 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
   #give(connection: PooledConnection, waiter: PoolWaiter): void {
     const reused = connection.served > 0;
     const exchange = connection.open();
-    const { maxRequestsPerConnection } = this.options.http;
-    if (maxRequestsPerConnection > 0 && connection.served >= maxRequestsPerConnection) {
-      this.#counters.cxMaxRequests.value += 1;
-      connection.retire();
-    }
     if (connection.listed && this.#free[this.#free.length - 1] === connection && connection.capacity <= 0) {
       this.#free.pop();
       connection.listed = false;
     }
     waiter.onReady(exchange, reused);
+    const { maxRequestsPerConnection } = this.options.http;
+    if (maxRequestsPerConnection <= 0 || connection.served < maxRequestsPerConnection) return;
+    this.#counters.cxMaxRequests.value += 1;
+    // After the request began: a connection without any closes at once.
+    connection.retire();
   }
 
   drain(): void {
