@@ -3,13 +3,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fromJson, type JsonObject } from '@bufbuild/protobuf';
-import { ListenerFilterSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
+import { type ListenerFilter, ListenerFilterSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
 import { ProxyProtocolSchema } from '#proto/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js';
 import { extensionRegistry } from '../config/bootstrap.ts';
 import { StatsStore } from '../stats/stats.ts';
 import { proxyCounters, readProxyProtocol, takeProxyHeader, tlvMetadata, writeProxyHeader } from './proxy-protocol.ts';
-import { readListenerFilters } from './settings.ts';
+import { listenerFilters } from './settings.ts';
 
+const filtersOf = (messages: readonly ListenerFilter[]) =>
+  listenerFilters(
+    messages,
+    {
+      subscribe() {
+        throw new Error('nothing is discovered here');
+      },
+    },
+    'l',
+  ).current();
 const settings = (json: JsonObject) => readProxyProtocol(fromJson(ProxyProtocolSchema, json), 'pp');
 const FROM = { kind: 'ip', ip: '1.2.3.4', port: 5 } as const;
 const TO = { kind: 'ip', ip: '5.6.7.8', port: 9 } as const;
@@ -70,9 +80,9 @@ test('the header comes before what inspectors look at; an original destination b
   const proxy = filter('proxy_protocol.v3.ProxyProtocol');
   const tls = filter('tls_inspector.v3.TlsInspector');
   const original = filter('original_dst.v3.OriginalDst');
-  assert.throws(() => readListenerFilters([tls, proxy], 'l'), /proxy_protocol must stand before/);
-  assert.equal(readListenerFilters([original, proxy, tls], 'l').originalDstLast, false);
-  assert.equal(readListenerFilters([proxy, original], 'l').originalDstLast, true);
+  assert.throws(() => filtersOf([tls, proxy]), /proxy_protocol must stand before/);
+  assert.equal(filtersOf([original, proxy, tls])?.originalDstLast, false);
+  assert.equal(filtersOf([proxy, original])?.originalDstLast, true);
 });
 
 test('fields that are not supported are refused by name', () => {

@@ -10,7 +10,9 @@ import { OriginalDstSchema } from '#proto/envoy/extensions/filters/listener/orig
 import { ProxyProtocolSchema } from '#proto/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js';
 import { TlsInspectorSchema } from '#proto/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
+import { type Discovered, discover, type ExtensionProvider } from '../config/discovered.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
+import type { Live } from '../transport-socket/secrets.ts';
 import { type ProxyProtocolSettings, readProxyProtocol } from './proxy-protocol.ts';
 
 type Kind = 'original-dst' | 'tls' | 'http' | 'proxy';
@@ -45,22 +47,120 @@ const KINDS: readonly Extension<undefined, Built>[] = [
   extension(HttpInspectorSchema, (): Built => ({ kind: 'http' })),
 ];
 
-export function readListenerFilters(messages: readonly ListenerFilter[], path: string): ListenerFilters {
+/** The filters of a listener, some of which may come later (ECDS). */
+export interface ListenerFilterSource {
+  /** Undefined: one is not known, and connections are closed. */
+  current(): ListenerFilters | undefined;
+  readonly awaits: readonly Live<unknown>[];
+  release(): void;
+}
+
+/** One place: what stands there now. */
+interface Place {
+  readonly name: string;
+  readonly disabled: Disabled;
+  readonly path: string;
+  current(): Built | undefined;
+  readonly found: Discovered<Built> | undefined;
+}
+
+/** Throws ConfigError. */
+export function listenerFilters(
+  messages: readonly ListenerFilter[],
+  extensions: ExtensionProvider,
+  path: string,
+): ListenerFilterSource {
+  const places: Place[] = [];
+  const release = (): void => {
+    for (const place of places) place.found?.release();
+  };
+  try {
+    for (const [i, message] of messages.entries())
+      places.push(placeOf(message, i, places, extensions, join(path, `listener_filters[${i}]`)));
+    const first = arrange(places);
+    const awaits = places.flatMap(({ found }) => (found ? [found.live] : []));
+    if (awaits.length === 0) return { current: () => first, awaits, release };
+    let now = complete(places) ? first : undefined;
+    const stops = awaits.map((live) =>
+      live.listen(() => {
+        now = arranged(places);
+      }),
+    );
+    return {
+      current: () => now,
+      awaits,
+      release() {
+        for (const stop of stops) stop();
+        release();
+      },
+    };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** Undefined too when a default that is back does not go with what the others have become. */
+function arranged(places: readonly Place[]): ListenerFilters | undefined {
+  try {
+    return complete(places) ? arrange(places) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const complete = (places: readonly Place[]): boolean => places.every((place) => place.current() !== undefined);
+
+function placeOf(
+  message: ListenerFilter,
+  index: number,
+  before: readonly Place[],
+  extensions: ExtensionProvider,
+  path: string,
+): Place {
+  only(ListenerFilterSchema, message, path, ['name', 'typed_config', 'config_discovery', 'filter_disabled']);
+  const { name, configType } = message;
+  const disabled = message.filterDisabled
+    ? predicate(message.filterDisabled, join(path, 'filter_disabled'))
+    : () => false;
+  if (configType.case !== 'configDiscovery') {
+    const any = configType.case === 'typedConfig' ? configType.value : undefined;
+    const built = buildExtension(KINDS, any, name, undefined, join(path, 'typed_config'));
+    return { name, disabled, path, current: () => built, found: undefined };
+  }
+  const found = discover(
+    'tcp_listener_filter',
+    name,
+    configType.value,
+    extensions,
+    (any): Built & { dispose?(): void } => {
+      const built = buildExtension(KINDS, any, name, undefined, `extension '${name}'`);
+      // It has to go with the others as they are now.
+      const here: Place = { name, disabled, path, current: () => built, found: undefined };
+      arrange(before.toSpliced(index, 1, here));
+      return built;
+    },
+    join(path, 'config_discovery'),
+  );
+  return { name, disabled, path, current: () => found.live.current(), found };
+}
+
+/** Which of the filters that are known do what. Throws ConfigError when they do not go together. */
+function arrange(places: readonly Place[]): ListenerFilters {
   const found: Partial<Record<Kind, Disabled>> = {};
   let proxy: ProxyProtocolSettings | undefined;
   let originalDstLast = false;
-  for (const [i, message] of messages.entries()) {
-    const at = join(path, `listener_filters[${i}]`);
-    only(ListenerFilterSchema, message, at, ['name', 'typed_config', 'filter_disabled']);
-    const any = message.configType.case === 'typedConfig' ? message.configType.value : undefined;
-    const { kind, proxy: settings } = buildExtension(KINDS, any, message.name, undefined, join(at, 'typed_config'));
+  for (const { name, disabled, path, ...place } of places) {
+    const built = place.current();
+    if (!built) continue;
+    const { kind, proxy: settings } = built;
     if (settings) proxy = settings;
     if (kind === 'original-dst' && proxy) originalDstLast = true;
     // Looking for HTTP or TLS before the header was taken off would find neither.
     if (kind === 'proxy' && (found.tls || found.http))
-      throw new ConfigError(at, 'proxy_protocol must stand before tls_inspector and http_inspector');
-    if (found[kind]) throw new ConfigError(at, `${message.name} is listed twice`);
-    found[kind] = message.filterDisabled ? predicate(message.filterDisabled, join(at, 'filter_disabled')) : () => false;
+      throw new ConfigError(path, 'proxy_protocol must stand before tls_inspector and http_inspector');
+    if (found[kind]) throw new ConfigError(path, `${name} is listed twice`);
+    found[kind] = disabled;
   }
   return {
     originalDst: found['original-dst'],

@@ -16,6 +16,7 @@ import {
   proxyCounters,
   tlvMetadata,
 } from '../listener-filter/proxy-protocol.ts';
+import { type ListenerFilterSource, type ListenerFilters, listenerFilters } from '../listener-filter/settings.ts';
 import type { Pressure, PressureView } from '../overload/pressure.ts';
 import { StatsScope } from '../stats/stats.ts';
 import type { Places } from '../tally/places.ts';
@@ -29,7 +30,7 @@ import { type Drain, startDrain } from './drain.ts';
 import { type Inspection, inspect, NOT_INSPECTED, type Proxied } from './inspect.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
-export interface ListenerDeps extends Omit<ChainContext, 'direction' | 'load'> {
+export interface ListenerDeps extends Omit<ChainContext, 'direction' | 'load' | 'onMissingConfig'> {
   /** Where a connection to `destination` belongs when this listener hands off. */
   readonly handOff: (destination: SocketAddr, from: Listener) => Listener | undefined;
   readonly nextConnectionId: () => number;
@@ -72,6 +73,11 @@ interface Arrival {
   readonly metadata?: ReadonlyMap<string, JsonObject> | undefined;
 }
 
+interface ProxyFilter {
+  readonly settings: ProxyProtocolSettings;
+  readonly counters: ProxyCounters;
+}
+
 export class Listener {
   readonly name: string;
   readonly settings: ListenerSettings;
@@ -81,10 +87,11 @@ export class Listener {
   readonly #counters: ReturnType<typeof counters>;
   #tlsCounters: TlsCounters | undefined;
   readonly #log: LogEntry | undefined;
-  readonly #proxy: { readonly settings: ProxyProtocolSettings; readonly counters: ProxyCounters } | undefined;
+  readonly #filters: ListenerFilterSource;
   #chains: readonly FilterChain[];
   #default: FilterChain | undefined;
   #table: ChainTable<FilterChain>;
+  #proxy: ProxyFilter | undefined;
   #drained = false;
 
   /** `reuse`: chains of the previous version that did not change keep their connections. */
@@ -98,8 +105,6 @@ export class Listener {
     this.message = message;
     this.#deps = deps;
     this.settings = readListener(message, path);
-    const proxy = this.settings.filters.proxy?.settings;
-    this.#proxy = proxy && { settings: proxy, counters: proxyCounters(proxy, deps.stats) };
     this.name = message.name;
     this.scope = scope ?? new StatsScope(deps.stats, `listener.${statName(message, this.settings)}.`);
     this.#log = deps.logs.build(message.accessLog, path);
@@ -108,7 +113,8 @@ export class Listener {
       drainsOnFailingHealth: !this.settings.modifyOnly,
       bypass: this.settings.bypassOverload,
     };
-    const built = buildChains(message, { ...deps, direction: this.settings.direction, load }, path, reuse);
+    this.#filters = listenerFilters(message.listenerFilters, deps.extensions, path);
+    const built = this.#buildChains(load, path, reuse);
     this.#chains = built.chains;
     this.#default = built.fallback;
     this.#table = new ChainTable(this.#chains.map((chain) => [chain.match, chain] as const));
@@ -121,6 +127,19 @@ export class Listener {
     return this.#tlsCounters;
   }
 
+  #buildChains(load: PressureView, path: string, reuse: readonly FilterChain[]): ReturnType<typeof buildChains> {
+    const onMissingConfig = (): void => {
+      this.scope.counter('network_extension_config_missing').value += 1;
+    };
+    const { direction } = this.settings;
+    try {
+      return buildChains(this.message, { ...this.#deps, direction, load, onMissingConfig }, path, reuse);
+    } catch (error) {
+      this.#filters.release();
+      throw error;
+    }
+  }
+
   get activeConnections(): number {
     return this.#counters.active.value;
   }
@@ -131,19 +150,22 @@ export class Listener {
 
   /** Names of secrets and routes this listener waits for. */
   awaited(): string[] {
-    return this.chains().flatMap((chain) => chain.awaited());
+    const filters = this.#filters.awaits.flatMap((live) => (live.ready() ? [] : [live.name]));
+    return [...filters, ...this.chains().flatMap((chain) => chain.awaited())];
   }
 
   listen(changed: () => void): () => void {
-    const stops = this.chains().map((chain) => chain.listen(changed));
+    const filters = this.#filters.awaits.map((live) => live.listen(changed));
+    const stops = [...filters, ...this.chains().map((chain) => chain.listen(changed))];
     return () => {
       for (const stop of stops) stop();
     };
   }
 
-  /** Takes the chains of `next` (same settings); chains that are in both keep their connections, others drain. */
+  /** Takes the chains of `next` (same settings and filters); chains that are in both keep their connections, others drain. */
   adopt(next: Listener): void {
     const before = this.chains();
+    next.#filters.release();
     this.message = next.message;
     this.#chains = next.#chains;
     this.#default = next.#default;
@@ -156,6 +178,7 @@ export class Listener {
   drain(): void {
     if (this.#drained) return;
     this.#drained = true;
+    this.#filters.release();
     this.#drainChains(this.chains());
   }
 
@@ -166,6 +189,7 @@ export class Listener {
 
   /** Forgets chains made for a version that will not be used, except those in `kept`. */
   discard(kept: readonly FilterChain[]): void {
+    this.#filters.release();
     for (const chain of this.chains()) if (!kept.includes(chain)) chain.dispose();
   }
 
@@ -190,7 +214,7 @@ export class Listener {
     const captured = this.#deps.capture?.arrival(socket);
     const remote = captured?.remote ?? endpoint(socket.remoteAddress, socket.remotePort);
     let local = captured?.local ?? directLocal;
-    const filter = this.settings.filters.originalDst;
+    const filter = this.#filters.current()?.originalDst;
     const port = directLocal.kind === 'ip' ? directLocal.port : 0;
     if (filter && !captured && !filter(port)) {
       const fd = handleOf(socket)?.fd ?? -1;
@@ -218,10 +242,18 @@ export class Listener {
     }
     this.#counters.total.value += 1;
     this.#counters.active.value += 1;
+    const filters = this.#filters.current();
+    if (!filters) {
+      // Nobody knows what the connection has to pass.
+      this.scope.counter('extension_config_missing').value += 1;
+      arrival.socket.destroy();
+      this.#gone();
+      return;
+    }
     const port = arrival.local.kind === 'ip' ? arrival.local.port : 0;
-    const tls = settings.filters.tls !== undefined && !settings.filters.tls(port);
-    const http = settings.filters.http !== undefined && !settings.filters.http(port);
-    const proxy = this.#proxy && !settings.filters.proxy?.disabled(port) ? this.#proxy : undefined;
+    const tls = filters.tls !== undefined && !filters.tls(port);
+    const http = filters.http !== undefined && !filters.http(port);
+    const proxy = filters.proxy && !filters.proxy.disabled(port) ? this.#proxyOf(filters.proxy.settings) : undefined;
     if (!tls && !http && !proxy) {
       this.#choose(arrival, NOT_INSPECTED);
       return;
@@ -241,22 +273,14 @@ export class Listener {
           return this.#gone();
         }
       }
-      this.#choose(result.proxied ? this.#proxiedArrival(arrival, result.proxied) : arrival, result);
+      this.#choose(result.proxied ? proxiedArrival(arrival, result.proxied, filters) : arrival, result);
     });
   }
 
-  /** The connection as the proxy in front saw it. */
-  #proxiedArrival(arrival: Arrival, { addresses, tlvs }: Proxied): Arrival {
-    const { filters } = this.settings;
-    const metadata = filters.proxy && tlvMetadata(filters.proxy.settings, tlvs);
-    if (!addresses) return { ...arrival, metadata };
-    const keepLocal = filters.originalDstLast && arrival.local !== arrival.directLocal;
-    return {
-      ...arrival,
-      remote: addresses.source,
-      local: keepLocal ? arrival.local : addresses.destination,
-      metadata,
-    };
+  #proxyOf(settings: ProxyProtocolSettings): ProxyFilter {
+    if (this.#proxy?.settings !== settings)
+      this.#proxy = { settings, counters: proxyCounters(settings, this.#deps.stats) };
+    return this.#proxy;
   }
 
   #gone(): void {
@@ -370,6 +394,19 @@ export class Listener {
       metadata: new Map(arrival.metadata),
     };
   }
+}
+
+/** The connection as the proxy in front saw it. */
+function proxiedArrival(arrival: Arrival, { addresses, tlvs }: Proxied, filters: ListenerFilters): Arrival {
+  const metadata = filters.proxy && tlvMetadata(filters.proxy.settings, tlvs);
+  if (!addresses) return { ...arrival, metadata };
+  const keepLocal = filters.originalDstLast && arrival.local !== arrival.directLocal;
+  return {
+    ...arrival,
+    remote: addresses.source,
+    local: keepLocal ? arrival.local : addresses.destination,
+    metadata,
+  };
 }
 
 function endpoint(ip: string | undefined, port: number | undefined): SocketAddr {

@@ -1,4 +1,4 @@
-// Reads a Listener message (all but its filter chains) into checked settings.
+// Reads a Listener message (all but its filters and filter chains) into checked settings.
 import { create, toBinary } from '@bufbuild/protobuf';
 import { TrafficDirection } from '#proto/envoy/config/core/v3/base_pb.js';
 import {
@@ -11,7 +11,6 @@ import { addressOf, type SocketAddr } from '../config/address.ts';
 import { join, millis, only } from '../config/fields.ts';
 import { fingerprint } from '../config/fingerprint.ts';
 import { DEFAULT_LISTENER_FILTERS_TIMEOUT_MS } from '../limits.ts';
-import { type ListenerFilters, readListenerFilters } from '../listener-filter/settings.ts';
 import { readSocket, type SocketSettings } from './socket-settings.ts';
 
 export interface ListenerSettings {
@@ -20,7 +19,6 @@ export interface ListenerSettings {
   readonly bind: boolean;
   readonly useOriginalDst: boolean;
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
-  readonly filters: ListenerFilters;
   /** ms; 0 = no limit. */
   readonly filtersTimeoutMs: number;
   readonly continueOnTimeout: boolean;
@@ -88,7 +86,6 @@ export function readListener(message: Listener, path: string): ListenerSettings 
         : message.trafficDirection === TrafficDirection.OUTBOUND
           ? 'outbound'
           : 'unspecified',
-    filters: readListenerFilters(message.listenerFilters, path),
     filtersTimeoutMs: millis(message.listenerFiltersTimeout, DEFAULT_LISTENER_FILTERS_TIMEOUT_MS),
     continueOnTimeout: message.continueOnListenerFiltersTimeout,
     backlog: message.tcpBacklogSize ?? DEFAULT_BACKLOG,

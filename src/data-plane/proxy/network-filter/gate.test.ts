@@ -50,7 +50,8 @@ function bench(make: (context: { clock: ReturnType<typeof createFakeClock>; stat
     closeAll() {},
     refused: (info) => refused.push(info),
   };
-  const gate = new Gate(make({ clock, stats }), terminal, clock);
+  const filters = make({ clock, stats });
+  const gate = new Gate(() => filters, terminal, clock);
   let gone = 0;
   const connect = (over: Partial<ConnectionInfo> = {}) => {
     const transport = new FakeTransport();

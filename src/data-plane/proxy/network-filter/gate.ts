@@ -14,12 +14,13 @@ import type { Admission, ConnectionHandler, NetworkFilter } from './filter.ts';
 type Refusal = Extract<Admission, { kind: 'refuse' }>;
 
 export class Gate implements ConnectionHandler {
-  readonly #filters: readonly NetworkFilter[];
+  readonly #filters: () => readonly NetworkFilter[] | undefined;
   readonly #terminal: ConnectionHandler;
   readonly #clock: Clock;
   readonly #held = new Set<Held>();
 
-  constructor(filters: readonly NetworkFilter[], terminal: ConnectionHandler, clock: Clock) {
+  /** `filters`: those of the moment; undefined = some are not known yet. */
+  constructor(filters: () => readonly NetworkFilter[] | undefined, terminal: ConnectionHandler, clock: Clock) {
     this.#filters = filters;
     this.#terminal = terminal;
     this.#clock = clock;
@@ -30,13 +31,21 @@ export class Gate implements ConnectionHandler {
   }
 
   accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
+    const filters = this.#filters();
+    if (!filters) {
+      // Nothing says who may come in: nobody.
+      transport.start(NOBODY);
+      transport.destroy();
+      closed();
+      return;
+    }
     let asked = 0;
     const leave = (): void => {
-      for (let i = 0; i < asked; i++) this.#filters[i]!.onClose?.(info);
+      for (let i = 0; i < asked; i++) filters[i]!.onClose?.(info);
       closed();
     };
     let inner = transport;
-    for (const filter of this.#filters) {
+    for (const filter of filters) {
       asked += 1;
       const admission = filter.admit(info);
       if (admission.kind === 'refuse') {
@@ -83,6 +92,8 @@ export class Gate implements ConnectionHandler {
     this.#terminal.closeAll();
   }
 }
+
+const NOBODY: TransportSink = { onData() {}, onEnd() {}, onBacklog() {}, onClose() {} };
 
 interface Told {
   received(bytes: number): void;

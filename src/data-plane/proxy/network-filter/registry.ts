@@ -1,5 +1,6 @@
 // Every network filter this proxy knows. A chain is: filters that watch, then one terminal filter.
 
+import type { Any } from '@bufbuild/protobuf/wkt';
 import { type Filter, FilterSchema } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
 import { ConnectionLimitSchema } from '#proto/envoy/extensions/filters/network/connection_limit/v3/connection_limit_pb.js';
 import {
@@ -17,10 +18,11 @@ import type { Logger } from '../../../base/runtime/log.ts';
 import type { FormatDeps } from '../access-log/format.ts';
 import type { AccessLogManager } from '../access-log/logger.ts';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
+import { type Discovered, discover, type ExtensionProvider } from '../config/discovered.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { ConnectionManager } from '../http/connection-manager.ts';
 import { readManager } from '../http/settings.ts';
-import { type ExtensionProvider, filtersNow } from '../http-filter/discovered.ts';
+import { filtersNow } from '../http-filter/discovered.ts';
 import type { LocalPeer } from '../http-filter/peer.ts';
 import { FilterPlan } from '../http-filter/plan.ts';
 import { buildHttpFilters, disposeFilters } from '../http-filter/registry.ts';
@@ -35,6 +37,7 @@ import type { DataReader, Live } from '../transport-socket/secrets.ts';
 import type { RouteManager } from '../xds/rds.ts';
 import type { ScopeManager } from '../xds/srds.ts';
 import { createConnectionLimit, createConnectionRateLimit, type SharedBuckets } from './connection-limits.ts';
+import { DiscoveredTerminal, discoveredObserver, TerminalRecipe } from './discovered.ts';
 import type { ConnectionHandler, NetworkFilter, TcpObserver } from './filter.ts';
 import { Gate } from './gate.ts';
 import { createTcpStats } from './istio-stats.ts';
@@ -59,6 +62,8 @@ export interface NetworkContext {
   readonly istioStats: IstioStats;
   readonly runtime: RuntimeView;
   readonly load: PressureView;
+  /** A connection is closed because a discovered filter is missing. */
+  readonly onMissingConfig: () => void;
   /** True after /healthcheck/fail. */
   readonly healthFailed: () => boolean;
   readonly sharedBuckets: SharedBuckets;
@@ -137,41 +142,146 @@ const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Bu
   ),
 ];
 
+/** A place in the chain: a filter that is there, or one that comes and changes. */
+type Place =
+  | { readonly kind: 'fixed'; readonly built: Built }
+  | { readonly kind: 'discovered'; readonly name: string; readonly found: Discovered<BuiltPlace> };
+
+/** A terminal filter is made where it is checked. */
+type BuiltPlace = Exclude<Built, { kind: 'terminal' }> | { readonly kind: 'recipe'; readonly recipe: TerminalRecipe };
+
 export function buildNetworkFilters(messages: readonly Filter[], context: NetworkContext, path: string): BuiltChain {
   const observers: TcpObserver[] = [];
-  const filters: NetworkFilter[] = [];
-  let exchange = false;
-  for (const [i, message] of messages.entries()) {
-    const at = join(path, `filters[${i}]`);
-    only(FilterSchema, message, at, ['name', 'typed_config']);
-    const any = message.configType.case === 'typedConfig' ? message.configType.value : undefined;
-    const built = buildExtension(
-      FILTERS,
-      any,
-      message.name,
-      { ...context, name: message.name },
-      join(at, 'typed_config'),
-    );
-    if (built.kind === 'observer') observers.push(built.observer);
-    if (built.kind === 'filter') {
-      filters.push(built.filter);
-      if (built.exchange) exchange = true;
+  const places: Place[] = [];
+  const release = (): void => {
+    for (const place of places) if (place.kind === 'discovered') place.found.release();
+  };
+  try {
+    for (const [i, message] of messages.entries()) {
+      const last = i === messages.length - 1;
+      const place = placeOf(message, context, observers, last, join(path, `filters[${i}]`));
+      places.push(place);
+      const observer = observerOf(place);
+      if (observer) observers.push(observer);
     }
-    if (built.kind !== 'terminal') continue;
-    if (i !== messages.length - 1)
+    const end = places.at(-1);
+    if (!end || (end.kind === 'fixed' && end.built.kind !== 'terminal'))
       throw new ConfigError(
-        at,
-        `terminal filter named ${message.name} must be the last filter in a network filter chain.`,
+        join(path, 'filters'),
+        'the chain has no terminal filter (http_connection_manager or tcp_proxy)',
       );
-    const chain = built.make(observers);
-    return filters.length === 0
-      ? chain
-      : { ...chain, exchange, handler: new Gate(filters, chain.handler, context.clock) };
+    if (end.kind === 'fixed' && end.built.kind === 'terminal')
+      return chainOf(places.slice(0, -1), end.built.make(observers), context, release);
+    return chainOf(places.slice(0, -1), discoveredEnd(end), context, release);
+  } catch (error) {
+    release();
+    throw error;
   }
-  throw new ConfigError(
-    join(path, 'filters'),
-    'the chain has no terminal filter (http_connection_manager or tcp_proxy)',
+}
+
+/** Throws ConfigError: terminal filters stand at the end and nowhere else, discovered ones too. */
+function placeOf(
+  message: Filter,
+  context: NetworkContext,
+  observers: readonly TcpObserver[],
+  last: boolean,
+  path: string,
+): Place {
+  only(FilterSchema, message, path, ['name', 'typed_config', 'config_discovery']);
+  const { name, configType } = message;
+  const build = (any: Any | undefined, at: string): Built => {
+    const built = buildExtension(FILTERS, any, name, { ...context, name }, at);
+    if (built.kind === 'terminal' && !last)
+      throw new ConfigError(path, `terminal filter named ${name} must be the last filter in a network filter chain.`);
+    return built;
+  };
+  if (configType.case !== 'configDiscovery') {
+    const any = configType.case === 'typedConfig' ? configType.value : undefined;
+    return { kind: 'fixed', built: build(any, join(path, 'typed_config')) };
+  }
+  const checked = (any: Any): BuiltPlace & { dispose?(): void } => {
+    const built = build(any, `extension '${name}'`);
+    if (built.kind !== 'terminal') {
+      if (last)
+        throw new ConfigError(path, `non-terminal filter named ${name} is the last filter in a network filter chain.`);
+      return built;
+    }
+    const recipe = new TerminalRecipe(() => built.make(observers));
+    return { kind: 'recipe', recipe, dispose: () => recipe.dispose() };
+  };
+  const at = join(path, 'config_discovery');
+  const found = discover('network_filter', name, configType.value, context.extensions, checked, at);
+  return { kind: 'discovered', name, found };
+}
+
+function observerOf(place: Place): TcpObserver | undefined {
+  if (place.kind === 'fixed') return place.built.kind === 'observer' ? place.built.observer : undefined;
+  const { live } = place.found;
+  return discoveredObserver(() => {
+    const built = live.current();
+    return built?.kind === 'observer' ? built.observer : undefined;
+  });
+}
+
+function discoveredEnd(place: Place): BuiltChain & { readonly present: () => boolean } {
+  const { live } = (place as Extract<Place, { kind: 'discovered' }>).found;
+  const handler = new DiscoveredTerminal({
+    name: live.name,
+    current: () => {
+      const built = live.current();
+      return built?.kind === 'recipe' ? built.recipe : undefined;
+    },
+    ready: () => live.ready(),
+    listen: (changed) => live.listen(changed),
+  });
+  return {
+    handler,
+    awaits: [live, handler.awaited],
+    staticRoutes: undefined,
+    exchange: false,
+    dispose: () => handler.dispose(),
+    present: () => handler.present,
+  };
+}
+
+/** What stands in front of the terminal filter, and that. */
+function chainOf(
+  places: readonly Place[],
+  end: BuiltChain & { readonly present?: () => boolean },
+  context: NetworkContext,
+  release: () => void,
+): BuiltChain {
+  const discovered = places.flatMap((place) => (place.kind === 'discovered' ? [place.found.live] : []));
+  const fixed = places.flatMap((place) =>
+    place.kind === 'fixed' && place.built.kind === 'filter' ? [place.built] : [],
   );
+  if (discovered.length === 0 && !end.present) {
+    if (fixed.length === 0) return end;
+    const filters = fixed.map(({ filter }) => filter);
+    const exchange = fixed.some((built) => built.exchange);
+    return { ...end, exchange, handler: new Gate(() => filters, end.handler, context.clock) };
+  }
+  const now = (): (Built | BuiltPlace)[] | undefined => {
+    const built = places.map((place) => (place.kind === 'fixed' ? place.built : place.found.live.current()));
+    return built.includes(undefined) || end.present?.() === false ? undefined : (built as (Built | BuiltPlace)[]);
+  };
+  const filtersNow = (): readonly NetworkFilter[] | undefined => {
+    const filters = now()?.flatMap((built) => (built.kind === 'filter' ? [built.filter] : []));
+    if (!filters) context.onMissingConfig();
+    return filters;
+  };
+  return {
+    handler: new Gate(filtersNow, end.handler, context.clock),
+    awaits: [...end.awaits, ...discovered],
+    staticRoutes: end.staticRoutes,
+    get exchange() {
+      return now()?.some((built) => built.kind === 'filter' && built.exchange === true) ?? false;
+    },
+    dispose() {
+      end.dispose();
+      release();
+    },
+  };
 }
 
 function http(message: HttpConnectionManager, context: NetworkContext, path: string): BuiltChain {

@@ -2,17 +2,16 @@
 // the engine.
 import type { Any } from '@bufbuild/protobuf/wkt';
 import type { ExtensionConfigSource } from '#proto/envoy/config/core/v3/config_source_pb.js';
+import type { Discovered, ExtensionCategory, ExtensionProvider } from '../config/discovered.ts';
 import { ConfigError, join } from '../config/fields.ts';
-import type { ExtensionProvider } from '../http-filter/discovered.ts';
-import type { Live } from '../transport-socket/secrets.ts';
 import type { DiscoveryHub } from './hub.ts';
 import { ECDS } from './kinds.ts';
 import { readSource } from './source.ts';
 
 /** One chain's own object made from the shared configuration. */
 interface Follower {
-  /** Throws ConfigError; nothing changes then. Calling the result makes it so. */
-  prepare(any: Any | undefined): () => void;
+  /** Throws ConfigError; nothing changes then. The result makes it so, or lets it be. */
+  prepare(any: Any | undefined): { commit(): void; discard(): void };
   settle(): void;
 }
 
@@ -32,11 +31,12 @@ export class ExtensionManager implements ExtensionProvider {
   }
 
   subscribe<T extends { dispose?(): void }>(
+    category: ExtensionCategory,
     name: string,
     message: ExtensionConfigSource,
     build: (any: Any) => T,
     path: string,
-  ): { live: Live<T>; release(): void } {
+  ): Discovered<T> {
     const source = readSource(message.configSource, join(path, 'config_source'));
     const key = `${source.key} ${name}`;
     const fallback = message.defaultConfig ? build(message.defaultConfig) : undefined;
@@ -47,11 +47,16 @@ export class ExtensionManager implements ExtensionProvider {
     const follower: Follower = {
       prepare(any) {
         const made = any ? build(any) : fallback;
-        return () => {
-          const before = current;
-          current = made;
-          if (before !== made && before !== fallback) before?.dispose?.();
-          follower.settle();
+        return {
+          commit() {
+            const before = current;
+            current = made;
+            if (before !== made && before !== fallback) before?.dispose?.();
+            follower.settle();
+          },
+          discard() {
+            if (made !== fallback) made?.dispose?.();
+          },
         };
       },
       settle() {
@@ -64,8 +69,8 @@ export class ExtensionManager implements ExtensionProvider {
     entry.followers.add(follower);
     if (!known) {
       this.#entries.set(key, entry);
-      entry.release = this.#follow(entry, source, name, path);
-    } else if (entry.any) follower.prepare(entry.any)();
+      entry.release = this.#follow(entry, category, source, name, path);
+    } else if (entry.any) follower.prepare(entry.any).commit();
     else if (entry.settled) ready = true;
     let released = false;
     return {
@@ -91,20 +96,32 @@ export class ExtensionManager implements ExtensionProvider {
     };
   }
 
-  #follow(entry: Entry, source: ReturnType<typeof readSource>, name: string, path: string): () => void {
+  #follow(
+    entry: Entry,
+    category: ExtensionCategory,
+    source: ReturnType<typeof readSource>,
+    name: string,
+    path: string,
+  ): () => void {
     const give = (any: Any | undefined): void => {
       // All or none: a configuration that one chain refuses is refused.
-      const changes = [...entry.followers].map((follower) => follower.prepare(any));
+      const changes: ReturnType<Follower['prepare']>[] = [];
+      try {
+        for (const follower of entry.followers) changes.push(follower.prepare(any));
+      } catch (error) {
+        for (const change of changes) change.discard();
+        throw error;
+      }
       entry.any = any;
       entry.settled = true;
-      for (const change of changes) change();
+      for (const change of changes) change.commit();
     };
     return this.#hub.named(
       source,
       ECDS,
       name,
       {
-        statPrefix: `extension_config_discovery.http_filter.${name}.`,
+        statPrefix: `extension_config_discovery.${category}.${name}.`,
         update(message) {
           if (!message.typedConfig) throw new ConfigError('', `extension '${name}' has no typed_config`);
           give(message.typedConfig);
