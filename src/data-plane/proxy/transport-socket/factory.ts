@@ -32,7 +32,6 @@ const DOWNSTREAM: readonly Extension<TlsBuildContext, DownstreamTls | undefined>
       'session_ticket_keys_sds_secret_config',
       'session_timeout',
       'disable_stateless_session_resumption',
-      // There is no session store on this side: only tickets.
       'disable_stateful_session_resumption',
       'full_scan_certs_on_sni_mismatch',
     ]);
@@ -43,6 +42,7 @@ const DOWNSTREAM: readonly Extension<TlsBuildContext, DownstreamTls | undefined>
     const tls = new TlsContext(message.commonTlsContext, context, at, {
       server: true,
       requireClientCertificate,
+      sessionStore: !message.disableStatefulSessionResumption,
       tickets: !(keys.case === 'disableStatelessSessionResumption' && keys.value),
       ticketKeys:
         keys.case === 'sessionTicketKeys'
@@ -102,6 +102,7 @@ const UPSTREAM: readonly Extension<UpstreamContext, UpstreamSocket>[] = [
         {
           server: false,
           requireClientCertificate: false,
+          sessionStore: false,
           tickets: false,
           ticketKeys: undefined,
           sessionTimeoutS: 0,

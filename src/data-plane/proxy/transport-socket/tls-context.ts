@@ -66,6 +66,8 @@ export interface TlsRole {
   /** Server: sealed tickets may be given out and taken back. */
   readonly tickets: boolean;
   readonly ticketKeys: Live<TicketKeys> | undefined;
+  /** Server: sessions may be kept here rather than sealed into tickets, where nobody else has to read them. */
+  readonly sessionStore: boolean;
   /** Server: s. */
   readonly sessionTimeoutS: number;
   /** Client: max_session_keys. */

@@ -3,6 +3,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { SecureVersion } from 'node:tls';
 import { readPem } from '../../../../base/x509/pem.ts';
+import { MAX_SERVER_SESSIONS } from '../../limits.ts';
 import type { CertificateMaterial, TrustMaterial } from '../secrets.ts';
 import type { ContextSpec } from '../tls-context.ts';
 import { NO_CERTIFICATE_COMPRESSION } from '../tls-params.ts';
@@ -10,6 +11,7 @@ import { addressOf, ffi, type OpenSsl, openssl, type Pointer, scratch, takeReaso
 
 const CTRL = {
   mode: 33,
+  sessionCacheSize: 42,
   sessionCache: 44,
   ticketKeys: 59,
   chainCertificate: 89,
@@ -31,6 +33,7 @@ const MODE_AUTO_RETRY = 0x4;
 const MODE_MOVING_BUFFER = 0x2;
 /** Only the chain that is configured is sent, not what could be found in the trust bundle by a search at each handshake. */
 const MODE_NO_AUTO_CHAIN = 0x8;
+const CACHE = { off: 0, server: 2 } as const;
 const VERIFY = { none: 0, peer: 1, failIfNoPeerCert: 2 } as const;
 const FLAG = { crl: 0x4, crlAll: 0x8, partialChain: 0x80000, noTime: 0x200000 } as const;
 
@@ -46,7 +49,10 @@ export class OpenSslContext {
   dispose(): void {
     if (this.#freed) return;
     this.#freed = true;
-    openssl().SSL_CTX_free(this.pointer);
+    const ssl = openssl();
+    // Nobody takes them up again, and connections may live long.
+    ssl.SSL_CTX_flush_sessions(this.pointer, 0);
+    ssl.SSL_CTX_free(this.pointer);
   }
 }
 
@@ -81,10 +87,14 @@ function fill(ssl: OpenSsl, context: Pointer, spec: ContextSpec): void {
   must(ctrl(CTRL.groups, 0, params.groups), 'groups');
   if (params.sigalgs !== '') must(ctrl(CTRL.sigalgs, 0, params.sigalgs), 'signature algorithms');
   ctrl(CTRL.mode, MODE_RELEASE_BUFFERS | MODE_AUTO_RETRY | MODE_MOVING_BUFFER | MODE_NO_AUTO_CHAIN, '');
-  ctrl(CTRL.sessionCache, 0, '');
+  const kept = role.server && spec.tickets && role.sessionStore && !spec.ticketKey;
+  ctrl(CTRL.sessionCache, kept ? CACHE.server : CACHE.off, '');
+  if (kept) ctrl(CTRL.sessionCacheSize, MAX_SERVER_SESSIONS, '');
   let options = OP.noCompression + OP.noRenegotiation + NO_CERTIFICATE_COMPRESSION;
   if (role.server) options += OP.serverPreference;
-  if (role.server && !spec.tickets) options += OP.noTicket;
+  // Kept here, a session is named by its ticket; sealed into it, the peer's certificates would be read anew each time, which costs
+  // more than all the rest of a resumed handshake but the key exchange.
+  if (role.server && (kept || !spec.tickets)) options += OP.noTicket;
   ssl.SSL_CTX_set_options(context, options);
   if (spec.certificate) useCertificate(ssl, context, spec.certificate);
   verifyBy(ssl, context, spec);

@@ -10,6 +10,7 @@ export interface OpenSsl {
   TLS_method(): Pointer;
   SSL_CTX_new(method: Pointer): Pointer;
   SSL_CTX_free(context: Pointer): void;
+  SSL_CTX_flush_sessions(context: Pointer, until: number): void;
   SSL_CTX_ctrl(context: Pointer, command: number, long: number, pointer: Pointer): number;
   SSL_CTX_set_options(context: Pointer, options: number): number;
   SSL_CTX_set_cipher_list(context: Pointer, list: string): number;
@@ -57,6 +58,7 @@ export interface OpenSsl {
   SSL_read(ssl: Pointer, bytes: Pointer, length: number): number;
   SSL_write(ssl: Pointer, bytes: Pointer, length: number): number;
   SSL_shutdown(ssl: Pointer): number;
+  SSL_set_shutdown(ssl: Pointer, mode: number): void;
   SSL_get_error(ssl: Pointer, result: number): number;
   SSL_ctrl(ssl: Pointer, command: number, long: number, pointer: Pointer): number;
   SSL_ctrl_text(ssl: Pointer, command: number, long: number, text: string): number;
@@ -91,6 +93,7 @@ const DECLARATIONS: Readonly<Record<keyof OpenSsl, string>> = {
   TLS_method: `${P} TLS_method()`,
   SSL_CTX_new: `${P} SSL_CTX_new(${P})`,
   SSL_CTX_free: `void SSL_CTX_free(${P})`,
+  SSL_CTX_flush_sessions: `void SSL_CTX_flush_sessions(${P}, long)`,
   SSL_CTX_ctrl: `long SSL_CTX_ctrl(${P}, int, long, ${P})`,
   SSL_CTX_set_options: `uint64_t SSL_CTX_set_options(${P}, uint64_t)`,
   SSL_CTX_set_cipher_list: `int SSL_CTX_set_cipher_list(${P}, str)`,
@@ -138,6 +141,7 @@ const DECLARATIONS: Readonly<Record<keyof OpenSsl, string>> = {
   SSL_read: `int SSL_read(${P}, ${P}, int)`,
   SSL_write: `int SSL_write(${P}, ${P}, int)`,
   SSL_shutdown: `int SSL_shutdown(${P})`,
+  SSL_set_shutdown: `void SSL_set_shutdown(${P}, int)`,
   SSL_get_error: `int SSL_get_error(${P}, int)`,
   SSL_ctrl: `long SSL_ctrl(${P}, int, long, ${P})`,
   SSL_ctrl_text: `long SSL_ctrl(${P}, int, long, str)`,

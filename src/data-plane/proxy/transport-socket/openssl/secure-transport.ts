@@ -18,6 +18,7 @@ const MAX_RECORD_BYTES = 16 * 1024;
 /** Records given to OpenSSL at once: their plain text, and what the record before left, fit the plain buffer in one read. */
 const MAX_FEED_BYTES = TLS_PLAIN_BUFFER_BYTES - 2 * MAX_RECORD_BYTES;
 const BIO_PENDING = 10;
+const SENT_AND_RECEIVED = 3;
 
 interface Shared {
   readonly ssl: OpenSsl;
@@ -315,7 +316,10 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
 
   #free(): void {
     if (this.#ssl === 0) return;
-    this.#shared.ssl.SSL_free(this.#ssl);
+    const { ssl } = this.#shared;
+    // Else the session of a connection that ends without a goodbye could not be resumed.
+    if (this.tls && !this.#failure) ssl.SSL_set_shutdown(this.#ssl, SENT_AND_RECEIVED);
+    ssl.SSL_free(this.#ssl);
     this.#ssl = 0;
     this.#held = undefined;
   }
