@@ -90,6 +90,11 @@ export class ListenerManager {
     if (entry?.isStatic && !isStatic) return false;
     if (entry?.print === print) return false;
     if (this.#blocked(message)) return false;
+    if (this.#deps.sockets && message.connectionBalanceConfig)
+      throw new ConfigError(
+        `listener '${name}'.connection_balance_config`,
+        'is not supported with --concurrency above 1: the kernel spreads connections over the workers',
+      );
     const current = entry?.active;
     const reuse = entry ? [...(entry.active?.chains() ?? []), ...(entry.warming?.chains() ?? [])] : [];
     const next = new Listener(message, this.#deps, `listener '${name}'`, reuse, this.#scopeOf(current, message));

@@ -26,8 +26,6 @@ export interface SocketSettings {
   readonly modes: readonly (number | undefined)[];
   /** Needs a socket of our own making. */
   readonly options: readonly RawOption[];
-  /** Only one worker at a time may take connections for it to be exact. */
-  readonly exactBalance: boolean;
 }
 
 const SOL_IP = 0;
@@ -69,7 +67,6 @@ export function readSocket(message: Listener, path: string): SocketSettings {
     ipv4Compat: addresses.map((each) => each?.address.case === 'socketAddress' && each.address.value.ipv4Compat),
     modes: addresses.map((each, i) => modeOf(each, join(path, i === 0 ? 'address' : `additional_addresses[${i - 1}]`))),
     options,
-    exactBalance: message.connectionBalanceConfig?.balanceType.case === 'exactBalance',
   };
 }
 

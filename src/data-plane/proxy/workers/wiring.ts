@@ -6,7 +6,6 @@ import { systemClock } from '../../../base/runtime/clock.ts';
 import type { Logger } from '../../../base/runtime/log.ts';
 import { systemResolve } from '../cluster/system-dns.ts';
 import type { CommandLine } from '../command-line.ts';
-import { ConfigError } from '../config/fields.ts';
 import type { EngineDeps } from '../engine.ts';
 import { createEngine, openProcessLog } from '../wiring.ts';
 import { BlockBook, BlockMaker } from './blocks.ts';
@@ -34,7 +33,6 @@ export function createWorkers(
   format: string | undefined,
   log: Logger,
 ): { readonly threads: Threads; stop(): Promise<void> } {
-  refuseExactBalance(bootstrap);
   const bytes = toBinary(BootstrapSchema, bootstrap);
   let hub: MirrorHub | undefined;
   const blocks: BlockMaker = new BlockMaker(options.concurrency, (told) => supervisor.tell(told));
@@ -71,15 +69,6 @@ export function createWorkers(
     },
     stop: () => supervisor.stop(),
   };
-}
-
-function refuseExactBalance(bootstrap: Bootstrap): void {
-  for (const [i, listener] of (bootstrap.staticResources?.listeners ?? []).entries())
-    if (listener.connectionBalanceConfig)
-      throw new ConfigError(
-        `static_resources.listeners[${i}].connection_balance_config`,
-        'is not supported with --concurrency above 1: the kernel spreads connections',
-      );
 }
 
 function thread(start: WorkerStart): Thread {

@@ -27,6 +27,7 @@ import { MirrorHub } from './mirror-hub.ts';
 import { addUp, numbersOf } from './numbers.ts';
 import type { Discovered, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 import { Supervisor, type Thread } from './supervisor.ts';
+import { startThreads } from './testing.ts';
 
 class FakeThread implements Thread {
   readonly start: Pick<WorkerStart, 'index' | 'mirror' | 'commands'>;
@@ -276,6 +277,24 @@ test('a worker serves what the main thread discovered, and every change of it', 
       () => true,
     ),
   );
+});
+
+test('connections are not balanced between workers: who asks for it is refused, static or discovered', async (t) => {
+  const balanced = listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }], {
+    connection_balance_config: { exact_balance: {} },
+  });
+  const reason = /listener 'in'\.connection_balance_config: is not supported with --concurrency above 1/;
+  assert.throws(() => startThreads(t, bootstrap([balanced], []), 2), reason);
+  const ads = await startAds(t);
+  const { main } = startThreads(t, dynamicBootstrap(ads.port), 2);
+  ads.set('cds', 'app', edsCluster('app'));
+  ads.set('eds', 'app', assignment('app', 1));
+  ads.set('lds', 'in', balanced);
+  await main.engine.start();
+  await until(() => ads.nacks().length > 0, 'the NACK');
+  assert.match(ads.nacks()[0]!.message, reason);
+  const alone = await startEngine(t, bootstrap([balanced], []));
+  assert.ok(alone.port('in') > 0, 'one thread has nothing to balance');
 });
 
 test('the whole program with --concurrency 2: one port, summed numbers, one end', {
