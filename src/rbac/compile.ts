@@ -21,13 +21,13 @@ import { UriTemplateMatchConfigSchema } from '#proto/envoy/extensions/path/match
 import type { PathMatcher } from '#proto/envoy/type/matcher/v3/path_pb.js';
 import { openAny } from '../base/envoy-api/extension.ts';
 import { ConfigError, join, only } from '../base/envoy-api/fields.ts';
+import { compileTemplate } from '../base/envoy-api/uri-template.ts';
 import { parseCidr } from '../base/ip/ip.ts';
 import { PATH, PORT, PRINCIPAL, SERVER_NAME } from './attributes.ts';
 import { filterState, header, metadata, text } from './compile-values.ts';
 import { ANY, type Expr, NEVER } from './expression.ts';
 import type { Facts } from './facts.ts';
 import type { IpSide } from './ip-side.ts';
-import { compileTemplate } from './path-template.ts';
 
 /** Policies in one RBAC message, and nesting of its conditions. */
 const MAX_POLICIES = 100_000;

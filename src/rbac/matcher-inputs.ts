@@ -1,4 +1,5 @@
 // What a unified matcher can look at: one text of the request or connection. Called by matcher-tree.ts.
+import type { DescMessage } from '@bufbuild/protobuf';
 import {
   ApplicationProtocolInputSchema,
   DestinationIPInputSchema,
@@ -70,6 +71,9 @@ const INPUTS: readonly Extension<undefined, Input>[] = [
   extension(DnsSanInputSchema, (): Input => (facts) => proved(facts, facts.peerDns)),
   extension(SubjectInputSchema, (): Input => (facts) => (facts.peerVerified ? text(facts.peerSubject) : undefined)),
 ];
+
+/** What may stand as an input in a configuration. */
+export const INPUT_TYPES: readonly DescMessage[] = INPUTS.map(({ schema }) => schema);
 
 export function compileInput(message: TypedExtensionConfig | undefined, path: string): Input {
   if (!message) throw new ConfigError(path, 'value is required');

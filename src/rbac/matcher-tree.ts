@@ -1,5 +1,6 @@
 // The unified matcher (xds.type.matcher.v3.Matcher) with RBAC actions at its leaves: lists of predicates, exact and prefix
 // maps, address tries and domain maps over any of the inputs in matcher-inputs.ts. Called by engine.ts.
+import type { DescMessage } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { ActionSchema } from '#proto/envoy/config/rbac/v3/rbac_pb.js';
 import { IpSchema } from '#proto/envoy/extensions/matching/input_matchers/ip/v3/ip_pb.js';
@@ -22,9 +23,18 @@ import { regexMatch } from './compile-values.ts';
 import type { Decision } from './engine.ts';
 import { type Test, textTest } from './expression.ts';
 import type { Facts } from './facts.ts';
-import { compileInput, type Input } from './matcher-inputs.ts';
+import { compileInput, INPUT_TYPES, type Input } from './matcher-inputs.ts';
 
 const MAX_DEPTH = 32;
+
+/** Messages that may stand inside an Any of a matcher. */
+export const MATCHER_TYPES: readonly DescMessage[] = [
+  ActionSchema,
+  ...INPUT_TYPES,
+  IpSchema,
+  IPMatcherSchema,
+  ServerNameMatcherSchema,
+];
 
 export interface MatcherTree {
   match(facts: Facts): Decision | undefined;

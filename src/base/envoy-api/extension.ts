@@ -9,6 +9,7 @@ import { ConfigError } from './fields.ts';
 /** One extension: its message and what is made of it. */
 export interface Extension<Context, Built> {
   readonly typeName: string;
+  readonly schema: DescMessage;
   build(any: OpenedAny, context: Context, path: string): Built;
 }
 
@@ -22,7 +23,7 @@ export function extension<D extends DescMessage, Context, Built>(
   schema: D,
   build: (message: MessageShape<D>, context: Context, path: string) => Built,
 ): Extension<Context, Built> {
-  return { typeName: schema.typeName, build: (any, context, path) => build(any.open(schema), context, path) };
+  return { typeName: schema.typeName, schema, build: (any, context, path) => build(any.open(schema), context, path) };
 }
 
 export function typeNameOf(typeUrl: string): string {

@@ -72,7 +72,7 @@ test('--mode validate names what is wrong, where, and in which source', async (t
   const cases: readonly (readonly [words: readonly string[], said: string])[] = [
     [['-c', path.join(dir, 'none.yaml')], `Invalid path: ${dir}/none.yaml: No such file or directory\n`],
     [['-c', dir], `Invalid path: ${dir}: Is a directory\n`],
-    [['-c', bad], `no such field: 'listener'; did you mean 'listeners'?) has unknown fields (${bad}:4)\n`],
+    [['-c', bad], `no such field: 'listener') has unknown fields; did you mean 'listeners'? (${bad}:4)\n`],
     [['-c', port], `less than or equal to 65535) (${port}:5)\n`],
     [
       ['-c', good, '--log-path', `${dir}/no/log`],

@@ -5,7 +5,6 @@ import { errorText } from '../../base/runtime/log.ts';
 import { type CommandLine, helpText, parseCommandLine } from './command-line.ts';
 import { applicationLogFormat } from './config/application-log.ts';
 import {
-  configName,
   createEngine,
   openProcessLog,
   type ProcessLog,
@@ -94,7 +93,7 @@ async function run(options: CommandLine): Promise<number | undefined> {
     const engine = createEngine(bootstrap, { ...options, concurrency: count }, process_, workers?.threads);
     if (options.mode === 'validate') {
       engine.stop();
-      process.stdout.write(`configuration '${configName(options)}' OK\n`);
+      process.stdout.write(`configuration '${options.configPath}' OK\n`);
       return 0;
     }
     let quitting = false;

@@ -78,7 +78,7 @@ function openLogFile(path: string): number {
 }
 
 /** What is being configured, for messages: the file, the words of the command line, or both. */
-export function configName({ configPath, configYaml }: CommandLine): string {
+function configName({ configPath, configYaml }: CommandLine): string {
   if (configPath === '') return '--config-yaml';
   return configYaml === '' || configYaml === '{}' ? configPath : `${configPath} with --config-yaml`;
 }

@@ -107,11 +107,11 @@ test('mistakes are named by path, in the words of Envoy', () => {
     ],
     [
       'static_resources: {listeners: [{filter_chains: [{filters: [{typed_config: {"@type": type.googleapis.com/a.B}}]}]}]}',
-      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ static_resources.listeners[0].filter_chains[0].filters[0].typed_config: could not find @type 'type.googleapis.com/a.B', which this proxy does not have)`,
+      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ static_resources.listeners[0].filter_chains[0].filters[0].typed_config: could not find @type 'type.googleapis.com/a.B'); this proxy has no such type`,
     ],
     [
       'static_resources: {listeners: [{filter_chains: [{filters: [{typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxi}}]}]}]}',
-      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ static_resources.listeners[0].filter_chains[0].filters[0].typed_config: could not find @type 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxi'; did you mean 'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy'?)`,
+      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ static_resources.listeners[0].filter_chains[0].filters[0].typed_config: could not find @type 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxi'); did you mean 'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy'?`,
     ],
     [
       'static_resources: {clusters: [{type: FOO}]}',

@@ -214,7 +214,7 @@ function parseJson(source: BootstrapSource, options: LoadOptions): Bootstrap {
     // The library does not say where the mistake is.
     const mistake = explain(BootstrapSchema, json, extensionRegistry);
     if (mistake?.kind !== 'unknown') throw unreadable(mistake, error);
-    const text = `Protobuf message (type ${BootstrapSchema.typeName} reason INVALID_ARGUMENT: ${located(mistake)}) has unknown fields`;
+    const text = `Protobuf message (type ${BootstrapSchema.typeName} reason INVALID_ARGUMENT: ${located(mistake)}) has unknown fields${mistake.hint ?? ''}`;
     if (!options.allowUnknownFields) throw new ConfigError('', text, mistake.at ?? mistake.path);
     options.onUnknownField?.(text);
   }
@@ -228,7 +228,7 @@ function parseJson(source: BootstrapSource, options: LoadOptions): Bootstrap {
 function unreadable(mistake: Mistake | undefined, error: unknown): ConfigError {
   return new ConfigError(
     '',
-    `Unable to parse JSON as proto (INVALID_ARGUMENT: ${mistake ? located(mistake) : errorText(error)})`,
+    `Unable to parse JSON as proto (INVALID_ARGUMENT: ${mistake ? located(mistake) : errorText(error)})${mistake?.hint ?? ''}`,
     mistake?.at ?? mistake?.path,
   );
 }

@@ -21,6 +21,8 @@ export interface Mistake {
   readonly at?: string;
   readonly type: string;
   readonly reason: string;
+  /** Goes behind Envoy's text: what was probably meant. */
+  readonly hint?: string;
 }
 
 /** Undefined when nothing was found. */
@@ -67,7 +69,8 @@ function message(schema: DescMessage, json: JsonValue, path: string, context: Co
         path,
         at: inside(path, key),
         type,
-        reason: `no such field: '${key}'${meant(key, schema)}`,
+        reason: `no such field: '${key}'`,
+        hint: meant(key, schema.fields),
       };
     if (value === null) continue;
     if (field.oneof && !field.oneof.fields.every((each) => each.proto.proto3Optional)) {
@@ -83,10 +86,10 @@ function message(schema: DescMessage, json: JsonValue, path: string, context: Co
 
 const inside = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
 
-function meant(key: string, schema: DescMessage): string {
+function meant(word: string, known: readonly { readonly name: string }[]): string {
   const near = nearest(
-    key,
-    schema.fields.map((field) => field.name),
+    word,
+    known.map(({ name }) => name),
   );
   return near === undefined ? '' : `; did you mean '${near}'?`;
 }
@@ -130,7 +133,7 @@ function anyMessage(
   const name = url.slice(url.lastIndexOf('/') + 1);
   const schema = context.registry.getMessage(name);
   if (!schema)
-    return { kind: 'invalid', path, type: '', reason: `could not find @type '${url}'${guess(name, context)}` };
+    return { kind: 'invalid', path, type: '', reason: `could not find @type '${url}'`, hint: guess(name, context) };
   const at = `${path}.<any>`;
   if (isWrapperDesc(schema) || schema.typeName === DurationSchema.typeName || schema.typeName === StructSchema.typeName)
     return message(schema, rest.value ?? {}, at, context);
@@ -144,7 +147,7 @@ const MAX_TYPE_MISTAKES = 3;
 function guess(name: string, { registry }: Context): string {
   const names = [...registry].filter((desc) => desc.kind === 'message').map((desc) => desc.typeName);
   const near = nearest(name, names, MAX_TYPE_MISTAKES);
-  return near === undefined ? ', which this proxy does not have' : `; did you mean '${near}'?`;
+  return near === undefined ? '; this proxy has no such type' : `; did you mean '${near}'?`;
 }
 
 function duration(json: JsonValue, invalid: (reason: string) => Mistake): Mistake | undefined {
@@ -158,12 +161,7 @@ function enumMistake(desc: DescEnum, json: JsonValue, path: string): Mistake | u
   if (typeof json === 'number') return undefined;
   if (typeof json === 'string' && desc.values.some((value) => value.name === json)) return undefined;
   if (typeof json === 'string') {
-    const near = nearest(
-      json,
-      desc.values.map((value) => value.name),
-    );
-    const hint = near === undefined ? '' : `; did you mean '${near}'?`;
-    return { kind: 'unknown', path, type: '', reason: `unknown enum value: '${json}'${hint}` };
+    return { kind: 'unknown', path, type: '', reason: `unknown enum value: '${json}'`, hint: meant(json, desc.values) };
   }
   return { kind: 'invalid', path, type: `enum ${desc.typeName}`, reason: unexpected(json, '"') };
 }

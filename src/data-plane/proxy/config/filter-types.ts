@@ -1,7 +1,6 @@
 // Messages of filters and matchers that may stand inside an Any of a JSON or YAML configuration: those the registries of
 // http-filter/, network-filter/ and listener-filter/ and the policy wing know. Called by bootstrap.ts.
 import type { DescMessage } from '@bufbuild/protobuf';
-import { ActionSchema } from '#proto/envoy/config/rbac/v3/rbac_pb.js';
 import { FilterConfigSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { BufferPerRouteSchema, BufferSchema } from '#proto/envoy/extensions/filters/http/buffer/v3/buffer_pb.js';
 import { ConfigSchema as GrpcBridgeSchema } from '#proto/envoy/extensions/filters/http/grpc_http1_bridge/v3/config_pb.js';
@@ -25,38 +24,14 @@ import { LocalRateLimitSchema as NetworkRateLimitSchema } from '#proto/envoy/ext
 import { RBACSchema as NetworkRbacSchema } from '#proto/envoy/extensions/filters/network/rbac/v3/rbac_pb.js';
 import { SniClusterSchema } from '#proto/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js';
 import { PreserveCaseFormatterConfigSchema } from '#proto/envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case_pb.js';
-import {
-  ApplicationProtocolInputSchema,
-  DestinationIPInputSchema,
-  DestinationPortInputSchema,
-  DirectSourceIPInputSchema,
-  FilterStateInputSchema,
-  ServerNameInputSchema,
-  SourceIPInputSchema,
-  SourcePortInputSchema,
-  SourceTypeInputSchema,
-  TransportProtocolInputSchema,
-} from '#proto/envoy/extensions/matching/common_inputs/network/v3/network_inputs_pb.js';
-import {
-  DnsSanInputSchema,
-  SubjectInputSchema,
-  UriSanInputSchema,
-} from '#proto/envoy/extensions/matching/common_inputs/ssl/v3/ssl_inputs_pb.js';
-import { IpSchema } from '#proto/envoy/extensions/matching/input_matchers/ip/v3/ip_pb.js';
 import { UriTemplateMatchConfigSchema } from '#proto/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js';
 import { ProxyProtocolUpstreamTransportSchema } from '#proto/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.js';
-import {
-  HttpRequestHeaderMatchInputSchema,
-  HttpRequestQueryParamMatchInputSchema,
-} from '#proto/envoy/type/matcher/v3/http_inputs_pb.js';
-import { ServerNameMatcherSchema } from '#proto/xds/type/matcher/v3/domain_pb.js';
-import { IPMatcherSchema } from '#proto/xds/type/matcher/v3/ip_pb.js';
+import { MATCHER_TYPES } from '../../../rbac/matcher-tree.ts';
 
 export const FILTER_TYPES: readonly DescMessage[] = [
   FilterConfigSchema,
   RBACSchema,
   RBACPerRouteSchema,
-  ActionSchema,
   PreserveCaseFormatterConfigSchema,
   UriTemplateMatchConfigSchema,
   LocalRateLimitSchema,
@@ -77,22 +52,5 @@ export const FILTER_TYPES: readonly DescMessage[] = [
   SniClusterSchema,
   ProxyProtocolSchema,
   ProxyProtocolUpstreamTransportSchema,
-  HttpRequestHeaderMatchInputSchema,
-  HttpRequestQueryParamMatchInputSchema,
-  DestinationIPInputSchema,
-  DestinationPortInputSchema,
-  SourceIPInputSchema,
-  SourcePortInputSchema,
-  DirectSourceIPInputSchema,
-  SourceTypeInputSchema,
-  ServerNameInputSchema,
-  TransportProtocolInputSchema,
-  ApplicationProtocolInputSchema,
-  FilterStateInputSchema,
-  UriSanInputSchema,
-  DnsSanInputSchema,
-  SubjectInputSchema,
-  IpSchema,
-  IPMatcherSchema,
-  ServerNameMatcherSchema,
+  ...MATCHER_TYPES,
 ];

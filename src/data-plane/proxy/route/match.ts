@@ -5,6 +5,7 @@ import {
   RouteMatchSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { UriTemplateMatchConfigSchema } from '#proto/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js';
+import { compileTemplate } from '../../../base/envoy-api/uri-template.ts';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { compileRegex, type StringTest } from '../config/matchers.ts';
@@ -13,7 +14,6 @@ import { type RuntimeView, runtimeShare, type Share } from '../runtime/runtime.t
 import { cookieTest, headerTest, queryTest, type RequestTest } from './matchers.ts';
 import { filterStateTest, metadataTest } from './metadata-match.ts';
 import type { PathMatch } from './path.ts';
-import { compileTemplate } from './uri-template.ts';
 
 export interface CompiledMatch {
   readonly path: PathMatch;

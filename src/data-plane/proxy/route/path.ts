@@ -1,6 +1,6 @@
 // Paths of requests, and what a path match leaves for a rewrite.
 import type { RE2JS } from 're2js';
-import type { UriTemplate } from './uri-template.ts';
+import type { UriTemplate } from '../../../base/envoy-api/uri-template.ts';
 
 /** What a path rewrite replaces. */
 export type PathMatch =
