@@ -237,6 +237,7 @@ export class Cluster {
       sockets: this.#sockets,
       source: (host) => this.source(host),
       hosts: () => this.#membership.hosts,
+      find: (name) => this.#membership.find(name),
       changed: (host) => this.#onHealth(host),
       warm: () => {
         this.#membership.publishPending();

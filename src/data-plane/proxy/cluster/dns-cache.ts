@@ -17,6 +17,8 @@ import {
   MAX_DNS_ADDRESSES,
 } from '../limits.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import type { SharedNumbers } from '../tally/numbers.ts';
+import { LocalPlaces, type Places } from '../tally/places.ts';
 import { ask, type Resolve, retryAfter } from './dns.ts';
 import { type DnsSettings, readDnsFields } from './dns-config.ts';
 
@@ -86,6 +88,8 @@ export interface DnsCacheDeps {
   readonly clock: Clock;
   readonly random: () => number;
   readonly stats: StatsStore;
+  /** What limits count by when there are workers. */
+  readonly shared?: SharedNumbers | undefined;
 }
 
 export class DnsCache {
@@ -94,12 +98,13 @@ export class DnsCache {
   readonly #names = new Map<string, CachedName>();
   readonly #watchers = new Set<(entry: CachedName, gone: boolean) => void>();
   readonly #counters: ReturnType<typeof cacheCounters>;
-  #pending = 0;
+  readonly #pending: Places;
   #stopped = false;
 
   constructor(settings: DnsCacheSettings, deps: DnsCacheDeps) {
     this.settings = settings;
     this.#deps = deps;
+    this.#pending = deps.shared?.counters(`dns cache ${settings.name}`)(0) ?? new LocalPlaces();
     this.#counters = cacheCounters(new StatsScope(deps.stats, `dns_cache.${settings.name}.`));
   }
 
@@ -122,21 +127,24 @@ export class DnsCache {
   ): 'ready' | 'waiting' | 'overflow' | 'pending-overflow' {
     let entry = this.find(key);
     if (entry?.resolved) return 'ready';
-    if (this.#pending >= this.settings.maxPending) {
+    if (!this.#pending.tryEnter(this.settings.maxPending)) {
       this.#counters.pendingOverflow.value += 1;
       return 'pending-overflow';
     }
     if (!entry) {
       if (this.#names.size >= this.settings.maxHosts) {
         this.#counters.overflow.value += 1;
+        this.#pending.leave();
         return 'overflow';
       }
       entry = this.#add(key, name, port);
-      if (entry.resolved) return 'ready';
+      if (entry.resolved) {
+        this.#pending.leave();
+        return 'ready';
+      }
     }
-    this.#pending += 1;
     entry.waiting.push(() => {
-      this.#pending -= 1;
+      this.#pending.leave();
       done();
     });
     return 'waiting';

@@ -45,6 +45,8 @@ export interface HostHealthParts {
   readonly sockets: SocketMatches;
   readonly source: (host: Host) => UpstreamSource | undefined;
   readonly hosts: () => readonly Host[];
+  /** By the name of `hostName`. */
+  readonly find: (name: string) => Host | undefined;
   /** Health flags of a host have changed. */
   readonly changed: (host: Host) => void;
   /** The first results of all hosts are there. */
@@ -59,8 +61,8 @@ export interface HealthTeller {
   forget(cluster: string, host: string | undefined): void;
   /** Some worker has made a connection for traffic. */
   hasTraffic(cluster: string): boolean;
-  /** Outcomes that workers report; the returned function ends that. */
-  outcomes(cluster: string, take: (host: string, outcome: Outcome) => void): () => void;
+  /** Outcomes that workers report, so many at a time; the returned function ends that. */
+  outcomes(cluster: string, take: (host: string, outcome: Outcome, count: number) => void): () => void;
 }
 
 /** Undefined: neither checks nor outlier detection are configured. */
@@ -89,10 +91,10 @@ class OwnHealth implements HostHealth {
     this.#checker = this.#makeChecker();
     const outlier = this.#outlier;
     if (!teller || !outlier) return;
-    const { key, settings, hosts } = parts;
-    this.#endOutcomes = teller.outcomes(key, (name, outcome) => {
-      const host = hosts().find((each) => hostName(each, settings) === name);
-      if (host) outlier.onOutcome(host, outcome);
+    const { key, find } = parts;
+    this.#endOutcomes = teller.outcomes(key, (name, outcome, count) => {
+      const host = find(name);
+      if (host) for (let i = 0; i < count; i++) outlier.onOutcome(host, outcome);
     });
   }
 

@@ -9,7 +9,7 @@ export class HealthDesk implements HealthTeller {
   readonly #tell: (told: Told) => void;
   readonly #known = new Map<string, Map<string, Known>>();
   readonly #traffic = new Set<string>();
-  readonly #takers = new Map<string, (host: string, outcome: Outcome) => void>();
+  readonly #takers = new Map<string, (host: string, outcome: Outcome, count: number) => void>();
 
   constructor(tell: (told: Told) => void) {
     this.#tell = tell;
@@ -40,7 +40,7 @@ export class HealthDesk implements HealthTeller {
     return this.#traffic.has(cluster);
   }
 
-  outcomes(cluster: string, take: (host: string, outcome: Outcome) => void): () => void {
+  outcomes(cluster: string, take: (host: string, outcome: Outcome, count: number) => void): () => void {
     this.#takers.set(cluster, take);
     return () => {
       if (this.#takers.get(cluster) === take) this.#takers.delete(cluster);
@@ -58,9 +58,6 @@ export class HealthDesk implements HealthTeller {
   }
 
   onOutcomes(runs: readonly OutcomeRun[]): void {
-    for (const [cluster, host, outcome, count] of runs) {
-      const take = this.#takers.get(cluster);
-      if (take) for (let i = 0; i < count; i++) take(host, outcome);
-    }
+    for (const [cluster, host, outcome, count] of runs) this.#takers.get(cluster)?.(host, outcome, count);
   }
 }

@@ -19,7 +19,7 @@ import {
   type TestEngine,
   toCluster,
 } from '../testing/engine.ts';
-import { eventually } from '../testing/program.ts';
+import { eventually, startProgram } from '../testing/program.ts';
 import { HealthBook } from './health-book.ts';
 import type { ToMain } from './protocol.ts';
 import { startThreads } from './testing.ts';
@@ -176,4 +176,40 @@ test('outcomes travel together, failures at once and in their order, one message
   for (let i = 0; i < MAX_OUTCOME_RUNS; i++) report(500, 200);
   book.taken();
   assert.equal(runs()?.length, MAX_OUTCOME_RUNS);
+});
+
+test('the whole program: two threads serve what a third one checks', { timeout: 60_000 }, async (t) => {
+  const app = await startPatient(t);
+  const ejects: JsonObject = {
+    ...CHECKS,
+    outlier_detection: {
+      consecutive_5xx: 6,
+      interval: '0.2s',
+      base_ejection_time: '1s',
+      max_ejection_percent: 100,
+      successful_active_health_check_uneject_host: false,
+    },
+  };
+  const program = await startProgram(t, bootstrap([IN], [staticCluster('app', [app.port], ejects)]), 2);
+  const port = await program.port('in');
+  // Each on a connection of its own, so that both threads are asked.
+  const many = async (): Promise<string> => {
+    const answers = await Promise.all(Array.from({ length: 16 }, () => ask(port)));
+    return [...new Set(answers.map(({ status }) => status))].join();
+  };
+  assert.equal(await many(), '200');
+  app.status = 503;
+  await eventually('nobody sends to it', async () => (await many()) === '503');
+  app.status = 200;
+  await eventually('all send to it', async () => (await many()) === '200');
+  const attempts = await program.stat('cluster.app.health_check.attempt');
+  assert.ok(app.checks >= attempts - 1 && app.checks <= attempts + 5, `${app.checks} checks, ${attempts} attempts`);
+  app.answer = 500;
+  await many();
+  await eventually('it is ejected everywhere', async () => (await many()) === '503');
+  assert.equal(await program.stat('cluster.app.outlier_detection.ejections_active'), 1);
+  assert.equal(await program.stat('cluster.app.outlier_detection.ejections_enforced_consecutive_5xx'), 1);
+  app.answer = 200;
+  await eventually('it is back', async () => (await many()) === '200');
+  assert.equal(program.log(), '');
 });

@@ -76,8 +76,8 @@ export class RemoteHealth implements HostHealth, OutcomeSink {
   }
 
   #onTold(name: string, health: ToldHost): void {
-    const { settings, hosts, changed, warm } = this.#parts;
-    const host = hosts().find((each) => hostName(each, settings) === name);
+    const { find, changed, warm } = this.#parts;
+    const host = find(name);
     if (!host) return;
     const wasWarming = this.warming;
     this.#unknown.delete(host);
