@@ -180,3 +180,33 @@ test('Gateway', () => {
   ];
   for (const one of cases) told(parseGateway(one[0]), one);
 });
+
+test('retry conditions and command operators that a proxy would refuse', () => {
+  const one = (route: object): unknown => ({
+    hosts: ['web'],
+    http: [{ route: [{ destination: { host: 'a' } }], ...route }],
+  });
+  const at = 'spec.http[0]';
+  const on = (retryOn: string) => one({ retries: { attempts: 1, retryOn } });
+  const set = (value: string) => one({ headers: { request: { set: { 'x-a': value } } } });
+  const cases: readonly Case[] = [
+    [on('gateway-eror'), `${at}.retries.retryOn`, /not a valid retryOn policy.*did you mean "gateway-error"\?/],
+    [on('5xx,sometimes'), `${at}.retries.retryOn`, /"sometimes".*one of 5xx, /],
+    [on('600'), `${at}.retries.retryOn`, /"600"/],
+    [set('100%'), `${at}.headers.request.set[x-a]`, /position 3 .*written "%%"/],
+    [set('%PROTOCO%'), `${at}.headers.request.set[x-a]`, /did you mean %PROTOCOL%\?/],
+    [set('%REQ%'), `${at}.headers.request.set[x-a]`, /needs an argument/],
+    [
+      {
+        hosts: ['web'],
+        http: [{ route: [{ destination: { host: 'a' }, headers: { response: { add: { b: '%' } } } }] }],
+      },
+      `${at}.route[0].headers.response.add[b]`,
+      /begins no command/,
+    ],
+  ];
+  for (const wrong of cases) told(parseVirtualService(wrong[0]), wrong);
+  for (const right of [on('5xx, 503,reset-before-request,unavailable,'), set('%REQ(x?y):3% 100%%'), set('')])
+    assert.equal(parseVirtualService(right).kind, 'ok');
+  assert.equal(parseVirtualService(one({ headers: { request: { set: { Host: 'a%b' } } } })).kind, 'ok');
+});

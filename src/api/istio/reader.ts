@@ -1,5 +1,6 @@
 // Reads untrusted objects field by field and collects what is wrong with them. Used by every kind in src/api/.
 import { isIP } from 'node:net';
+import { formatMistake } from '../../base/envoy-api/command-operators.ts';
 import { nearest } from '../../base/nearest.ts';
 import type { Diagnostic, Parsed } from '../../base/runtime/diagnostics.ts';
 
@@ -220,7 +221,14 @@ export function headerName(reader: Reader, name: string, path: string): void {
   if (!HEADER_NAME.test(name)) report(reader, path, 'header-name', `header name ${JSON.stringify(name)} is not valid`);
 }
 
-export function headerValue(reader: Reader, value: string, path: string): void {
+export function headerText(reader: Reader, value: string, path: string): void {
   if (/[\0\r\n]/.test(value))
     report(reader, path, 'header-value', `${path}: a header value may not contain line breaks`);
+}
+
+/** A value with Envoy's command operators. */
+export function headerValue(reader: Reader, value: string, path: string): void {
+  headerText(reader, value, path);
+  const mistake = formatMistake(value);
+  if (mistake !== undefined) report(reader, path, 'header-value', `${path}: ${JSON.stringify(value)}: ${mistake}`);
 }

@@ -2,6 +2,7 @@
 import {
   host as checkHost,
   headerName,
+  headerText,
   headerValue,
   integer,
   list,
@@ -73,8 +74,11 @@ export function readHeaders(reader: Reader, value: unknown, path: string): Heade
     };
     for (const name of [...Object.keys(out.set), ...Object.keys(out.add), ...out.remove])
       headerName(reader, name, `${path}.${key}`);
-    for (const value of [...Object.values(out.set), ...Object.values(out.add)])
-      headerValue(reader, value, `${path}.${key}`);
+    // A host is no format: it becomes a host rewrite.
+    for (const field of ['set', 'add'] as const)
+      for (const [name, value] of Object.entries(out[field]))
+        if (/^(?:host|:authority)$/i.test(name)) headerText(reader, value, `${path}.${key}.${field}[${name}]`);
+        else headerValue(reader, value, `${path}.${key}.${field}[${name}]`);
     return out;
   };
   return { request: ops('request'), response: ops('response') };

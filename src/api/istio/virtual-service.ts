@@ -25,9 +25,11 @@ import { type L4Route, readTcpRoutes, readTlsRoutes } from './virtual-service-l4
 export type { Destination, HeaderOps, Headers } from './virtual-service-destination.ts';
 
 import { checkRegex, type HttpMatch, readMatch, readStringMatch, type StringMatch } from './virtual-service-match.ts';
+import { type Retries, readRetries } from './virtual-service-retries.ts';
 
 export type { L4Match, L4Route } from './virtual-service-l4.ts';
 export type { HttpMatch, StringMatch } from './virtual-service-match.ts';
+export type { Retries } from './virtual-service-retries.ts';
 
 export interface Redirect {
   readonly uri?: string;
@@ -53,15 +55,6 @@ export interface Cors {
   readonly maxAgeMs?: number;
   readonly allowCredentials?: boolean;
   readonly forwardUnmatchedPreflights: boolean;
-}
-
-export interface Retries {
-  readonly attempts: number;
-  readonly perTryTimeoutMs?: number;
-  readonly retryOn?: string;
-  readonly retryRemoteLocalities: boolean;
-  readonly ignorePreviousHosts: boolean;
-  readonly backoffMs?: number;
 }
 
 export interface Fault {
@@ -269,32 +262,6 @@ function readRewrite(reader: Reader, value: unknown, path: string): Rewrite | un
     ...(uri ? { uri } : {}),
     ...(authority ? { authority } : {}),
     ...(own ? { regex: { match, rewrite } } : {}),
-  };
-}
-
-function readRetries(reader: Reader, value: unknown, path: string): Retries | undefined {
-  const raw = object(reader, value, path, [
-    'attempts',
-    'perTryTimeout',
-    'retryOn',
-    'retryRemoteLocalities',
-    'retryIgnorePreviousHosts',
-    'backoff',
-  ]);
-  if (!raw) return undefined;
-  const attempts = integer(reader, raw.attempts, `${path}.attempts`, 0, 1000) ?? 0;
-  const perTry = duration(reader, raw.perTryTimeout, `${path}.perTryTimeout`);
-  const retryOn = text(reader, raw.retryOn, `${path}.retryOn`);
-  const backoff = duration(reader, raw.backoff, `${path}.backoff`);
-  if (backoff !== undefined && backoff < 1)
-    report(reader, `${path}.backoff`, 'out-of-range', 'backoff must be greater than 1ms');
-  return {
-    attempts,
-    ...(perTry ? { perTryTimeoutMs: perTry } : {}),
-    ...(retryOn ? { retryOn } : {}),
-    retryRemoteLocalities: flag(reader, raw.retryRemoteLocalities, `${path}.retryRemoteLocalities`) ?? false,
-    ignorePreviousHosts: flag(reader, raw.retryIgnorePreviousHosts, `${path}.retryIgnorePreviousHosts`) ?? true,
-    ...(backoff ? { backoffMs: backoff } : {}),
   };
 }
 

@@ -1,9 +1,12 @@
 // Command operators: Istio's line field by field, lengths, alternatives, missing values, and what is refused.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ARGUMENT_OPERATORS, formatMistake, PLAIN_OPERATORS } from '../../../base/envoy-api/command-operators.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
+import { WITH_ARGUMENTS } from './argument-operators.ts';
 import { compileFormat, compileJsonValue } from './format.ts';
+import { SIMPLE } from './operators.ts';
 
 const connection: ConnectionInfo = {
   id: 7,
@@ -145,4 +148,60 @@ test('START_TIME without a format is ISO 8601 in UTC, to the millisecond', () =>
   for (const ms of [0, 1, 999, 1_000, 1_767_582_245_678, 1_767_582_245_999.9, 1_767_582_246_000]) {
     assert.equal(print(new StreamInfo(connection, ms)), new Date(ms).toISOString());
   }
+});
+
+test('admission and the proxy know the same operators', () => {
+  assert.deepEqual([...PLAIN_OPERATORS].sort(), Object.keys(SIMPLE).sort());
+  assert.deepEqual([...ARGUMENT_OPERATORS.keys()].sort(), Object.keys(WITH_ARGUMENTS).sort());
+  for (const [name, { length }] of ARGUMENT_OPERATORS) assert.equal(length, WITH_ARGUMENTS[name]?.length, name);
+  const names = [...PLAIN_OPERATORS, ...ARGUMENT_OPERATORS.keys(), 'FOO', 'req', ''];
+  const args = [
+    'a',
+    'a?b',
+    'a?b?c',
+    '?',
+    '%Y',
+    '%q',
+    '%E',
+    'NQ',
+    'NQ:PATH',
+    'x:PLAIN',
+    'x:y',
+    'ROUTE:a',
+    'FOO:a',
+    'NUMBER',
+  ];
+  const more = [
+    'ORIG',
+    'DS_RX_BEG:US_TX_END:ms',
+    'DS_RX_BEG:x:ms',
+    'SNI_FIRST',
+    'ALLOW_WHITESPACES',
+    '',
+    ':',
+    'NQ:',
+    'a b',
+  ];
+  for (const name of names)
+    for (const argument of [undefined, ...args, ...more])
+      for (const length of ['', ':3']) {
+        const text = `%${name}${argument === undefined ? '' : `(${argument})`}${length}%`;
+        // What it reads is looked at by the proxy alone.
+        if (name !== 'COALESCE' && formatMistake(text) === undefined)
+          assert.doesNotThrow(() => compileFormat(text, 'p', '-', WORLD), text);
+      }
+  for (const text of [
+    '100%',
+    '% a',
+    '%REQ(a)',
+    '%REQ%',
+    '%REQ()%',
+    '%req(a)%',
+    '%FOO%',
+    '%PROTOCOL:3%',
+    '%START_TIME:3%',
+  ])
+    assert.ok(formatMistake(text), text);
+  for (const text of ['100%%', '%%', '%REQ(a?b):3%', '%START_TIME(%Y-%m)%', '%PROTOCOL%-%DURATION%', 'plain'])
+    assert.equal(formatMistake(text), undefined, text);
 });

@@ -1,5 +1,6 @@
 // Envoy's command operators (%REQ(X)%, %START_TIME(...)% ...): a format is compiled once and printed per request.
 // Used by access logs, local replies and header values of routes. The operators themselves: operators.ts.
+import { splitFormat } from '../../../base/envoy-api/command-operators.ts';
 import { ConfigError } from '../config/fields.ts';
 import { MAX_LOG_VALUE_CHARS } from '../limits.ts';
 import { WITH_ARGUMENTS } from './argument-operators.ts';
@@ -7,8 +8,6 @@ import { SIMPLE } from './operators.ts';
 import type { Format, FormatDeps, Operator } from './types.ts';
 
 export type { Format, FormatDeps, Operator } from './types.ts';
-
-const COMMAND = /%([A-Z0-9_]+)(?:\((.*?)\))?(?::(\d+))?%/y;
 
 /** Compiles `text`; `missing` is printed where there is no value. */
 export function compileFormat(text: string, path: string, missing = '-', deps?: FormatDeps): Format {
@@ -40,30 +39,12 @@ export function compileJsonValue(text: string, path: string, missing: string, de
 }
 
 function parse(text: string, path: string, deps: FormatDeps | undefined): (string | Operator)[] {
-  const out: (string | Operator)[] = [];
-  let literal = '';
-  for (let at = 0; at < text.length; ) {
-    if (text[at] !== '%') {
-      literal += text[at];
-      at += 1;
-      continue;
-    }
-    if (text[at + 1] === '%') {
-      literal += '%';
-      at += 2;
-      continue;
-    }
-    COMMAND.lastIndex = at;
-    const match = COMMAND.exec(text);
-    if (!match)
-      throw new ConfigError(path, `Incorrect configuration: ${text}. Couldn't find valid command at position ${at}`);
-    if (literal !== '') out.push(literal);
-    literal = '';
-    out.push(operator(match[1]!, match[2], match[3] === undefined ? undefined : Number(match[3]), path, deps));
-    at += match[0].length;
-  }
-  if (literal !== '') out.push(literal);
-  return out;
+  const parts = splitFormat(text);
+  if (typeof parts === 'number')
+    throw new ConfigError(path, `Incorrect configuration: ${text}. Couldn't find valid command at position ${parts}`);
+  return parts.map((part) =>
+    typeof part === 'string' ? part : operator(part.name, part.argument, part.length, path, deps),
+  );
 }
 
 /** Known to Envoy, and to us only by name. */
