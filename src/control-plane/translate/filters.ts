@@ -143,6 +143,7 @@ export interface TcpTarget {
   readonly clusters: readonly { readonly name: string; readonly weight: number }[];
   readonly hashSourceIp?: boolean;
   readonly idleTimeoutMs?: number;
+  readonly maxDurationMs?: number;
 }
 
 export function tcpFilters(mesh: MeshConfig, direction: Direction, target: string | TcpTarget): Filter[] {
@@ -159,7 +160,7 @@ export function tcpFilters(mesh: MeshConfig, direction: Direction, target: strin
 
 export function tcpProxy(mesh: MeshConfig, to: string | TcpTarget): Filter {
   const target = typeof to === 'string' ? { clusters: [{ name: to, weight: 1 }] } : to;
-  const { clusters, hashSourceIp, idleTimeoutMs }: TcpTarget = target;
+  const { clusters, hashSourceIp, idleTimeoutMs, maxDurationMs }: TcpTarget = target;
   const [first] = clusters;
   return typed(
     'envoy.filters.network.tcp_proxy',
@@ -171,6 +172,7 @@ export function tcpProxy(mesh: MeshConfig, to: string | TcpTarget): Filter {
           : { case: 'weightedClusters', value: { clusters: clusters.map((c) => ({ ...c })) } },
       ...(hashSourceIp ? { hashPolicy: [{ policySpecifier: { case: 'sourceIp', value: {} } }] } : {}),
       ...(idleTimeoutMs === undefined ? {} : { idleTimeout: protoDuration(idleTimeoutMs) }),
+      ...(maxDurationMs === undefined ? {} : { maxDownstreamConnectionDuration: protoDuration(maxDurationMs) }),
       accessLog: accessLogs(mesh),
     }),
   );

@@ -203,7 +203,14 @@ function collect(
   for (const { gateway, server } of servers) {
     if (config.spec.http.length === 0 || !bindsTo(config, gateway)) continue;
     const name = `${gateway.namespace}/${gateway.name}`;
-    const context = { snapshot, listenerPort: server.port.number, gateways: [name], namespace, labels: {} };
+    const context = {
+      snapshot,
+      listenerPort: server.port.number,
+      secure: kindOf(server) === 'https',
+      gateways: [name],
+      namespace,
+      labels: {},
+    };
     for (const host of boundHosts(snapshot, gateway, server, config)) {
       if (server.httpsRedirect) redirected.add(host);
       if (done.has(host)) continue;

@@ -43,6 +43,8 @@ export type RouteInit = MessageInitShape<typeof RouteSchema>;
 export interface RouteContext {
   readonly snapshot: Snapshot;
   readonly listenerPort: number;
+  /** The listener terminates TLS. */
+  readonly secure?: boolean;
   /** `mesh`, or `<namespace>/<name>` of every Gateway behind the listener. */
   readonly gateways: readonly string[];
   /** The client, for sourceLabels, sourceNamespace and its view of DestinationRules. */
@@ -211,8 +213,7 @@ function action(
   match: HttpMatch | undefined,
   context: RouteContext,
 ): Pick<RouteInit & { $typeName?: undefined }, 'action' | 'decorator'> {
-  if (rule.redirect)
-    return { action: { case: 'redirect', value: redirectAction(rule.redirect, context.listenerPort) } };
+  if (rule.redirect) return { action: { case: 'redirect', value: redirectAction(rule.redirect, context) } };
   if (rule.directResponse) {
     const { status, body } = rule.directResponse;
     const content = body === '' ? {} : { body: { specifier: { case: 'inlineString' as const, value: body } } };
@@ -255,7 +256,9 @@ function routeAction(
   const clusters = destinations.map((d) => ({ destination: d, ...destinationOf(d, config, context) }));
   const [first] = clusters;
   const one = clusters.length === 1 && first && !first.destination.headers;
-  const authority = rule.rewrite?.authority ?? hostHeader(rule.headers?.request);
+  // Of a single destination Host is the route's: the last who sets it has it.
+  const own = clusters.length === 1 ? hostHeader(first?.destination.headers?.request) : undefined;
+  const authority = own ?? rule.rewrite?.authority ?? hostHeader(rule.headers?.request);
   const hash = first ? hashPolicies(context.snapshot, context.namespace, first) : [];
   const retry = retryPolicy(rule.retries, hash.length > 0);
   return {
@@ -268,6 +271,7 @@ function routeAction(
               name: c.cluster,
               weight: clusters.length === 1 ? 100 : c.destination.weight,
               ...headerMutations(c.destination.headers),
+              ...(clusters.length === 1 ? {} : hostRewrite(hostHeader(c.destination.headers?.request))),
             })),
           },
         },
@@ -284,11 +288,24 @@ function routeAction(
     ...(rule.rewrite?.regex
       ? { regexRewrite: { pattern: { regex: rule.rewrite.regex.match }, substitution: rule.rewrite.regex.rewrite } }
       : {}),
-    ...(authority ? { hostRewriteSpecifier: { case: 'hostRewriteLiteral', value: authority } } : {}),
+    ...hostRewrite(authority),
   };
 }
 
-function redirectAction(redirect: Redirect, listenerPort: number) {
+function hostRewrite(authority: string | undefined) {
+  return authority ? { hostRewriteSpecifier: { case: 'hostRewriteLiteral' as const, value: authority } } : {};
+}
+
+/** The port of Location. 0 = none is written, and what the client put into Host stays unless the authority is new. */
+function redirectPort(redirect: Redirect, { listenerPort, secure }: RouteContext): number {
+  const port = redirect.port ?? 0;
+  const usual = (redirect.scheme ?? (secure ? 'https' : 'http')) === 'https' ? 443 : 80;
+  const othersPort = redirect.authority === undefined && listenerPort !== 80 && listenerPort !== 443;
+  return port === usual && !othersPort ? 0 : port;
+}
+
+function redirectAction(redirect: Redirect, context: RouteContext) {
+  const { listenerPort } = context;
   // Envoy leaves a port out only when none is given: what is the scheme's own must not be.
   const derived = redirect.derivePort === 'FROM_REQUEST_PORT' && listenerPort !== 80 && listenerPort !== 443;
   const path = redirect.uri
@@ -299,7 +316,7 @@ function redirectAction(redirect: Redirect, listenerPort: number) {
   return {
     responseCode: REDIRECT_CODES[redirect.code] ?? RedirectCode.MOVED_PERMANENTLY,
     hostRedirect: redirect.authority ?? '',
-    portRedirect: redirect.port ?? (derived ? listenerPort : 0),
+    portRedirect: derived ? listenerPort : redirectPort(redirect, context),
     ...(path ? { pathRewriteSpecifier: path } : {}),
     ...(redirect.scheme ? { schemeRewriteSpecifier: { case: 'schemeRedirect' as const, value: redirect.scheme } } : {}),
   };

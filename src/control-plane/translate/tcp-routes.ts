@@ -83,17 +83,20 @@ function settingsOf(
   host: string,
   port: number,
   subsetName: string,
-): Pick<TcpTarget, 'hashSourceIp' | 'idleTimeoutMs'> {
+): Pick<TcpTarget, 'hashSourceIp' | 'idleTimeoutMs' | 'maxDurationMs'> {
   const service = snapshot.servicesByHost.get(host);
   if (!service) return {};
   const client = { namespace, rootNamespace: snapshot.mesh.rootNamespace };
   const rule = findDestinationRule(snapshot.destinationRules, client, service);
   const subset = rule?.subsets.find((s) => s.name === subsetName);
-  const idle = effectivePolicy(rule, subset, port).pool?.tcpIdleTimeoutMs;
+  const { pool } = effectivePolicy(rule, subset, port);
+  const idle = pool?.tcpIdleTimeoutMs;
+  const longest = pool?.maxConnectionDurationMs;
   const key = hashKey(snapshot, namespace, { host, port, destination: { subset: subsetName } });
   return {
     ...(key?.kind === 'source-ip' ? { hashSourceIp: true } : {}),
     ...(idle === undefined ? {} : { idleTimeoutMs: idle }),
+    ...(longest === undefined ? {} : { maxDurationMs: longest }),
   };
 }
 
