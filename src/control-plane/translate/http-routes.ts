@@ -256,9 +256,9 @@ function routeAction(
   const clusters = destinations.map((d) => ({ destination: d, ...destinationOf(d, config, context) }));
   const [first] = clusters;
   const one = clusters.length === 1 && first && !first.destination.headers;
-  // Of a single destination Host is the route's: the last who sets it has it.
+  // The route's goes before that of a destination, as in proxies where both are set.
   const own = clusters.length === 1 ? hostHeader(first?.destination.headers?.request) : undefined;
-  const authority = own ?? rule.rewrite?.authority ?? hostHeader(rule.headers?.request);
+  const authority = rule.rewrite?.authority ?? hostHeader(rule.headers?.request) ?? own;
   const hash = first ? hashPolicies(context.snapshot, context.namespace, first) : [];
   const retry = retryPolicy(rule.retries, hash.length > 0);
   return {

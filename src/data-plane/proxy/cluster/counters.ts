@@ -18,6 +18,7 @@ export function clusterCounters(scope: StatsScope, store: StatsStore) {
     cxIdleTimeout: scope.counter('upstream_cx_idle_timeout'),
     cxDestroy: scope.counter('upstream_cx_destroy'),
     cxMaxRequests: scope.counter('upstream_cx_max_requests'),
+    cxMaxDuration: scope.counter('upstream_cx_max_duration_reached'),
     cxNoneHealthy: scope.counter('upstream_cx_none_healthy'),
     rqTotal: scope.counter('upstream_rq_total'),
     rqActive: scope.gauge('upstream_rq_active'),

@@ -201,10 +201,8 @@ export function finalizeRequest(
 }
 
 function rewriteHost(stream: HttpStream, action: ForwardSettings, choice: ClusterChoice, options: RouterOptions): void {
-  if (choice.hostRewrite !== '') {
-    setAuthority(stream, action, choice.hostRewrite, undefined);
-    return;
-  }
+  // The route's goes over that of the weighted cluster.
+  if (choice.hostRewrite !== '') replaceAuthority(stream, choice.hostRewrite);
   const rewrite = action.hostRewrite;
   if (!rewrite) return;
   let authority: string | undefined;
@@ -228,20 +226,24 @@ function rewriteHost(stream: HttpStream, action: ForwardSettings, choice: Cluste
   if (authority) setAuthority(stream, action, authority, options);
 }
 
-/** Without `options` the old authority is not told (Envoy does not for weighted clusters). */
+/** Of weighted clusters: the old authority is not told. */
+function replaceAuthority(stream: HttpStream, authority: string): void {
+  stream.authority = authority;
+  stream.info.authority = authority;
+  stream.headers.set(H.host, authority);
+}
+
 export function setAuthority(
   stream: HttpStream,
   action: ForwardSettings,
   authority: string,
-  options: RouterOptions | undefined,
+  options: RouterOptions,
 ): void {
   const { headers } = stream;
-  if (options && !options.suppressEnvoyHeaders) headers.set(H.originalHost, stream.authority);
+  if (!options.suppressEnvoyHeaders) headers.set(H.originalHost, stream.authority);
   if (action.appendForwardedHost && stream.authority !== '') {
     const before = headers.getAll(H.forwardedHost);
     headers.set(H.forwardedHost, before ? `${before},${stream.authority}` : stream.authority);
   }
-  stream.authority = authority;
-  stream.info.authority = authority;
-  headers.set(H.host, authority);
+  replaceAuthority(stream, authority);
 }

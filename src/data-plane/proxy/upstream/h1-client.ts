@@ -86,6 +86,10 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     return this.#busy || !this.#reusable || this.transport.closed ? 0 : 1;
   }
 
+  get retired(): boolean {
+    return !this.#reusable;
+  }
+
   open(): UpstreamExchange {
     this.#busy = true;
     this.served += 1;

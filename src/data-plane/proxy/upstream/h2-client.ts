@@ -65,6 +65,10 @@ export class H2ClientConnection implements PooledConnection, TransportSink, Sess
     return Math.min(allowed, session.options.maxStreams) - session.streams.size;
   }
 
+  get retired(): boolean {
+    return this.#retired || this.session.dead;
+  }
+
   start(): void {
     this.transport.start(this);
   }

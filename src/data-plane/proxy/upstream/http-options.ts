@@ -26,6 +26,8 @@ export interface UpstreamHttp {
   /** `downstream`: as the client speaks; `auto`: as ALPN decides. */
   readonly protocol: 'http1' | 'http2' | 'downstream' | 'auto';
   readonly idleMs: number;
+  /** A connection takes no request after this; 0 = no limit. */
+  readonly maxConnectionMs: number;
   /** 0 = no limit. */
   readonly maxRequestsPerConnection: number;
   readonly maxHeaders: number;
@@ -41,6 +43,7 @@ export interface UpstreamHttp {
 export const DEFAULT_HTTP: UpstreamHttp = {
   protocol: 'http1',
   idleMs: 0,
+  maxConnectionMs: 0,
   maxRequestsPerConnection: 0,
   maxHeaders: DEFAULT_MAX_HEADERS,
   autoSni: false,
@@ -84,6 +87,7 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
   if (common)
     only(CommonHttpOptionsSchema, common, join(path, 'common_http_protocol_options'), [
       'idle_timeout',
+      'max_connection_duration',
       'max_requests_per_connection',
       'max_headers_count',
     ]);
@@ -101,6 +105,7 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
   return {
     protocol: versions.protocol,
     idleMs: millis(common?.idleTimeout, DEFAULT_UPSTREAM_IDLE_MS),
+    maxConnectionMs: millis(common?.maxConnectionDuration, 0),
     maxRequestsPerConnection: common?.maxRequestsPerConnection || (message.maxRequestsPerConnection ?? 0),
     maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
     enableTrailers: http1?.enableTrailers ?? false,

@@ -26,6 +26,8 @@ export interface PooledConnection {
   lastActive: number;
   /** Stands in the pool's list of connections with capacity. */
   listed: boolean;
+  /** Will take no more exchanges, ever. */
+  readonly retired: boolean;
   start(): void;
   open(): UpstreamExchange;
   /** Takes no more exchanges; closes when the last one ends. */
@@ -72,6 +74,7 @@ export interface PoolCounters {
   readonly cxIdleTimeout: Count;
   readonly cxDestroy: Count;
   readonly cxMaxRequests: Count;
+  readonly cxMaxDuration: Count;
   readonly rqPendingTotal: Count;
   readonly rqPendingActive: Count;
   readonly rqPendingOverflow: Count;
@@ -104,6 +107,8 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
   #draining = false;
   #sweep: (() => void) | undefined;
   readonly #cancels = new Set<() => void>();
+  /** Ends of the timers that say when a connection is too old; kept only where there are any. */
+  #ages: Map<PooledConnection, () => void> | undefined;
 
   constructor(host: Host, options: PoolOptions, breakers: Breakers, counters: PoolCounters, deps: PoolDeps) {
     this.host = host;
@@ -204,6 +209,8 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
 
   onClosed(connection: PooledConnection): void {
     if (!this.#all.delete(connection)) return;
+    this.#ages?.get(connection)?.();
+    this.#ages?.delete(connection);
     if (connection.listed) this.#free.splice(this.#free.indexOf(connection), 1);
     connection.listed = false;
     this.host.cxActive -= 1;
@@ -292,9 +299,26 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
         ? new TcpClientConnection(transport, this)
         : new H1ClientConnection(transport, this, options.http);
     this.#all.add(connection);
+    if (options.http.maxConnectionMs > 0) this.#limitAge(connection, options.http.maxConnectionMs);
     connection.start();
     this.onCapacity(connection);
     this.#dialIfNeeded();
+  }
+
+  /** max_connection_duration: requests under way go on, others take another connection. */
+  #limitAge(connection: PooledConnection, ms: number): void {
+    this.#ages ??= new Map();
+    this.#ages.set(
+      connection,
+      this.#deps.clock.after(ms, () => {
+        this.#ages?.delete(connection);
+        if (connection.retired) return;
+        this.#counters.cxMaxDuration.value += 1;
+        if (connection.listed) this.#free.splice(this.#free.indexOf(connection), 1);
+        connection.listed = false;
+        connection.retire();
+      }),
+    );
   }
 
   /** All requests that wait for this host learn that it cannot be reached (Envoy does the same). */

@@ -33,6 +33,11 @@ export class TcpClientConnection implements PooledConnection, TransportSink, Ups
     return this.served > 0 || this.transport.closed ? 0 : 1;
   }
 
+  /** One exchange is all it takes: `retire` adds nothing. */
+  get retired(): boolean {
+    return this.served > 0;
+  }
+
   get untouched(): boolean {
     return !this.#answered;
   }
