@@ -11,8 +11,7 @@ import { HeaderMap, headerName } from '../../src/data-plane/proxy/http/header-ma
 import { HpackDecoder } from '../../src/data-plane/proxy/http/hpack-decoder.ts';
 import { encodedBound, HpackEncoder } from '../../src/data-plane/proxy/http/hpack-encoder.ts';
 import { StatsStore } from '../../src/data-plane/proxy/stats/stats.ts';
-import { arena } from '../../src/data-plane/proxy/transport-socket/arena.ts';
-import type { Transport, TransportSink } from '../../src/data-plane/proxy/transport-socket/transport.ts';
+import { cut, FakeTransport, feed } from './fake-transport.ts';
 import { corpus, fuzz, seededRandom } from './mutate.ts';
 
 const CLOCK = { now: () => 0, after: () => () => {} };
@@ -28,57 +27,6 @@ const OPTIONS = {
   flushTimeoutMs: 0,
   h2: readH2Options(undefined, ''),
 };
-
-class FakeTransport implements Transport {
-  readonly tls = undefined;
-  readonly local = { kind: 'pipe', path: '' } as const;
-  readonly remote = { kind: 'pipe', path: '' } as const;
-  closed = false;
-  readonly backlogBytes = 0;
-  bytesRead = 0;
-  bytesWritten = 0;
-  bulk = false;
-  paused = false;
-  sink: TransportSink | undefined;
-  readonly sent: Buffer[] = [];
-  start(sink: TransportSink): void {
-    this.sink = sink;
-  }
-  redirect(sink: TransportSink): void {
-    this.sink = sink;
-  }
-  reserve(): number {
-    return 0;
-  }
-  commit(end: number): void {
-    this.sent.push(Buffer.from(arena.buffer.subarray(0, end)));
-  }
-  write(bytes: Buffer, start: number, end: number): void {
-    this.sent.push(Buffer.from(bytes.subarray(start, end)));
-  }
-  forward(bytes: Buffer, start: number, end: number): boolean {
-    this.write(bytes, start, end);
-    return true;
-  }
-  pause(): void {
-    this.paused = true;
-  }
-  resume(): void {
-    this.paused = false;
-  }
-  end(): void {}
-  closeSoon(): void {
-    this.destroy();
-  }
-  destroy(): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.sink?.onClose(undefined);
-  }
-  reset(): void {
-    this.destroy();
-  }
-}
 
 /** Answers every request when it is complete, and writes down what it saw. */
 function server(log: string[]): H2ServerCallbacks {
@@ -124,28 +72,6 @@ function server(log: string[]): H2ServerCallbacks {
     onPrematureResets() {},
     onConnectionClosed: () => void log.push('closed'),
   };
-}
-
-function feed(transport: FakeTransport, input: Buffer, pieces: readonly Buffer[]): void {
-  let fed = 0;
-  for (const piece of pieces) {
-    if (transport.closed || transport.paused) break;
-    arena.beginTurn();
-    transport.sink?.onData(piece, 0, piece.length);
-    arena.endTurn();
-    fed += piece.length;
-  }
-  assert.ok(fed <= input.length);
-}
-
-function cut(input: Buffer, random: () => number): Buffer[] {
-  const out: Buffer[] = [];
-  for (let at = 0; at < input.length; ) {
-    const size = 1 + Math.floor(random() * (random() < 0.5 ? 4 : 40));
-    out.push(input.subarray(at, at + size));
-    at += size;
-  }
-  return out;
 }
 
 test('HTTP/1: any bytes have an answer, the same however they are cut', async () => {
