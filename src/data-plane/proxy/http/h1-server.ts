@@ -52,6 +52,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   readonly #decoder = new BodyDecoder();
   #stream: RequestReceiver | undefined;
   #pending: Buffer | undefined;
+  /** Where a head that comes in pieces grows; `#pending` is then a part of it. */
+  #store: Buffer | undefined;
   #scanned = 0;
   /** Ends the wait for the rest of a head. */
   #headTimer: (() => void) | undefined;
@@ -99,10 +101,23 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   onData(bytes: Buffer, start: number, end: number): void {
     this.lastActive = this.#clock.now();
     if (this.#pending) {
-      const all = Buffer.concat([this.#pending, bytes.subarray(start, end)]);
+      const all = this.#append(this.#pending, bytes, start, end);
       this.#pending = undefined;
       this.#feed(all, 0, all.length);
     } else this.#feed(bytes, start, end);
+  }
+
+  /** A client that trickles pays with a copy of each of its bytes, not of all before them. */
+  #append(pending: Buffer, bytes: Buffer, start: number, end: number): Buffer {
+    const size = pending.length + end - start;
+    let from = this.#store?.buffer === pending.buffer ? pending.byteOffset : -1;
+    if (!this.#store || from < 0 || from + size > this.#store.length) {
+      this.#store = Buffer.allocUnsafeSlow(2 * size);
+      pending.copy(this.#store);
+      from = 0;
+    }
+    bytes.copy(this.#store, from + pending.length, start, end);
+    return this.#store.subarray(from, from + size);
   }
 
   onEnd(): void {
@@ -205,6 +220,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   /** No head is waited for any more. */
   #headSettled(): void {
+    this.#store = undefined;
     this.#scanned = 0;
     this.#headTimer?.();
     this.#headTimer = undefined;
@@ -229,7 +245,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   /** Keeps bytes for later and stops reading when there are more than `room`. */
   #keep(bytes: Buffer, at: number, end: number, room: number): number {
-    this.#pending = Buffer.from(bytes.subarray(at, end));
+    const rest = bytes.subarray(at, end);
+    this.#pending = bytes.buffer === this.#store?.buffer ? rest : Buffer.from(rest);
     if (this.#stream && this.#pending.length > room) this.transport.pause();
     return -1;
   }
