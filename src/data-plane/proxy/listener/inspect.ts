@@ -9,6 +9,7 @@ import {
   type ProxyProtocolSettings,
   takeProxyHeader,
 } from '../listener-filter/proxy-protocol.ts';
+import { readInto, startReading, stopReading } from '../transport-socket/read-buffer.ts';
 
 export interface Inspection {
   /** `refused`: what came may not be served. */
@@ -57,11 +58,14 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
     if (finished) return;
     finished = true;
     cancel?.();
-    socket.removeListener('data', onData);
     socket.removeListener('error', onGone);
     socket.removeListener('end', onGone);
     socket.removeListener('close', onGone);
-    socket.pause();
+    if (past) stopReading(socket);
+    else {
+      socket.removeListener('data', onData);
+      socket.pause();
+    }
     done({ ...result, proxied });
   };
   const onData = (chunk: Buffer): void => {
@@ -105,11 +109,18 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
   };
   const cancel =
     wanted.timeoutMs > 0 ? clock.after(wanted.timeoutMs, () => finish(unknown(bytes, 'timeout'))) : undefined;
-  socket.on('data', onData);
   socket.on('error', onGone);
   socket.on('end', onGone);
   socket.on('close', onGone);
-  socket.resume();
+  // Past the stream, as the transport will read: its events and states cost more than the look itself.
+  const past = readInto(socket, (buffer, length) => {
+    if (!finished) onData(Buffer.from(buffer.subarray(0, length)));
+  });
+  if (past) startReading(socket);
+  else {
+    socket.on('data', onData);
+    socket.resume();
+  }
 }
 
 function unknown(bytes: Buffer, outcome: 'done' | 'timeout'): Inspection {

@@ -110,12 +110,13 @@ function cannotSign(der: Buffer): boolean {
 
 const known = new Map<string, PeerCertificate>();
 
-/** The facts of a certificate; `x509` only when the caller has it anyway. Throws when the bytes are no certificate. */
+/** The facts of a certificate, whose bytes are copied; `x509` only when the caller has it anyway. Throws when the bytes are no certificate. */
 export function peerCertificate(der: Buffer, x509?: X509Certificate): PeerCertificate {
   const fingerprint = hash('sha256', der, 'hex');
   const found = known.get(fingerprint);
   if (found) return found;
-  const made = new PeerCertificate(der, fingerprint, x509 ?? new X509Certificate(der));
+  const own = Buffer.from(der);
+  const made = new PeerCertificate(own, fingerprint, x509 ?? new X509Certificate(own));
   if (known.size >= MAX_PEER_CERTIFICATES) known.delete(known.keys().next().value!);
   known.set(fingerprint, made);
   return made;

@@ -48,14 +48,16 @@ export function readInto(
   const handle = handleOf(socket);
   if (!symbols || !handle || typeof handle.useUserBuffer !== 'function') return false;
   const fields = socket as unknown as Record<symbol, unknown>;
-  if (fields[symbols.buffer] === undefined) return false;
+  const before = fields[symbols.buffer];
+  if (before === undefined) return false;
   fields[symbols.buffer] = readBuffer;
   fields[symbols.callback] = (length: number, bytes: Buffer): boolean => {
     onRead(bytes, length);
     return true;
   };
   fields[symbols.generate] = next;
-  handle.useUserBuffer(readBuffer);
+  // An inspector has read in this way already.
+  if (before !== readBuffer) handle.useUserBuffer(readBuffer);
   return true;
 }
 

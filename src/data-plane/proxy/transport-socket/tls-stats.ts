@@ -15,8 +15,13 @@ export class TlsCounters {
   readonly notReady: Counter;
   readonly contextUpdates: Counter;
   readonly #scope: StatsScope;
-  /** By kind and value: `versions.TLSv1.3`. Their names come from fixed lists of OpenSSL. */
-  readonly #seen = new Map<string, Counter>();
+  /** By kind, then by value: `versions.TLSv1.3`. Their names come from fixed lists of OpenSSL. */
+  readonly #seen = {
+    versions: new Map<string, Counter>(),
+    ciphers: new Map<string, Counter>(),
+    curves: new Map<string, Counter>(),
+    sigalgs: new Map<string, Counter>(),
+  };
 
   constructor(scope: StatsScope, server: boolean) {
     this.#scope = scope;
@@ -51,13 +56,13 @@ export class TlsCounters {
     else this.failVerifyError.value += 1;
   }
 
-  #count(kind: string, value: string): void {
+  #count(kind: 'versions' | 'ciphers' | 'curves' | 'sigalgs', value: string): void {
     if (value === '') return;
-    const key = `${kind}.${value}`;
-    let counter = this.#seen.get(key);
+    const seen = this.#seen[kind];
+    let counter = seen.get(value);
     if (!counter) {
-      counter = this.#scope.counter(`ssl.${key}`);
-      this.#seen.set(key, counter);
+      counter = this.#scope.counter(`ssl.${kind}.${value}`);
+      seen.set(value, counter);
     }
     counter.value += 1;
   }

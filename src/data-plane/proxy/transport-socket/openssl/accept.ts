@@ -27,7 +27,7 @@ export function acceptDirect(
       verifyWith(check.run);
     },
     judge(pointer) {
-      const evidence = evidenceOf(pointer);
+      const evidence = evidenceOf(pointer, check.peer);
       const { peer } = evidence;
       const judged = rules.verifyPeer && (peer !== undefined || tls.requireClientCertificate);
       // A full handshake was judged while it ran.

@@ -9,7 +9,7 @@ import type { TlsCounters } from '../tls-stats.ts';
 import type { Transport } from '../transport.ts';
 import { type OpenSslContext, verifyWith } from './context.ts';
 import { detailsOf, evidenceOf, sessionBytes } from './facts.ts';
-import { addressOf, type OpenSsl, openssl, type Pointer, scratch } from './library.ts';
+import { addressOf, type OpenSsl, openssl, type Pointer, scratch, scratchAt } from './library.ts';
 import { OPENSSL_REASON, SecureTransport } from './secure-transport.ts';
 import { PeerCheck } from './verify.ts';
 
@@ -52,7 +52,7 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
   const transport = new SecureTransport(connection.raw, ssl, {
     prepare: () => verifyWith(check.run),
     judge(pointer) {
-      const evidence = evidenceOf(pointer);
+      const evidence = evidenceOf(pointer, check.peer);
       const { peer } = evidence;
       const judged = evidence.resumed || !check.peer ? context.judge(evidence) : 'ok';
       const verdict = judged === 'ok' && peer && !named(peer) ? 'fail-san' : judged;
@@ -92,7 +92,7 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
 
 function offer(lib: OpenSsl, ssl: Pointer, bytes: Buffer): void {
   scratch.writeBigUInt64LE(BigInt(addressOf(bytes)));
-  const session = lib.d2i_SSL_SESSION(0, addressOf(scratch), bytes.length);
+  const session = lib.d2i_SSL_SESSION(0, scratchAt(), bytes.length);
   if (session === 0) return;
   lib.SSL_set_session(ssl, session);
   lib.SSL_SESSION_free(session);

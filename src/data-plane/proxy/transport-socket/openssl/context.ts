@@ -7,7 +7,7 @@ import { MAX_SERVER_SESSIONS } from '../../limits.ts';
 import type { CertificateMaterial, TrustMaterial } from '../secrets.ts';
 import type { ContextSpec } from '../tls-context.ts';
 import { NO_CERTIFICATE_COMPRESSION } from '../tls-params.ts';
-import { addressOf, ffi, type OpenSsl, openssl, type Pointer, scratch, takeReason } from './library.ts';
+import { addressOf, ffi, type OpenSsl, openssl, type Pointer, scratch, scratchAt, takeReason } from './library.ts';
 
 const CTRL = {
   mode: 33,
@@ -114,7 +114,7 @@ function fill(ssl: OpenSsl, context: Pointer, spec: ContextSpec): void {
 /** Reads DER by a d2i function; the caller frees the result. */
 function parse(read: (out: Pointer, bytes: Pointer, length: number) => Pointer, der: Buffer, what: string): Pointer {
   scratch.writeBigUInt64LE(BigInt(addressOf(der)));
-  const parsed = read(0, addressOf(scratch), der.length);
+  const parsed = read(0, scratchAt(), der.length);
   must(parsed !== 0, what);
   return parsed;
 }

@@ -3,24 +3,23 @@ import { type PeerCertificate, peerCertificate } from '../peer-certificate.ts';
 import type { CertificateMaterial } from '../secrets.ts';
 import type { PeerEvidence } from '../tls-context.ts';
 import type { TlsDetails } from '../transport.ts';
-import { addressOf, ffi, type OpenSsl, openssl, type Pointer, scratch } from './library.ts';
+import { addressOf, type OpenSsl, openssl, type Pointer, scratch, scratchAt } from './library.ts';
 
 const X509_V_OK = 0;
 const HOST_NAME = 0;
 
-/** The peer of a session that was taken up again: no certificate is shown then. */
-export function evidenceOf(ssl: Pointer): PeerEvidence {
+/** `shown`: the certificate this handshake brought. That of a session that was taken up again comes out of the session. */
+export function evidenceOf(ssl: Pointer, shown: PeerCertificate | undefined): PeerEvidence {
   const lib = openssl();
-  const certificate = lib.SSL_get1_peer_certificate(ssl);
-  let peer: PeerCertificate | undefined;
+  let peer = shown;
   let chainError: string | undefined;
+  const certificate = shown ? 0 : lib.SSL_get0_peer_certificate(ssl);
   if (certificate !== 0) {
     try {
       peer = peerCertificate(derOf(lib, certificate));
     } catch {
       chainError = 'CERT_UNREADABLE';
     }
-    lib.X509_free(certificate);
   }
   const result = lib.SSL_get_verify_result(ssl);
   const chainText = result === X509_V_OK ? undefined : lib.X509_verify_cert_error_string(result);
@@ -28,20 +27,26 @@ export function evidenceOf(ssl: Pointer): PeerEvidence {
   return { peer, chainError: chainError ?? chainText, chainText, resumed, lists: true, chain: () => [] };
 }
 
-/** i2d moves the pointer it is given: it lies in `scratch`. */
+let room: Buffer | undefined;
+let roomAt: Pointer = 0;
+
+/** Valid until the next call. i2d moves the pointer it is given: it lies in `scratch`. */
 export function derOf(lib: OpenSsl, certificate: Pointer): Buffer {
-  const size = lib.i2d_X509(certificate, 0);
-  const der = Buffer.allocUnsafeSlow(Math.max(size, 0));
-  scratch.writeBigUInt64LE(BigInt(addressOf(der)));
-  lib.i2d_X509(certificate, addressOf(scratch));
-  return der;
+  const size = Math.max(lib.i2d_X509(certificate, 0), 0);
+  if (!room || room.length < size) {
+    room = Buffer.allocUnsafeSlow(Math.max(size, 4_096));
+    roomAt = addressOf(room);
+  }
+  scratch.writeBigUInt64LE(BigInt(roomAt));
+  lib.i2d_X509(certificate, scratchAt());
+  return room.subarray(0, size);
 }
 
 export function sessionBytes(lib: OpenSsl, session: Pointer): Buffer {
   const size = lib.i2d_SSL_SESSION(session, 0);
   const bytes = Buffer.allocUnsafeSlow(Math.max(size, 0));
   scratch.writeBigUInt64LE(BigInt(addressOf(bytes)));
-  lib.i2d_SSL_SESSION(session, addressOf(scratch));
+  lib.i2d_SSL_SESSION(session, scratchAt());
   return bytes;
 }
 
@@ -55,7 +60,7 @@ export function detailsOf(
   const { peer } = evidence;
   return {
     version: lib.SSL_get_version(ssl),
-    cipher: lib.SSL_CIPHER_get_name(lib.SSL_get_current_cipher(ssl)),
+    cipher: cipherName(lib, lib.SSL_get_current_cipher(ssl)),
     group: groupOf(lib.SSL_get0_group_name(ssl)),
     signature: signatureOf(lib, ssl, peer),
     resumed: evidence.resumed,
@@ -72,6 +77,18 @@ export function detailsOf(
     localDns: own?.dns ?? [],
     localSubject: own?.subject ?? '',
   };
+}
+
+/** Ciphers are OpenSSL's constants: a pointer always means the same one. */
+const ciphers = new Map<Pointer, string>();
+
+function cipherName(lib: OpenSsl, cipher: Pointer): string {
+  let name = ciphers.get(cipher);
+  if (name === undefined) {
+    name = lib.SSL_CIPHER_get_name(cipher);
+    ciphers.set(cipher, name);
+  }
+  return name;
 }
 
 const GROUPS: Readonly<Record<string, string>> = {
@@ -94,33 +111,35 @@ const CTRL_PEER_SIGNATURE_NID = 108;
 /** As Envoy's stats name it; empty when this handshake had none (a resumed one). */
 function signatureOf(lib: OpenSsl, ssl: Pointer, peer: PeerCertificate | undefined): string {
   if (!peer) return '';
-  if (lib.SSL_get_peer_signature_type_nid(ssl, addressOf(scratch)) !== 1) return '';
+  if (lib.SSL_get_peer_signature_type_nid(ssl, scratchAt()) !== 1) return '';
   const type = scratch.readInt32LE();
   if (type === NID.ed25519) return 'ed25519';
   if (type === NID.ec) return peer.tls13Signature;
-  if (lib.SSL_ctrl(ssl, CTRL_PEER_SIGNATURE_NID, 0, addressOf(scratch)) !== 1) return '';
+  if (lib.SSL_ctrl(ssl, CTRL_PEER_SIGNATURE_NID, 0, scratchAt()) !== 1) return '';
   const hash = HASHES[scratch.readInt32LE()];
   if (!hash) return '';
   if (type === NID.rsa) return `rsa_pkcs1_${hash}`;
   return type === NID.rsaPss ? `rsa_pss_rsae_${hash}` : '';
 }
 
-function bytesAt(at: Pointer, length: number): Buffer {
-  return at === 0 || length === 0
-    ? Buffer.alloc(0)
-    : Buffer.from(ffi().decode(BigInt(at), 'uint8_t', length) as Uint8Array);
-}
-
 function sessionIdOf(lib: OpenSsl, ssl: Pointer): string {
   const session = lib.SSL_get_session(ssl);
   if (session === 0) return '';
   scratch.writeUInt32LE(0);
-  const at = lib.SSL_SESSION_get_id(session, addressOf(scratch));
-  return bytesAt(at, Math.min(scratch.readUInt32LE(), 32)).toString('hex');
+  const at = lib.SSL_SESSION_get_id(session, scratchAt());
+  return textAt(lib, at, Math.min(scratch.readUInt32LE(), 32), 'hex');
 }
 
 function alpnOf(lib: OpenSsl, ssl: Pointer): string {
-  scratch.fill(0);
-  lib.SSL_get0_alpn_selected(ssl, addressOf(scratch), addressOf(scratch) + 8);
-  return bytesAt(Number(scratch.readBigUInt64LE(0)), scratch.readUInt32LE(8)).toString('latin1');
+  scratch.writeUInt32LE(0, 8);
+  lib.SSL_get0_alpn_selected(ssl, scratchAt(), scratchAt() + 8);
+  const length = scratch.readUInt32LE(8);
+  return length === 0 ? '' : textAt(lib, Number(scratch.readBigUInt64LE(0)), length, 'latin1');
+}
+
+/** At most as many bytes as an ALPN value has. */
+function textAt(lib: OpenSsl, at: Pointer, length: number, as: 'hex' | 'latin1'): string {
+  if (at === 0 || length === 0 || length > scratch.length) return '';
+  lib.memcpy(scratchAt(), at, length);
+  return scratch.toString(as, 0, length);
 }

@@ -72,7 +72,7 @@ export interface OpenSsl {
   SSL_get_peer_signature_type_nid(ssl: Pointer, out: Pointer): number;
   SSL_get_verify_result(ssl: Pointer): number;
   X509_verify_cert_error_string(code: number): string;
-  SSL_get1_peer_certificate(ssl: Pointer): Pointer;
+  SSL_get0_peer_certificate(ssl: Pointer): Pointer;
   SSL_session_reused_ctrl(ssl: Pointer): number;
   SSL_get_session(ssl: Pointer): Pointer;
   SSL_set_session(ssl: Pointer, session: Pointer): number;
@@ -85,6 +85,7 @@ export interface OpenSsl {
   ERR_peek_last_error(): number;
   ERR_reason_error_string(code: number): string | null;
   OPENSSL_cleanse(bytes: Pointer, length: number): void;
+  memcpy(to: Pointer, from: Pointer, length: number): void;
 }
 
 const P = 'uintptr_t';
@@ -155,7 +156,7 @@ const DECLARATIONS: Readonly<Record<keyof OpenSsl, string>> = {
   SSL_get_peer_signature_type_nid: `int SSL_get_peer_signature_type_nid(${P}, ${P})`,
   SSL_get_verify_result: `long SSL_get_verify_result(${P})`,
   X509_verify_cert_error_string: `str X509_verify_cert_error_string(long)`,
-  SSL_get1_peer_certificate: `${P} SSL_get1_peer_certificate(${P})`,
+  SSL_get0_peer_certificate: `${P} SSL_get0_peer_certificate(${P})`,
   SSL_session_reused_ctrl: `int SSL_session_reused(${P})`,
   SSL_get_session: `${P} SSL_get_session(${P})`,
   SSL_set_session: `int SSL_set_session(${P}, ${P})`,
@@ -168,6 +169,7 @@ const DECLARATIONS: Readonly<Record<keyof OpenSsl, string>> = {
   ERR_peek_last_error: `ulong ERR_peek_last_error()`,
   ERR_reason_error_string: `str ERR_reason_error_string(ulong)`,
   OPENSSL_cleanse: `void OPENSSL_cleanse(${P}, size_t)`,
+  memcpy: `void memcpy(${P}, ${P}, size_t)`,
 };
 
 export interface Koffi {
@@ -206,8 +208,14 @@ export function addressOf(buffer: Uint8Array): Pointer {
 
 export const SSL_ERROR = { ssl: 1, wantRead: 2, wantWrite: 3, syscall: 5, zeroReturn: 6 } as const;
 
-/** Bytes that OpenSSL's `int`-sized out values and pointers go through. */
-export const scratch: Buffer = Buffer.allocUnsafeSlow(16);
+/** What OpenSSL's out values, pointers and short texts go through. */
+export const scratch: Buffer = Buffer.allocUnsafeSlow(256);
+let scratchAddress: Pointer = 0;
+
+export function scratchAt(): Pointer {
+  if (scratchAddress === 0) scratchAddress = addressOf(scratch);
+  return scratchAddress;
+}
 
 /** OpenSSL's reason for the last error in Envoy's spelling: `CERTIFICATE_VERIFY_FAILED`. Empties the queue. */
 export function takeReason(ssl: OpenSsl): string {
