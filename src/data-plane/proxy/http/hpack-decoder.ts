@@ -26,7 +26,7 @@ import {
   UNKNOWN_PSEUDO,
 } from './hpack-table.ts';
 import { H } from './names.ts';
-import { textOf } from './texts.ts';
+import { putBytes, putRange, textOf } from './texts.ts';
 
 export interface HeadLimits {
   /** Bytes of names and values. */
@@ -134,7 +134,7 @@ export class HpackDecoder {
     const from = lines.start[slot]!;
     const at = this.#used;
     headers.reserve(at, nameLength + valueLength + LINE_OVERHEAD);
-    lines.bytes.copy(headers.bytes, at, from, from + nameLength + valueLength + LINE_OVERHEAD);
+    putRange(headers.bytes, at, lines.bytes, from, from + nameLength + valueLength + LINE_OVERHEAD);
     this.#field(headers, head, limits, nameLength, valueLength, lines.hash[slot]!, lines.kind[slot]!);
     return true;
   }
@@ -161,7 +161,7 @@ export class HpackDecoder {
       nameLength = lines.nameLength[slot]!;
       const from = lines.start[slot]!;
       headers.reserve(at, nameLength + LINE_OVERHEAD);
-      lines.bytes.copy(headers.bytes, at, from, from + nameLength);
+      putRange(headers.bytes, at, lines.bytes, from, from + nameLength);
       hash = lines.hash[slot]!;
       // A bad value of the entry says nothing about its name; a bad name is seen again here.
       kind = lines.kind[slot]! & ~MALFORMED;
@@ -197,8 +197,7 @@ export class HpackDecoder {
     }
     headers.reserve(at, length + LINE_OVERHEAD);
     const { bytes } = headers;
-    if (length > 64) block.copy(bytes, at, from, from + length);
-    else for (let i = 0; i < length; i++) bytes[at + i] = block[from + i]!;
+    putRange(bytes, at, block, from, from + length);
     return length;
   }
 
@@ -313,7 +312,7 @@ export class HpackDecoder {
         head.authority = true;
         // `:authority: x` becomes `host: x`: the authority has the same place in both versions.
         bytes.copyWithin(at + 6, from, to + 2);
-        H.host.bytes.copy(bytes, at);
+        putBytes(bytes, at, H.host.bytes);
         bytes[at + 4] = 58;
         bytes[at + 5] = 32;
         if (head.problem !== '') return;

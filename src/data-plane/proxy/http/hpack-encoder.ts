@@ -5,7 +5,7 @@ import { type HeaderMap, writeLine } from './header-map.ts';
 import { huffmanEncode, huffmanLength } from './hpack-huffman.ts';
 import { CONNECTION, HOST, HpackTable, kindOf, LINE_OVERHEAD, STATIC, STATIC_COUNT, TE } from './hpack-table.ts';
 import { H } from './names.ts';
-import { safeValue } from './texts.ts';
+import { putRange, putValue, safeValue } from './texts.ts';
 
 /** How the value of a header is sent. */
 const INDEX = 0;
@@ -33,6 +33,7 @@ for (const name of ['x-request-id', 'x-client-trace-id', 'traceparent', 'x-b3-tr
   Object.assign(POLICIES, { [name]: PLAIN });
 
 interface KnownName {
+  readonly hash: number;
   readonly bytes: Buffer;
   /** Index in the static table; 0 = none. */
   readonly index: number;
@@ -40,14 +41,25 @@ interface KnownName {
   readonly kind: number;
 }
 
-const known = new Map<number, KnownName>();
+/** A power of two with room for all names several times over. */
+const PLACES = 512;
+/** By hash, the next free place when that of a name is taken. Each field of each message asks: cheaper than a Map. */
+const known: (KnownName | undefined)[] = new Array<KnownName | undefined>(PLACES).fill(undefined);
+
+/** Where a name with this hash stands, or would. */
+function placeOf(hash: number): number {
+  let place = hash & (PLACES - 1);
+  for (let name = known[place]; name && name.hash !== hash; name = known[place]) place = (place + 1) & (PLACES - 1);
+  return place;
+}
 
 function noteName(bytes: Buffer, index: number): void {
   let hash = 0;
   for (const byte of bytes) hash = (Math.imul(hash, 31) + byte) | 0;
-  if (known.has(hash)) return;
+  const place = placeOf(hash);
+  if (known[place]) return;
   const policy = POLICIES[bytes.toString('latin1')] ?? INDEX;
-  known.set(hash, { bytes, index, policy, kind: kindOf(bytes, 0, bytes.length, hash) });
+  known[place] = { hash, bytes, index, policy, kind: kindOf(bytes, 0, bytes.length, hash) };
 }
 for (let i = 0; i < STATIC_COUNT; i++) {
   const start = STATIC.start[i]!;
@@ -264,7 +276,7 @@ export class HpackEncoder {
 }
 
 function find(source: Buffer, start: number, length: number, hash: number): KnownName | undefined {
-  const name = known.get(hash);
+  const name = known[placeOf(hash)];
   return name && name.bytes.length === length && sameBytes(name.bytes, 0, source, start, length) ? name : undefined;
 }
 
@@ -304,9 +316,7 @@ function plain(
 
 function raw(out: Buffer, at: number, source: Buffer, start: number, length: number): number {
   at = integer(out, at, 0, 127, length);
-  if (length > 48) return at + source.copy(out, at, start, start + length);
-  for (let i = 0; i < length; i++) out[at + i] = source[start + i]!;
-  return at + length;
+  return putRange(out, at, source, start, start + length);
 }
 
 /** With the Huffman code where that is shorter. */
@@ -318,7 +328,7 @@ function coded(out: Buffer, at: number, source: Buffer, start: number, length: n
 
 function text(out: Buffer, at: number, value: string): number {
   at = integer(out, at, 0, 127, value.length);
-  return at + out.write(value, at, 'latin1');
+  return putValue(out, at, value);
 }
 
 function integer(out: Buffer, at: number, pattern: number, mask: number, value: number): number {

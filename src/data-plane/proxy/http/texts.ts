@@ -30,6 +30,13 @@ function sameText(text: string, bytes: Buffer, start: number): boolean {
   return true;
 }
 
+/** Copies `bytes[start, end)`, most often a few, to `at`; returns the end. */
+export function putRange(out: Buffer, at: number, bytes: Buffer, start: number, end: number): number {
+  if (end - start > SHORT_CHARS) return at + bytes.copy(out, at, start, end);
+  for (let i = start; i < end; i++) out[at++] = bytes[i]!;
+  return at;
+}
+
 /** Copies all of a few bytes to `at`; returns the end. */
 export function putBytes(out: Buffer, at: number, bytes: Buffer): number {
   for (let i = 0; i < bytes.length; i++) out[at + i] = bytes[i]!;
