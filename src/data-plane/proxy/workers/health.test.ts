@@ -185,7 +185,7 @@ test('the whole program: two threads serve what a third one checks', { timeout: 
     outlier_detection: {
       consecutive_5xx: 6,
       interval: '0.2s',
-      base_ejection_time: '1s',
+      base_ejection_time: '3s',
       max_ejection_percent: 100,
       successful_active_health_check_uneject_host: false,
     },
