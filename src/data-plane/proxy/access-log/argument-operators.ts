@@ -9,7 +9,7 @@ import { filterStateText, metadataValue } from '../route/metadata-match.ts';
 import { pathOf } from '../route/path.ts';
 import { durationOperator } from './duration-operator.ts';
 import { grpcStatusNumber } from './grpc-status.ts';
-import { grpcName, ip, isGrpc, some } from './operators.ts';
+import { grpcName, ip, isGrpc, some, spaceless } from './operators.ts';
 import { compileTime } from './time-format.ts';
 import { downstreamTls, upstreamTls } from './tls-operators.ts';
 import type { FormatDeps, Operator } from './types.ts';
@@ -172,7 +172,7 @@ function details(context: ArgumentContext): Operator {
   if (argument === 'ALLOW_WHITESPACES') return (info) => some(info.responseDetails);
   if (argument !== undefined && argument !== '')
     throw new ConfigError(path, `RESPONSE_CODE_DETAILS does not support '${argument}'`);
-  return (info) => some(info.responseDetails.replaceAll(/\s/g, '_'));
+  return (info) => spaceless(info.responseDetails);
 }
 
 function grpc(context: ArgumentContext): Operator {

@@ -17,7 +17,19 @@ function text(value: SocketAddr | undefined): string | undefined {
   return value ? addressText(value) : undefined;
 }
 export const some = (value: string): string | undefined => (value === '' ? undefined : value);
-const spaceless = (value: string): string | undefined => some(value.replaceAll(/\s/g, '_'));
+
+let spaced = '';
+let replaced = '';
+
+/** White space becomes `_`; nearly every request has the same few texts. */
+export function spaceless(value: string): string | undefined {
+  if (value === '') return undefined;
+  if (value !== spaced) {
+    replaced = value.replaceAll(/\s/g, '_');
+    spaced = value;
+  }
+  return replaced;
+}
 
 /** ms from `from` to `to`; undefined when one of them never came. */
 const span = (from: number, to: number): number | undefined =>
