@@ -1,6 +1,7 @@
 // What a command is, and what it is given. main.ts finds the command and maps its failure to an exit code.
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import type { KubeClient } from '../base/kube/types.ts';
+import { nearest } from '../base/nearest.ts';
 import type { Clock } from '../base/runtime/clock.ts';
 import type { Terminal } from './output/terminal.ts';
 
@@ -68,8 +69,14 @@ export function parseFlags(command: Command, argv: readonly string[]): Flags {
     if (error instanceof UserError) throw error;
     // parseArgs goes on about words that start with a dash; no command takes any.
     const reason = error instanceof Error ? error.message.split('\n')[0]!.split('. To specify')[0]! : String(error);
-    throw new UserError(`${reason}\n${hint}`, 64);
+    throw new UserError(`${reason}${meant(reason, command)}\n${hint}`, 64);
   }
+}
+
+function meant(reason: string, command: Command): string {
+  const unknown = /^Unknown option '--([^']+)'/.exec(reason)?.[1];
+  const near = unknown === undefined ? undefined : nearest(unknown, Object.keys(command.options));
+  return near === undefined ? '' : `: did you mean --${near}?`;
 }
 
 export function stringFlag(flags: Flags, name: string): string | undefined {

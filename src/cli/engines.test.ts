@@ -38,6 +38,7 @@ test('a given binary is installed under the version it reports', (t) => {
 test('what is no Envoy is refused, and so is an engine nobody knows', (t) => {
   const dir = home(t);
   assert.throws(() => installEnvoy(dir, program(dir, 'hello')), /is not an Envoy that runs/);
+  assert.throws(() => installEnvoy(dir, dir), /is a folder: name the program in it\./);
   assert.deepEqual(envoyBinaries(dir), []);
   assert.throws(() => requireEngine(dir, 'nginx'), UserError);
 });

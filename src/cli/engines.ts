@@ -12,6 +12,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,6 +76,13 @@ export function envoyVersion(file: string): string {
   const run = spawnSync(file, ['--version'], { encoding: 'utf8', timeout: VERSION_TIMEOUT_MS });
   const version = /version: [0-9a-f]+\/(\d+\.\d+\.\d+)(?:[-.\w]*)\/\w+\/\w+\/\w+/.exec(run.stdout ?? '')?.[1];
   if (run.status === 0 && version) return version;
+  const { code } = (run.error ?? {}) as NodeJS.ErrnoException;
+  if (code === 'EACCES')
+    throw new UserError(
+      statSync(file).isDirectory()
+        ? `${file} is a folder: name the program in it.`
+        : `${file} may not be executed: chmod +x ${file}`,
+    );
   const said = run.error?.message ?? `${run.stdout}${run.stderr}`.trim().slice(0, 500);
   throw new UserError(
     `${file} is not an Envoy that runs on this machine: "${file} --version" says: ${said || 'nothing'}`,

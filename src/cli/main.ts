@@ -70,7 +70,7 @@ async function dispatch(context: Context, argv: readonly string[]): Promise<numb
   }
   if (!found && group.length > 0)
     throw new UserError(
-      `"${first}" needs one more word: ${group.map((c) => `"meltemi ${c.name}"`).join(' or ')}.`,
+      `${second === '' || second.startsWith('-') ? `"${first}" needs one more word` : `There is no command "${first} ${second}"`}: ${group.map((c) => `"meltemi ${c.name}"`).join(' or ')}.`,
       EXIT_USAGE,
     );
   if (!found) {

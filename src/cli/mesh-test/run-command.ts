@@ -11,7 +11,7 @@ import { jsonReport, junitReport, tapReport, totals } from '../../insight/policy
 import { engineText, problemText, summaryText, testText } from '../../insight/policy-lab/report-text.ts';
 import { runTests, type TestResult } from '../../insight/policy-lab/run.ts';
 import { boolFlag, type Context, type Flags, stringFlag, UserError } from '../command.ts';
-import { envoyBinaries } from '../engines.ts';
+import { envoyBinaries, envoyVersion } from '../engines.ts';
 
 const EXIT_USAGE = 2;
 const EXIT_INTERRUPTED = 130;
@@ -70,7 +70,9 @@ function planOf(context: Context, flags: Flags): Plan {
         );
     } else envoy = path.resolve(context.cwd, envoy);
     if (!existsSync(envoy)) throw new UserError(`--envoy-path ${envoy}: there is no such file.`, EXIT_USAGE);
-  }
+    if (stringFlag(flags, 'envoy-path') !== undefined) checkEnvoy(envoy);
+  } else if (stringFlag(flags, 'envoy-path') !== undefined)
+    throw new UserError('--envoy-path is for --engine envoy or both.', EXIT_USAGE);
   return {
     words: flags.positionals,
     engines,
@@ -79,6 +81,15 @@ function planOf(context: Context, flags: Flags): Plan {
     form,
     directory: mkdtempSync(path.join(tmpdir(), 'meltemi-')),
   };
+}
+
+/** Told before a mesh is made for nothing. */
+function checkEnvoy(file: string): void {
+  try {
+    envoyVersion(file);
+  } catch (error) {
+    throw error instanceof UserError ? new UserError(`--envoy-path: ${error.message}`, EXIT_USAGE) : error;
+  }
 }
 
 function filterOf(text: string | undefined): RegExp | undefined {

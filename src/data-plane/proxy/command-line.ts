@@ -337,6 +337,7 @@ const BY_NAME: ReadonlyMap<string, Flag> = new Map(
 );
 
 function meant(name: string): string {
+  if (!name.startsWith('-')) return '; the bootstrap is given with -c';
   const near = name.startsWith('--') ? nearest(name, BY_NAME.keys()) : undefined;
   return near === undefined ? '' : `; did you mean ${near}?`;
 }
@@ -402,7 +403,7 @@ function check(options: CommandLine): string | undefined {
   for (const tag of options.statsTags)
     if (!/^[A-Za-z0-9_]+:[^.]+$/.test(tag)) return `error: misformatted stats-tag '${tag}'`;
   if (options.configPath === '' && options.configYaml === '')
-    return 'At least one of --config-path or --config-yaml or Options::configProto() should be non-empty';
+    return 'At least one of --config-path or --config-yaml or Options::configProto() should be non-empty: give a bootstrap with -c <file>';
   return undefined;
 }
 

@@ -1,8 +1,7 @@
 // The proxy as one object: made from a bootstrap and injected effects, started, asked, drained, stopped.
 // Called by wiring.ts (the `envoy` process) and by tests, several in one process.
-import { clone, create } from '@bufbuild/protobuf';
 import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
-import { LocalitySchema, type Node, NodeSchema } from '#proto/envoy/config/core/v3/base_pb.js';
+import type { Node } from '#proto/envoy/config/core/v3/base_pb.js';
 import type { Clock } from '../../base/runtime/clock.ts';
 import type { Logger } from '../../base/runtime/log.ts';
 import { fileAccessLog } from './access-log/legacy.ts';
@@ -47,6 +46,7 @@ import { ExtensionManager } from './xds/ecds.ts';
 import { createEndpointSource } from './xds/eds.ts';
 import type { WatchedFiles } from './xds/file-source.ts';
 import { DiscoveryHub, type HubDeps } from './xds/hub.ts';
+import { ownNode } from './xds/node.ts';
 import { RouteManager } from './xds/rds.ts';
 import { SecretManager } from './xds/sds.ts';
 import { ScopeManager } from './xds/srds.ts';
@@ -170,7 +170,7 @@ export class Engine implements AdminTarget {
     stats.bounds = this.naming.bounds;
     const node = nodeMetadata(bootstrap);
     this.istioStats = new IstioStats(stats, typeof node.ISTIO_VERSION === 'string' ? node.ISTIO_VERSION : undefined);
-    const nodeMessage = this.#node();
+    const nodeMessage = ownNode(bootstrap.node, options);
     this.node = nodeMessage;
     this.runtime = new Runtime(bootstrap.layeredRuntime, {
       stats,
@@ -487,7 +487,7 @@ export class Engine implements AdminTarget {
     const legacy = admin?.accessLogPath ? [fileAccessLog(admin.accessLogPath)] : [];
     const { connections } = this;
     return {
-      log: this.logs.build([...(admin?.accessLog ?? []), ...legacy], 'admin.access_log'),
+      log: this.logs.build([...(admin?.accessLog ?? []), ...legacy], 'admin'),
       admit: admin?.ignoreGlobalConnLimit
         ? undefined
         : () => {
@@ -495,19 +495,5 @@ export class Engine implements AdminTarget {
             return () => connections.places.leave();
           },
     };
-  }
-
-  #node(): Node {
-    const given = this.bootstrap.node;
-    const node = given ? clone(NodeSchema, given) : create(NodeSchema);
-    if (this.options.nodeId !== '') node.id = this.options.nodeId;
-    if (this.options.nodeCluster !== '') node.cluster = this.options.nodeCluster;
-    if (this.options.nodeZone !== '') {
-      node.locality ??= create(LocalitySchema);
-      node.locality.zone = this.options.nodeZone;
-    }
-    node.userAgentName = 'envoy';
-    node.clientFeatures = ['envoy.lb.does_not_support_overprovisioning', 'envoy.lrs.supports_send_all_clusters'];
-    return node;
   }
 }

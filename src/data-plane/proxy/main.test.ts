@@ -68,10 +68,18 @@ test('--mode validate names what is wrong, where, and in which source', async (t
   writeFileSync(bad, 'node:\n  id: a\nstatic_resources:\n  listener: []\n');
   const port = path.join(dir, 'port.yaml');
   writeFileSync(port, 'admin:\n  address:\n    socket_address:\n      address: 127.0.0.1\n      port_value: 70000\n');
+  const tab = path.join(dir, 'tab.yaml');
+  writeFileSync(tab, 'node:\n  id: a\n\tcluster: b\n');
+  const empty = path.join(dir, 'empty.yaml');
+  writeFileSync(empty, '');
   const validate = (...words: string[]) => run(t, ['--mode', 'validate', ...words]);
   const cases: readonly (readonly [words: readonly string[], said: string])[] = [
     [['-c', path.join(dir, 'none.yaml')], `Invalid path: ${dir}/none.yaml: No such file or directory\n`],
     [['-c', dir], `Invalid path: ${dir}: Is a directory\n`],
+    [['-c', tab], 'line 3 is indented with a tab, where YAML takes spaces only\n'],
+    [['-c', empty], 'Unable to convert YAML as JSON: it is empty\n'],
+    [['-c', good, '--config-yaml', '{node: {id: 5}}'], `expected '"'); put it in quotes (--config-yaml:1)\n`],
+    [[good], "Couldn't find match for argument; the bootstrap is given with -c\n"],
     [['-c', bad], `no such field: 'listener') has unknown fields; did you mean 'listeners'? (${bad}:4)\n`],
     [['-c', port], `less than or equal to 65535) (${port}:5)\n`],
     [

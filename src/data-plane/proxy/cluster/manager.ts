@@ -87,7 +87,8 @@ export class ClusterManager {
     const print = fingerprint(toBinary(ClusterSchema, message));
     const entry = this.#entries.get(message.name);
     if (entry?.isStatic && !isStatic) return false;
-    if (entry?.isStatic && isStatic) throw new ConfigError('', `cluster manager: duplicate cluster '${message.name}'`);
+    if (entry?.isStatic && isStatic)
+      throw new ConfigError('', `cluster manager: duplicate cluster '${message.name}'`, `cluster '${message.name}'`);
     if (entry?.print === print) return false;
     const cluster = this.#create(message, print);
     const target: Entry = entry ?? {

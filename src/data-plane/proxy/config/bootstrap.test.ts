@@ -99,7 +99,7 @@ test('mistakes are named by path, in the words of Envoy', () => {
     ],
     [
       'node: {id: 5}',
-      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ node.id: string: unexpected character: '5'; expected '"')`,
+      `Unable to parse JSON as proto (INVALID_ARGUMENT: invalid JSON in ${B} @ node.id: string: unexpected character: '5'; expected '"'); put it in quotes`,
     ],
     [
       'stats_flush_interval: xyz',

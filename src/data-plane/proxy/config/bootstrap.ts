@@ -202,7 +202,7 @@ function parseJson(source: BootstrapSource, options: LoadOptions): Bootstrap {
     throw new ConfigError(
       '',
       source.kind === 'json'
-        ? `Unable to parse JSON as proto (INVALID_ARGUMENT: ${reason})`
+        ? `Unable to parse JSON as proto (INVALID_ARGUMENT: ${reason})${/\.json$/i.test(source.name) ? '' : '; by its name it is JSON: YAML ends in .yaml or .yml'}`
         : `Unable to parse YAML: ${reason}`,
     );
   }

@@ -151,7 +151,10 @@ function guess(name: string, { registry }: Context): string {
 }
 
 function duration(json: JsonValue, invalid: (reason: string) => Mistake): Mistake | undefined {
-  if (typeof json !== 'string') return invalid(unexpected(json, '"'));
+  if (typeof json !== 'string') {
+    const hint = typeof json === 'number' ? `; a duration is written as "${json}s"` : '';
+    return { ...invalid(unexpected(json, '"')), hint };
+  }
   if (!/^-?\d/.test(json)) return invalid('duration must start with an integer');
   if (!/^-?\d+(?:\.\d{1,9})?s$/.test(json)) return invalid("duration must end with a single 's'");
   return undefined;
@@ -185,7 +188,7 @@ function scalar(type: ScalarType, json: JsonValue, path: string): Mistake | unde
   const named = (ScalarType[type] ?? '').toLowerCase();
   const invalid = (reason: string): Mistake => ({ kind: 'invalid', path, type: named, reason });
   if (type === ScalarType.STRING || type === ScalarType.BYTES)
-    return typeof json === 'string' ? undefined : invalid(unexpected(json, '"'));
+    return typeof json === 'string' ? undefined : { ...invalid(unexpected(json, '"')), hint: quotes(json) };
   if (type === ScalarType.BOOL) return typeof json === 'boolean' ? undefined : invalid(unexpected(json, 'true'));
   if (!NUMBERS.has(type)) return undefined;
   const value = typeof json === 'string' ? Number(json) : json;
@@ -198,6 +201,10 @@ function scalar(type: ScalarType, json: JsonValue, path: string): Mistake | unde
     return invalid('integer out of range');
   return undefined;
 }
+
+/** What looks like a number or a truth value to YAML is text only in quotes. */
+const quotes = (json: JsonValue): string =>
+  typeof json === 'number' || typeof json === 'boolean' ? '; put it in quotes' : '';
 
 function typeOf(field: DescField): string {
   if (field.message) return `message ${field.message.typeName}`;

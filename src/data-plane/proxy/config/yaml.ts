@@ -14,16 +14,24 @@ export function parseYaml(text: string): JsonValue {
   if (problem) {
     const [at] = problem.linePos ?? [];
     const where = at ? `line ${at.line}, column ${at.col}` : `offset ${problem.pos[0]}`;
-    throw new ConfigError(
-      '',
-      `yaml: error at ${where}: ${problem.message.split('\n')[0]!.replace(/ at line \d+.*$/, '')}`,
-    );
+    const reason = tabNear(text, at?.line) ?? problem.message.split('\n')[0]!.replace(/ at line \d+.*$/, '');
+    throw new ConfigError('', `yaml: error at ${where}: ${reason}`);
   }
   const root = doc.contents;
   if (!isMap(root) && !isSeq(root))
-    throw new ConfigError('', `Unable to convert YAML as JSON: ${text.length > SHOWN_CHARS ? '…' : text}`);
+    throw new ConfigError(
+      '',
+      `Unable to convert YAML as JSON: ${text.trim() === '' ? 'it is empty' : text.length > SHOWN_CHARS ? '…' : text}`,
+    );
   checkAliases(doc, text);
   return new Reader(doc).read(root);
+}
+
+/** A tab before the text of a line, at a mistake or just behind it: the parser speaks of what came of it. */
+function tabNear(text: string, line = 1): string | undefined {
+  const lines = text.split('\n', line + 1);
+  const found = [line - 1, line].find((i) => /^ *\t/.test(lines[i] ?? ''));
+  return found === undefined ? undefined : `line ${found + 1} is indented with a tab, where YAML takes spaces only`;
 }
 
 /** Envoy's `!ignore` marks a key that only holds anchors. */
