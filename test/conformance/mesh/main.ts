@@ -1,22 +1,18 @@
 // The mesh cases on both engines, compared with the expectations and with each other. Part of `npm run conformance`.
 // --engine meltemi|envoy|both, --filter RE; MELTEMI_ENVOY names a stock Envoy.
-import { parseArgs } from 'node:util';
 import { stockEngine } from '../../../src/insight/policy-lab/engine-stock.ts';
 import { compareEngines } from '../../../src/insight/policy-lab/engines-compare.ts';
 import { totals } from '../../../src/insight/policy-lab/report.ts';
 import { engineText, summaryText, testText } from '../../../src/insight/policy-lab/report-text.ts';
 import { runTests } from '../../../src/insight/policy-lab/run.ts';
+import { readFlags } from '../flags.ts';
 import { envoyCommand } from '../proxy/engine-process.ts';
 import { knownDifferences, loadMeshTests, unexplained } from './suite.ts';
 
-const { values } = parseArgs({
-  options: { engine: { type: 'string', default: 'both' }, filter: { type: 'string' } },
-  strict: false,
-});
+const flags = readFlags();
 const plain = (text: string): string => text;
 const paint = { red: plain, green: plain, dim: plain, bold: plain };
-const wanted = values.engine;
-const engines = wanted === 'meltemi' || wanted === 'envoy' ? ([wanted] as const) : (['meltemi', 'envoy'] as const);
+const engines = flags.engine === 'both' ? (['meltemi', 'envoy'] as const) : ([flags.engine] as const);
 const envoy = envoyCommand();
 if (!envoy && engines.some((e) => e === 'envoy')) {
   console.error(
@@ -29,7 +25,7 @@ const tests = [...loadMeshTests().values()].flat();
 const results = await runTests(tests, {
   engines,
   ...(envoy ? { startStock: stockEngine(envoy.command).start } : {}),
-  ...(typeof values.filter === 'string' ? { filter: new RegExp(values.filter) } : {}),
+  ...(flags.filter ? { filter: flags.filter } : {}),
   parallel: 3,
   onResult(result) {
     if (result.error !== undefined || result.requests.some((r) => !r.pass))

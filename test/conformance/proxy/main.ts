@@ -1,10 +1,8 @@
-// `npm run conformance [-- --engine meltemi|envoy|both] [--filter RE] [--file F] [--keep] [--show] [--pending]
-// [--differences]`: runs the cases on the engines and
-// compares them. README.md in this folder says how a case is written.
+// The proxy's cases on the engines, compared. Part of `npm run conformance`. README.md in this folder says how a case is written.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { readFlags } from '../flags.ts';
 import { type Certificates, createCertificates } from './certificates.ts';
 import { type Comparison, compare } from './compare.ts';
 import { writeDifferences } from './differences.ts';
@@ -14,26 +12,14 @@ import { failed, reportCase } from './report.ts';
 import { type CaseRun, inParallel, runCases } from './run-file.ts';
 import { loadSuite } from './suite.ts';
 
-const { values } = parseArgs({
-  options: {
-    engine: { type: 'string', default: 'both' },
-    filter: { type: 'string' },
-    file: { type: 'string' },
-    keep: { type: 'boolean', default: false },
-    show: { type: 'boolean', default: false },
-    pending: { type: 'boolean', default: false },
-    differences: { type: 'boolean', default: false },
-  },
-});
+const flags = readFlags();
 
 /** More failures than that are not the machine's fault. */
 const MOST_AGAIN = 20;
 const root = path.resolve(import.meta.dirname, '..', '..', '..');
 
 function chosenEngines(): readonly EngineCommand[] {
-  const engine = values.engine;
-  if (engine !== 'meltemi' && engine !== 'envoy' && engine !== 'both')
-    throw new Error('--engine is meltemi, envoy or both');
+  const { engine } = flags;
   const out: EngineCommand[] = [];
   if (engine !== 'envoy') out.push(meltemiCommand(path.join(root, 'generated', 'conformance-cache')));
   if (engine !== 'meltemi') {
@@ -85,14 +71,13 @@ interface FileResult {
 }
 
 async function runFile(file: CaseFile, setting: Setting): Promise<FileResult> {
-  const filter = values.filter === undefined ? undefined : new RegExp(values.filter, 'i');
-  const tests = file.cases.filter((test) => filter === undefined || filter.test(test.name));
+  const tests = file.cases.filter((test) => !flags.filter || flags.filter.test(test.name));
   if (tests.length === 0) return { passed: 0, pending: 0, failed: [] };
   const bad: Verdict[] = [];
   let pending = 0;
   for (const verdict of await judge(tests, setting, path.join(setting.dir, file.topic))) {
     const { test, runs, comparison } = verdict;
-    if (values.show) show(test, runs, comparison);
+    if (flags.show) show(test, runs, comparison);
     const wrong = failed(runs, comparison);
     if (test.pending === undefined) {
       if (wrong) bad.push(verdict);
@@ -100,7 +85,7 @@ async function runFile(file: CaseFile, setting: Setting): Promise<FileResult> {
     }
     pending += wrong ? 1 : 0;
     if (!wrong) console.log(`  ${test.where} ${test.name}: passes; take "pending" away`);
-    else if (values.pending) console.log(`${reportCase(test, runs, comparison)}\n    pending: ${test.pending}\n`);
+    else if (flags.pending) console.log(`${reportCase(test, runs, comparison)}\n    pending: ${test.pending}\n`);
   }
   return { passed: tests.length - bad.length - pending, pending, failed: bad };
 }
@@ -129,7 +114,7 @@ function show(test: LoadedCase, runs: ReadonlyMap<string, CaseRun>, comparison: 
   }
 }
 
-if (values.differences) {
+if (flags.differences) {
   writeDifferences(await loadSuite());
   process.exit(0);
 }
@@ -141,7 +126,7 @@ const results: FileResult[] = [];
 let left: readonly Verdict[] = [];
 try {
   const setting: Setting = { engines, dir, certificates: await createCertificates(dir) };
-  await inParallel(2, await loadSuite(values.file), async (file) => {
+  await inParallel(2, await loadSuite(flags.file), async (file) => {
     const from = performance.now();
     const done = await runFile(file, setting);
     results.push(done);
@@ -158,7 +143,7 @@ try {
   );
   for (const { test, runs, comparison } of left) console.log(`\n${reportCase(test, runs, comparison)}`);
 } finally {
-  if (values.keep) console.log(`configurations and logs: ${dir}`);
+  if (flags.keep) console.log(`configurations and logs: ${dir}`);
   else rmSync(dir, { recursive: true, force: true });
 }
 const total = results.reduce((sum, one) => sum + one.passed + one.failed.length, 0);
