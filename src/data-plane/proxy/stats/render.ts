@@ -62,9 +62,9 @@ function shownBy(config: StatsConfig | undefined): StatFilter {
 
 /** Counters that Envoy makes when there is something to count. */
 function unborn(name: string, value: number): boolean {
-  return (
-    value === 0 && name.startsWith('cluster.') && (name.endsWith('xx') || name.endsWith('.upstream_rq_drop_overload'))
-  );
+  if (value !== 0 || !name.startsWith('cluster.')) return false;
+  // Not those of outlier detection (…consecutive_5xx), which are there from the start.
+  return (name.endsWith('xx') && /_rq_\dxx$/.test(name)) || name.endsWith('.upstream_rq_drop_overload');
 }
 
 type Entry = readonly [name: string, value: number | string];
