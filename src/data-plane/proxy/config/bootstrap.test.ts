@@ -132,7 +132,7 @@ test('mistakes are named by path, in the words of Envoy', () => {
       'cluster_manager: {local_cluster_name: x}',
       'cluster_manager.local_cluster_name: field of envoy.config.bootstrap.v3.ClusterManager is not supported by this proxy',
     ],
-    ['', 'Unable to convert YAML as JSON: '],
+    ['', 'Unable to convert YAML as JSON: it is empty'],
     ['hello', 'Unable to convert YAML as JSON: hello'],
   ] as const)
     assert.throws(() => loadBootstrap([yaml(text)], options), { message }, text);
