@@ -30,6 +30,7 @@ export function clusterCounters(scope: StatsScope, store: StatsStore) {
     rqActiveOverflow: scope.counter('upstream_rq_active_overflow'),
     rqPendingFailure: scope.counter('upstream_rq_pending_failure_eject'),
     rqTimeout: scope.counter('upstream_rq_timeout'),
+    rqMaxDuration: scope.counter('upstream_rq_max_duration_reached'),
     rqPerTryTimeout: scope.counter('upstream_rq_per_try_timeout'),
     rqRetry: scope.counter('upstream_rq_retry'),
     rqRetrySuccess: scope.counter('upstream_rq_retry_success'),

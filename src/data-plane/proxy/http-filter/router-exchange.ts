@@ -138,7 +138,7 @@ export class RouterExchange
     const { headers } = stream;
     const action = this.action;
     const steered = isSteered(headers);
-    this.#timeouts = timeoutsOf(stream, action, this.#options, steered);
+    this.#timeouts = timeoutsOf(stream, action, this.#options, steered, this.#cluster.settings.http.maxStreamMs);
     this.#timers = TryTimers.create(stream, this.#timeouts, this);
     this.#retries = RetryState.create(action.retry, stream, steered);
     if (steered) {
@@ -444,6 +444,7 @@ export class RouterExchange
 
   onMaxDuration(): void {
     if (this.#done) return;
+    this.#cluster.counters.rqMaxDuration.value += 1;
     this.#dropConnection();
     if (!this.#answering) {
       this.#leaveHost('error');

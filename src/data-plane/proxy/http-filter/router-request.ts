@@ -58,7 +58,7 @@ export interface Timeouts {
   global: number;
   perTry: number;
   perTryIdle: number;
-  /** Of one try, from the caller's header; -1 = the cluster's. */
+  /** Of one try: from the caller's header, else the cluster's. */
   maxStream: number;
   /** What a timeout answers with. */
   status: number;
@@ -69,16 +69,17 @@ export function timeoutsOf(
   action: ForwardSettings,
   options: RouterOptions,
   steered: boolean,
+  clusterMaxStream: number,
 ): Timeouts {
   const out: Timeouts = {
-    global: action.timeoutMs,
+    // The newer max_stream_duration takes the place of all older rules, the default of 15 s among them.
+    global: action.duration ? 0 : action.timeoutMs,
     perTry: action.retry?.perTryTimeoutMs ?? 0,
     perTryIdle: action.retry?.perTryIdleTimeoutMs ?? 0,
-    maxStream: -1,
+    maxStream: clusterMaxStream,
     status: 504,
   };
   const { headers } = stream;
-  // The newer max_stream_duration takes the place of all older rules for gRPC.
   if (stream.grpc && action.maxGrpcTimeoutMs !== undefined && !action.duration)
     out.global = grpcGlobal(headers, action.maxGrpcTimeoutMs, action.grpcOffsetMs);
   const expected = options.respectExpectedTimeout ? number(headers, H.expectedTimeout) : undefined;
@@ -86,7 +87,7 @@ export function timeoutsOf(
   if (steered) {
     if (expected === undefined) out.global = number(headers, STEER.timeout) ?? out.global;
     out.perTry = number(headers, STEER.perTry) ?? out.perTry;
-    out.maxStream = number(headers, STEER.duration) ?? -1;
+    out.maxStream = number(headers, STEER.duration) ?? clusterMaxStream;
     if (headers.has(STEER.altResponse)) out.status = 204;
   }
   if (out.global > 0 && out.perTry >= out.global) out.perTry = 0;

@@ -28,6 +28,8 @@ export interface UpstreamHttp {
   readonly idleMs: number;
   /** A connection takes no request after this; 0 = no limit. */
   readonly maxConnectionMs: number;
+  /** The longest a try may last; 0 = no limit. */
+  readonly maxStreamMs: number;
   /** 0 = no limit. */
   readonly maxRequestsPerConnection: number;
   readonly maxHeaders: number;
@@ -44,6 +46,7 @@ export const DEFAULT_HTTP: UpstreamHttp = {
   protocol: 'http1',
   idleMs: 0,
   maxConnectionMs: 0,
+  maxStreamMs: 0,
   maxRequestsPerConnection: 0,
   maxHeaders: DEFAULT_MAX_HEADERS,
   autoSni: false,
@@ -90,6 +93,9 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
       'max_connection_duration',
       'max_requests_per_connection',
       'max_headers_count',
+      'max_stream_duration',
+      // Of clusters it has no effect: it is about requests of clients.
+      'headers_with_underscores_action',
     ]);
   if (upstream)
     only(UpstreamHttpProtocolOptionsSchema, upstream, join(path, 'upstream_http_protocol_options'), [
@@ -106,6 +112,7 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
     protocol: versions.protocol,
     idleMs: millis(common?.idleTimeout, DEFAULT_UPSTREAM_IDLE_MS),
     maxConnectionMs: millis(common?.maxConnectionDuration, 0),
+    maxStreamMs: millis(common?.maxStreamDuration, 0),
     maxRequestsPerConnection: common?.maxRequestsPerConnection || (message.maxRequestsPerConnection ?? 0),
     maxHeaders: common?.maxHeadersCount ?? DEFAULT_MAX_HEADERS,
     enableTrailers: http1?.enableTrailers ?? false,
