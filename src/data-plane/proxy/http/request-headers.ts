@@ -15,6 +15,7 @@ export interface XfccSettings {
   readonly uri: boolean;
   readonly dns: boolean;
   readonly cert: boolean;
+  readonly chain: boolean;
 }
 
 export interface ClientAddressSettings {
@@ -100,15 +101,26 @@ function certificateHash(der: Buffer): string {
   return hash;
 }
 
+const pems = new WeakMap<Buffer, string>();
+
+/** A certificate as PEM, percent-encoded once a connection. */
+function encodedPem(der: Buffer): string {
+  let text = pems.get(der);
+  if (text === undefined) {
+    const lines = der.toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n');
+    text = encodeURIComponent(`-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`);
+    pems.set(der, text);
+  }
+  return text;
+}
+
 function xfccElement(tls: TlsDetails, settings: XfccSettings): string {
   const parts: string[] = [];
   for (const uri of tls.localUris.slice(0, 1)) parts.push(`By=${quote(uri)}`);
   const der = tls.peerCertificate!;
   parts.push(`Hash=${certificateHash(der)}`);
-  if (settings.cert) {
-    const pem = `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replaceAll(/(.{64})/g, '$1\n')}\n-----END CERTIFICATE-----\n`;
-    parts.push(`Cert="${encodeURIComponent(pem)}"`);
-  }
+  if (settings.cert) parts.push(`Cert="${encodedPem(der)}"`);
+  if (settings.chain) parts.push(`Chain="${[der, ...tls.peerChain].map(encodedPem).join('')}"`);
   if (settings.subject) parts.push(`Subject="${tls.peerSubject.replaceAll('"', '\\"')}"`);
   if (settings.uri) parts.push(`URI=${quote(tls.peerUris[0] ?? '')}`);
   if (settings.dns) for (const name of tls.peerDns) parts.push(`DNS=${quote(name)}`);

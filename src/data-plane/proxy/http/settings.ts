@@ -10,6 +10,7 @@ import {
   type HttpConnectionManager,
   HttpConnectionManager_HcmAccessLogOptionsSchema,
   HttpConnectionManager_InternalAddressConfigSchema,
+  HttpConnectionManager_SetCurrentClientCertDetailsSchema,
   HttpConnectionManager_UpgradeConfigSchema,
   HttpConnectionManagerSchema,
   HttpConnectionManager_ServerHeaderTransformation as Server,
@@ -176,7 +177,7 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
       skipXffAppend: message.skipXffAppend,
       internal: internalAddresses(message, join(path, 'internal_address_config')),
     },
-    xfcc: xfccOf(message),
+    xfcc: xfccOf(message, join(path, 'set_current_client_cert_details')),
     path: {
       normalize: message.normalizePath ?? false,
       mergeSlashes: message.mergeSlashes,
@@ -255,14 +256,23 @@ function internalAddresses(message: HttpConnectionManager, path: string): Intern
   };
 }
 
-function xfccOf(message: HttpConnectionManager): XfccSettings {
+function xfccOf(message: HttpConnectionManager, path: string): XfccSettings {
   const details = message.setCurrentClientCertDetails;
+  if (details)
+    only(HttpConnectionManager_SetCurrentClientCertDetailsSchema, details, path, [
+      'subject',
+      'cert',
+      'chain',
+      'dns',
+      'uri',
+    ]);
   return {
     mode: XFCC[message.forwardClientCertDetails],
     subject: details?.subject ?? false,
     uri: details?.uri ?? false,
     dns: details?.dns ?? false,
     cert: details?.cert ?? false,
+    chain: details?.chain ?? false,
   };
 }
 

@@ -355,6 +355,7 @@ export class Listener {
       local: arrival.local,
       remote: arrival.remote,
       exchange: chain.built.exchange,
+      peerChain: chain.built.peerChain,
       done: (transport, reason) => {
         cancel();
         if (!transport) return this.#handshakeFailed(arrival, inspection, chain, reason);

@@ -85,6 +85,8 @@ export interface BuiltChain {
   readonly staticRoutes: RouteTable | undefined;
   /** Metadata is exchanged with peers that agree on its ALPN value. */
   readonly exchange: boolean;
+  /** The client's certificate chain is passed on. */
+  readonly peerChain: boolean;
   dispose(): void;
 }
 
@@ -108,6 +110,7 @@ const FILTERS: readonly Extension<NetworkContext & { readonly name: string }, Bu
         awaits: [],
         staticRoutes: undefined,
         exchange: false,
+        peerChain: false,
         dispose() {},
       }),
     };
@@ -239,6 +242,8 @@ function discoveredEnd(place: Place): BuiltChain & { readonly present: () => boo
     awaits: [live, handler.awaited],
     staticRoutes: undefined,
     exchange: false,
+    // What will stand there may want it.
+    peerChain: true,
     dispose: () => handler.dispose(),
     present: () => handler.present,
   };
@@ -274,6 +279,7 @@ function chainOf(
     handler: new Gate(filtersNow, end.handler, context.clock),
     awaits: [...end.awaits, ...discovered],
     staticRoutes: end.staticRoutes,
+    peerChain: end.peerChain,
     get exchange() {
       return now()?.some((built) => built.kind === 'filter' && built.exchange === true) ?? false;
     },
@@ -311,6 +317,7 @@ function http(message: HttpConnectionManager, context: NetworkContext, path: str
       awaits,
       staticRoutes: routing.fixed,
       exchange: false,
+      peerChain: settings.xfcc.chain,
       dispose() {
         for (const stop of stops) stop();
         disposeFilters(places);

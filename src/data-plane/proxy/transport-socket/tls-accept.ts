@@ -27,6 +27,8 @@ export interface Acceptance {
   readonly remote: SocketAddr;
   /** The chain exchanges metadata with peers that agree on Istio's ALPN value for it. */
   readonly exchange?: boolean;
+  /** Somebody wants to know what the client sent beside its certificate. */
+  readonly peerChain?: boolean;
   /** Called once: with the connection, or with the reason; the socket is gone then. */
   readonly done: (transport: Transport | undefined, reason: string) => void;
 }
@@ -96,7 +98,8 @@ export function acceptTls(acceptance: Acceptance): () => void {
     }
     if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain);
     const verified = judged && tls.context.vouchedFor(evidence);
-    const details = detailsOf(wrapped, evidence, identity.certificate, verified);
+    const bare = detailsOf(wrapped, evidence, identity.certificate, verified);
+    const details = acceptance.peerChain ? { ...bare, peerChain: evidence.chain().map(({ raw }) => raw) } : bare;
     counters.established(details);
     const { local, remote } = acceptance;
     finish(new SocketTransport(wrapped, { local, remote, tls: details }), '');

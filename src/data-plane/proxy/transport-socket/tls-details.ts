@@ -13,6 +13,8 @@ export interface SocketEvidence extends PeerEvidence {
   readonly x509: X509Certificate | undefined;
 }
 
+const NO_CHAIN: readonly Buffer[] = [];
+
 interface HandshakeHandle {
   verifyError(): (Error & { code?: string }) | null | undefined;
 }
@@ -75,6 +77,7 @@ export function detailsOf(
     peerDns: peer?.dns ?? [],
     peerSubject: peer?.subject ?? '',
     peerCertificate: peer?.der,
+    peerChain: NO_CHAIN,
     peer,
     localUris: own?.uris ?? [],
     localDns: own?.dns ?? [],

@@ -32,6 +32,8 @@ export interface TlsDetails {
   readonly peerSubject: string;
   /** DER of the peer's leaf certificate. */
   readonly peerCertificate: Buffer | undefined;
+  /** DER of what came with the leaf, in its order; only where something asks for it. */
+  readonly peerChain: readonly Buffer[];
   /** All facts of that leaf. */
   readonly peer: PeerCertificate | undefined;
   /** URI and DNS SANs and subject of our own certificate. */

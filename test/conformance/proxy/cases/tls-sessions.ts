@@ -74,6 +74,30 @@ export const cases: Case[] = [
       stats: { 'listener.in.ssl.session_reused': 1, 'listener.in.ssl.handshake': 2 },
     }),
   ),
+  ...(['TLSv1.2', 'TLSv1.3'] as const).map(
+    (version): Case => ({
+      name: `a session of ${version} knows the whole chain of the client`,
+      config: {
+        tls: {
+          require_client_certificate: true,
+          common_tls_context: { validation_context: { trusted_ca: { filename: named('ca.lists') } } },
+        },
+        hcm: { forward_client_cert_details: 'SANITIZE_SET', set_current_client_cert_details: { chain: true } },
+      },
+      live: async (live) => {
+        const { pem } = live;
+        const client = { cert: pem('cert.deep'), key: pem('key.deep') };
+        await twice(live, { ...client, minVersion: version, maxVersion: version }, true);
+      },
+      upstream: {
+        app: Array.from({ length: 2 }, () => ({
+          headers: {
+            'x-forwarded-client-cert': { matches: 'Chain="(-----BEGIN[^-]*-----[^-]*-----END[^-]*-----%0A){2}"' },
+          },
+        })),
+      },
+    }),
+  ),
   {
     name: 'no stateless sessions where they are forbidden',
     config: {

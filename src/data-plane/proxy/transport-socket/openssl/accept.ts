@@ -4,7 +4,7 @@ import type { Acceptance } from '../tls-accept.ts';
 import type { ServerIdentity } from '../tls-context.ts';
 import { tlsFailureText, verifyFailedText } from '../tls-reasons.ts';
 import { type OpenSslContext, selectProtocol, verifyWith } from './context.ts';
-import { detailsOf, evidenceOf } from './facts.ts';
+import { detailsOf, evidenceOf, sentChain } from './facts.ts';
 import { openssl } from './library.ts';
 import { OPENSSL_REASON, SecureTransport } from './secure-transport.ts';
 import { PeerCheck } from './verify.ts';
@@ -37,7 +37,8 @@ export function acceptDirect(
         return verifyFailedText(verdict, peer, evidence.chainText);
       }
       const verified = judged && rules.vouchedFor(evidence);
-      const details = detailsOf(pointer, evidence, identity.certificate, verified);
+      const bare = detailsOf(pointer, evidence, identity.certificate, verified);
+      const details = acceptance.peerChain ? { ...bare, peerChain: sentChain(pointer) } : bare;
       counters.established(details);
       return details;
     },

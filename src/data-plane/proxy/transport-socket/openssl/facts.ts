@@ -1,4 +1,5 @@
 // What OpenSSL knows about a finished handshake. Called by the handshakes of this folder.
+import { MAX_CHAIN_CERTIFICATES } from '../../limits.ts';
 import { type PeerCertificate, peerCertificate } from '../peer-certificate.ts';
 import type { CertificateMaterial } from '../secrets.ts';
 import type { PeerEvidence } from '../tls-context.ts';
@@ -7,6 +8,7 @@ import { addressOf, type OpenSsl, openssl, type Pointer, scratch, scratchAt } fr
 
 const X509_V_OK = 0;
 const HOST_NAME = 0;
+const NO_CHAIN: readonly Buffer[] = [];
 
 /** `shown`: the certificate this handshake brought. That of a session that was taken up again comes out of the session. */
 export function evidenceOf(ssl: Pointer, shown: PeerCertificate | undefined): PeerEvidence {
@@ -42,6 +44,17 @@ export function derOf(lib: OpenSsl, certificate: Pointer): Buffer {
   return room.subarray(0, size);
 }
 
+/** What a client sent after its leaf. A resumed session that lies in the server still knows it. */
+export function sentChain(ssl: Pointer): readonly Buffer[] {
+  const lib = openssl();
+  const stack = lib.SSL_get_peer_cert_chain(ssl);
+  if (stack === 0) return NO_CHAIN;
+  const count = Math.min(lib.OPENSSL_sk_num(stack), MAX_CHAIN_CERTIFICATES);
+  const out: Buffer[] = [];
+  for (let i = 0; i < count; i++) out.push(derOf(lib, lib.OPENSSL_sk_value(stack, i)));
+  return out;
+}
+
 export function sessionBytes(lib: OpenSsl, session: Pointer): Buffer {
   const size = lib.i2d_SSL_SESSION(session, 0);
   const bytes = Buffer.allocUnsafeSlow(Math.max(size, 0));
@@ -72,6 +85,7 @@ export function detailsOf(
     peerDns: peer?.dns ?? [],
     peerSubject: peer?.subject ?? '',
     peerCertificate: peer?.der,
+    peerChain: NO_CHAIN,
     peer,
     localUris: own?.uris ?? [],
     localDns: own?.dns ?? [],

@@ -73,6 +73,7 @@ export interface OpenSsl {
   SSL_get_verify_result(ssl: Pointer): number;
   X509_verify_cert_error_string(code: number): string;
   SSL_get0_peer_certificate(ssl: Pointer): Pointer;
+  SSL_get_peer_cert_chain(ssl: Pointer): Pointer;
   SSL_session_reused_ctrl(ssl: Pointer): number;
   SSL_get_session(ssl: Pointer): Pointer;
   SSL_set_session(ssl: Pointer, session: Pointer): number;
@@ -157,6 +158,7 @@ const DECLARATIONS: Readonly<Record<keyof OpenSsl, string>> = {
   SSL_get_verify_result: `long SSL_get_verify_result(${P})`,
   X509_verify_cert_error_string: `str X509_verify_cert_error_string(long)`,
   SSL_get0_peer_certificate: `${P} SSL_get0_peer_certificate(${P})`,
+  SSL_get_peer_cert_chain: `${P} SSL_get_peer_cert_chain(${P})`,
   SSL_session_reused_ctrl: `int SSL_session_reused(${P})`,
   SSL_get_session: `${P} SSL_get_session(${P})`,
   SSL_set_session: `int SSL_set_session(${P}, ${P})`,
