@@ -1,6 +1,7 @@
 // Messages that may stand inside an Any of a route or of tracing, for JSON and YAML configurations. Read by bootstrap.ts.
 import type { DescMessage } from '@bufbuild/protobuf';
 import { OpenTelemetryConfigSchema } from '#proto/envoy/config/trace/v3/opentelemetry_pb.js';
+import { ZipkinConfigSchema } from '#proto/envoy/config/trace/v3/zipkin_pb.js';
 import { AllowListedRoutesConfigSchema } from '#proto/envoy/extensions/internal_redirect/allow_listed_routes/v3/allow_listed_routes_config_pb.js';
 import { PreviousRoutesConfigSchema } from '#proto/envoy/extensions/internal_redirect/previous_routes/v3/previous_routes_config_pb.js';
 import { SafeCrossSchemeConfigSchema } from '#proto/envoy/extensions/internal_redirect/safe_cross_scheme/v3/safe_cross_scheme_config_pb.js';
@@ -11,6 +12,7 @@ import { PreviousPrioritiesConfigSchema } from '#proto/envoy/extensions/retry/pr
 
 export const ROUTE_TYPES: readonly DescMessage[] = [
   OpenTelemetryConfigSchema,
+  ZipkinConfigSchema,
   UriTemplateRewriteConfigSchema,
   OmitCanaryHostsPredicateSchema,
   OmitHostMetadataConfigSchema,

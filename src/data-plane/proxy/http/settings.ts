@@ -74,6 +74,11 @@ export interface ManagerSettings extends H2ServerOptions {
   readonly maxRequestsPerConnection: number;
 }
 
+export interface ManagerContext extends LocalReplyContext {
+  /** Of the listener. */
+  readonly direction: 'inbound' | 'outbound' | 'unspecified';
+}
+
 const FIELDS = [
   'codec_type',
   'stat_prefix',
@@ -120,7 +125,7 @@ const FIELDS = [
   'tracing',
 ];
 
-export function readManager(message: HttpConnectionManager, context: LocalReplyContext, path: string): ManagerSettings {
+export function readManager(message: HttpConnectionManager, context: ManagerContext, path: string): ManagerSettings {
   only(HttpConnectionManagerSchema, message, path, FIELDS);
   const http1 = message.httpProtocolOptions;
   if (http1)
@@ -191,7 +196,7 @@ export function readManager(message: HttpConnectionManager, context: LocalReplyC
     idleMs: millis(common?.idleTimeout, DEFAULT_DOWNSTREAM_IDLE_MS),
     maxStreamMs: millis(common?.maxStreamDuration, 0),
     keepAfterInvalid: message.streamErrorOnInvalidHttpMessage ?? false,
-    tracing: compileTracing(message, context.format, path),
+    tracing: compileTracing(message, context.format, context.direction === 'outbound', path),
     logging: loggingOf(message, join(path, 'access_log_options')),
     localReplies: compileLocalReplies(message.localReplyConfig, context, join(path, 'local_reply_config')),
     maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,

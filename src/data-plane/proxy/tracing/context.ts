@@ -1,9 +1,9 @@
-// Trace contexts as headers carry them: W3C traceparent/tracestate and B3, single and multi. Read from requests, written to
-// upstream requests. Used by tracers.
+// Trace contexts as headers carry them, and W3C's traceparent/tracestate (B3: b3.ts). Read from requests, written to upstream
+// requests. Used by tracers.
 import { type HeaderMap, headerName } from '../http/header-map.ts';
 
 export interface TraceContext {
-  /** 32 hex digits. */
+  /** 32 hex digits, of B3 also 16. */
   readonly traceId: string;
   /** 16 hex digits: the span of this proxy. */
   readonly spanId: string;
@@ -16,13 +16,19 @@ export interface TraceContext {
 
 /** What a request said: nothing, a context, or something that makes no sense. */
 export type Extracted =
-  | { readonly kind: 'none' }
+  | {
+      readonly kind: 'none';
+      /** A decision without a context. */
+      readonly sampled?: boolean;
+    }
   | { readonly kind: 'context'; readonly context: TraceContext; readonly decided: boolean }
   | { readonly kind: 'invalid' };
 
 export interface Propagation {
   extract(headers: HeaderMap): Extracted;
   inject(context: TraceContext, headers: HeaderMap): void;
+  /** The span of this proxy: below what the request said, or the first of a new trace. Undefined: what came makes no sense. */
+  next(extracted: Extracted, sampled: boolean, random: () => number): TraceContext | undefined;
 }
 
 const NONE: Extracted = { kind: 'none' };
@@ -56,73 +62,10 @@ export const W3C: Propagation = {
     headers.set(TRACEPARENT, `00-${context.traceId}-${context.spanId}-${context.sampled ? '01' : '00'}`);
     if (context.state !== '') headers.set(TRACESTATE, context.state);
   },
+  next: nextContext,
 };
 
-const B3 = {
-  single: headerName('b3'),
-  traceId: headerName('x-b3-traceid'),
-  spanId: headerName('x-b3-spanid'),
-  parentId: headerName('x-b3-parentspanid'),
-  sampled: headerName('x-b3-sampled'),
-  flags: headerName('x-b3-flags'),
-} as const;
-
-const isTrace = (text: string): boolean => /^([0-9a-f]{16}|[0-9a-f]{32})$/i.test(text) && !/^0+$/.test(text);
-const isSpan = (text: string): boolean => /^[0-9a-f]{16}$/i.test(text) && !/^0+$/.test(text);
-
-/** Reads the single header before the several ones, writes the several ones. */
-export const B3_HEADERS: Propagation = {
-  extract(headers) {
-    const single = headers.get(B3.single);
-    return single === undefined ? multi(headers) : singleB3(single);
-  },
-  inject(context, headers) {
-    headers.set(B3.traceId, context.traceId);
-    headers.set(B3.spanId, context.spanId);
-    if (context.parentId === '') headers.remove(B3.parentId);
-    else headers.set(B3.parentId, context.parentId);
-    headers.set(B3.sampled, context.sampled ? '1' : '0');
-  },
-};
-
-/** `{trace}-{span}[-{sampled}[-{parent}]]`, or a sampling decision alone. */
-function singleB3(text: string): Extracted {
-  if (/^[01d]$/.test(text)) return NONE;
-  const [traceId = '', spanId = '', sampled, parentId = ''] = text.split('-');
-  if (!isTrace(traceId) || !isSpan(spanId)) return INVALID;
-  if (sampled !== undefined && !/^[01d]$/.test(sampled)) return INVALID;
-  if (parentId !== '' && !isSpan(parentId)) return INVALID;
-  return b3(traceId, spanId, parentId, sampled);
-}
-
-function multi(headers: HeaderMap): Extracted {
-  const traceId = headers.get(B3.traceId);
-  const spanId = headers.get(B3.spanId);
-  if (traceId === undefined && spanId === undefined) return NONE;
-  if (traceId === undefined || spanId === undefined || !isTrace(traceId) || !isSpan(spanId)) return INVALID;
-  const parentId = headers.get(B3.parentId) ?? '';
-  if (parentId !== '' && !isSpan(parentId)) return INVALID;
-  const debug = headers.get(B3.flags) === '1';
-  return b3(traceId, spanId, parentId, debug ? 'd' : headers.get(B3.sampled));
-}
-
-function b3(traceId: string, spanId: string, parentId: string, sampled: string | undefined): Extracted {
-  return {
-    kind: 'context',
-    // Without a decision the sampling is ours.
-    decided: sampled !== undefined,
-    context: {
-      traceId: traceId.toLowerCase().padStart(32, '0'),
-      spanId: spanId.toLowerCase(),
-      parentId: parentId.toLowerCase(),
-      sampled: sampled === '1' || sampled === 'd' || sampled === 'true',
-      state: '',
-    },
-  };
-}
-
-/** A span below what the request said, or the first of a new trace. Undefined: what came makes no sense, nothing is made. */
-export function nextContext(extracted: Extracted, sampled: boolean, random: () => number): TraceContext | undefined {
+function nextContext(extracted: Extracted, sampled: boolean, random: () => number): TraceContext | undefined {
   switch (extracted.kind) {
     case 'invalid':
       return undefined;
@@ -142,7 +85,7 @@ export function nextContext(extracted: Extracted, sampled: boolean, random: () =
 }
 
 /** Never all zeros: that would be no id. */
-function hex(random: () => number, digits: number): string {
+export function hex(random: () => number, digits: number): string {
   let out = '';
   while (out.length < digits) out += ((random() * 0x1_0000_0000) >>> 0).toString(16).padStart(8, '0');
   return /^0+$/.test(out) ? `${'0'.repeat(digits - 1)}1` : out;

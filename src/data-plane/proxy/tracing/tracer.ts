@@ -1,6 +1,7 @@
 // Tracing of a connection manager: decides which requests are traced, makes or carries their context, and gives finished
 // spans to an exporter. Exporters come with the providers that need one; without an exporter contexts are still passed on.
 import { OpenTelemetryConfigSchema } from '#proto/envoy/config/trace/v3/opentelemetry_pb.js';
+import { type ZipkinConfig, ZipkinConfigSchema } from '#proto/envoy/config/trace/v3/zipkin_pb.js';
 import {
   type HttpConnectionManager,
   HttpConnectionManager_TracingSchema,
@@ -12,7 +13,8 @@ import { ConfigError, join, only } from '../config/fields.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
-import { nextContext, type Propagation, type TraceContext, W3C } from './context.ts';
+import { b3Propagation } from './b3.ts';
+import { type Propagation, type TraceContext, W3C } from './context.ts';
 import { compileTags, type TagReader } from './custom-tags.ts';
 import { type SamplingSettings, traceReason } from './sampling.ts';
 import type { RouteTracing } from './settings.ts';
@@ -40,6 +42,7 @@ export interface TracingSettings {
 export function compileTracing(
   message: HttpConnectionManager,
   deps: FormatDeps,
+  outbound: boolean,
   path: string,
 ): TracingSettings | undefined {
   const id = requestIdOptions(message, join(path, 'request_id_extension'));
@@ -64,7 +67,7 @@ export function compileTracing(
       overall: share(tracing.overallSampling),
       ...id,
     },
-    propagation: tracing.provider && provider(tracing.provider, join(at, 'provider')),
+    propagation: tracing.provider && provider(tracing.provider, outbound, join(at, 'provider')),
     tags: compileTags(tracing.customTags, deps, at),
   };
 }
@@ -83,16 +86,37 @@ function requestIdOptions(message: HttpConnectionManager, path: string): { pack:
 
 type Provider = NonNullable<NonNullable<HttpConnectionManager['tracing']>['provider']>;
 
-function provider(message: Provider, path: string): Propagation {
+function provider(message: Provider, outbound: boolean, path: string): Propagation {
   const at = join(path, 'typed_config');
   const config = message.configType.value;
   if (!config) throw new ConfigError(at, 'value is required');
   const any = openAny(config, at);
+  if (any.typeName === ZipkinConfigSchema.typeName) return zipkin(any.open(ZipkinConfigSchema), outbound, at);
   if (any.typeName !== OpenTelemetryConfigSchema.typeName)
     throw new ConfigError(path, `tracing provider '${message.name}' is not supported by this proxy`);
   // With no service to report to, contexts are passed on and made all the same (Envoy wants one). Exporting comes later.
   only(OpenTelemetryConfigSchema, any.open(OpenTelemetryConfigSchema), at, ['service_name']);
   return W3C;
+}
+
+/** B3 headers are passed on and made; what is said of the collector is checked only: spans are not reported yet. */
+function zipkin(message: ZipkinConfig, outbound: boolean, path: string): Propagation {
+  only(ZipkinConfigSchema, message, path, [
+    'collector_cluster',
+    'collector_endpoint',
+    'collector_endpoint_version',
+    'collector_hostname',
+    'trace_id_128bit',
+    'shared_span_context',
+    'split_spans_for_request',
+  ]);
+  for (const [field, value] of Object.entries({
+    collector_cluster: message.collectorCluster,
+    collector_endpoint: message.collectorEndpoint,
+  }))
+    if (value === '') throw new ConfigError(join(path, field), 'value length must be at least 1 characters');
+  // Whose requests leave is the client of a call: the server's span begins elsewhere.
+  return b3Propagation({ wide: message.traceId128bit, shared: !outbound && (message.sharedSpanContext ?? true) });
 }
 
 export class Tracer {
@@ -114,7 +138,7 @@ export class Tracer {
     const reason = traceReason(headers, sampling, route, this.#runtime, this.#random);
     if (!propagation) return;
     info.traced = reason !== 'none';
-    const context = nextContext(propagation.extract(headers), info.traced, this.#random);
+    const context = propagation.next(propagation.extract(headers), info.traced, this.#random);
     if (!context) return;
     propagation.inject(context, headers);
     info.traceId = context.traceId;

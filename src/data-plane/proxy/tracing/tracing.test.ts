@@ -8,8 +8,11 @@ import { extensionRegistry } from '../config/bootstrap.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
 import { StreamInfo } from '../http/stream-info.ts';
 import { EMPTY_RUNTIME } from '../runtime/runtime.ts';
-import { B3_HEADERS, nextContext, W3C } from './context.ts';
+import { b3Propagation } from './b3.ts';
+import { W3C } from './context.ts';
 import { compileTracing, type FinishedSpan, Tracer } from './tracer.ts';
+
+const B3 = b3Propagation({ wide: true, shared: false });
 
 const DEPS = {
   hostname: 'h',
@@ -38,7 +41,7 @@ const bits = (digits: number) =>
 test('what is written is read again, W3C and B3', () => {
   fc.assert(
     fc.property(bits(32), bits(16), fc.boolean(), (traceId, spanId, sampled) => {
-      for (const propagation of [W3C, B3_HEADERS]) {
+      for (const propagation of [W3C, B3]) {
         const headers = new HeaderMap();
         propagation.inject({ traceId, spanId, parentId: '', sampled, state: '' }, headers);
         const read = propagation.extract(headers);
@@ -55,11 +58,11 @@ test('no text makes a context that is none', () => {
     fc.property(piece, piece, (a, b) => {
       for (const read of [
         W3C.extract(headersOf({ traceparent: a })),
-        B3_HEADERS.extract(headersOf({ b3: a })),
-        B3_HEADERS.extract(headersOf({ 'x-b3-traceid': a, 'x-b3-spanid': b })),
+        B3.extract(headersOf({ b3: a })),
+        B3.extract(headersOf({ 'x-b3-traceid': a, 'x-b3-spanid': b })),
       ]) {
         if (read.kind !== 'context') continue;
-        assert.match(read.context.traceId, /^[0-9a-f]{32}$/);
+        assert.match(read.context.traceId, /^(?:[0-9a-f]{16}){1,2}$/);
         assert.match(read.context.spanId, /^[0-9a-f]{16}$/);
       }
     }),
@@ -73,20 +76,24 @@ test('no text makes a context that is none', () => {
   for (const traceparent of bad) assert.equal(W3C.extract(headersOf({ traceparent })).kind, 'invalid', traceparent);
 });
 
-test('a B3 context in one header, with parent; 64-bit trace ids grow', () => {
-  const read = B3_HEADERS.extract(headersOf({ b3: '463ac35c9f6413ad-a2fb4a1d1a96d312-1-0020000000000001' }));
+test('a B3 context in one header, with parent; it leaves in one', () => {
+  const read = B3.extract(headersOf({ b3: '463ac35c9f6413ad-a2fb4a1d1a96d312-1-0020000000000001' }));
   assert.ok(read.kind === 'context');
-  assert.equal(read.context.traceId, '0000000000000000463ac35c9f6413ad');
-  const next = nextContext(read, false, () => 0.5)!;
+  assert.equal(read.context.traceId, '463ac35c9f6413ad');
+  const next = B3.next(read, false, () => 0.5)!;
   assert.deepEqual([next.parentId, next.sampled], ['a2fb4a1d1a96d312', true]);
   const headers = new HeaderMap();
-  B3_HEADERS.inject(next, headers);
+  B3.inject(next, headers);
   assert.equal(headers.get(headerName('x-b3-parentspanid')), 'a2fb4a1d1a96d312');
+  const single = headersOf({ b3: '0' });
+  B3.inject(next, single);
+  assert.equal(single.get(headerName('b3')), `463ac35c9f6413ad-${next.spanId}-1-a2fb4a1d1a96d312`);
+  assert.equal(single.has(headerName('x-b3-traceid')), false);
 });
 
 function tracer(tracing: JsonObject, exporter?: { export(span: FinishedSpan): void }, runtime = EMPTY_RUNTIME) {
   const message = fromJson(HttpConnectionManagerSchema, { tracing }, { registry: extensionRegistry });
-  return new Tracer(compileTracing(message, DEPS, 'hcm')!, runtime, () => 0.25, exporter);
+  return new Tracer(compileTracing(message, DEPS, false, 'hcm')!, runtime, () => 0.25, exporter);
 }
 
 const ID = '00000032-e29b-4fd4-a716-446655440000';
