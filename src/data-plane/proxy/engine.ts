@@ -13,8 +13,7 @@ import type { Resolve } from './cluster/dns.ts';
 import type { ToldHealth } from './cluster/health/remote.ts';
 import type { HealthTeller } from './cluster/host-health.ts';
 import { ClusterManager } from './cluster/manager.ts';
-import type { SocketAddr } from './config/address.ts';
-import { addressOf } from './config/address.ts';
+import { addressOf, addressText, type SocketAddr } from './config/address.ts';
 import { nodeMetadata } from './config/bootstrap.ts';
 import { millis } from './config/fields.ts';
 import { localPeer } from './http-filter/peer.ts';
@@ -328,6 +327,7 @@ export class Engine implements AdminTarget {
         this.stats,
       );
     await this.#admin?.listen();
+    if (this.#admin) this.deps.log.info(`admin address: ${addressText(this.#admin.bound)}`);
     this.#setState('INITIALIZING');
     const again = (): void => this.#advance();
     this.clusters.onChange(again);

@@ -113,3 +113,13 @@ test('it calls itself what the user called', async (t) => {
   assert.match(mistake.err, /find match for argument; did you mean --config-path\?/);
   assert.match(mistake.err, /meltemi proxy --help/);
 });
+
+test('it says where it listens', async (t) => {
+  const file = path.join(folder(t), 'web.json');
+  const web = listener('web', [{ filters: [hcm(routes([]))] }]);
+  writeFileSync(file, JSON.stringify({ ...bootstrap([web], []), admin: { address: socketAddress(0) } }));
+  const { code, err } = await run(t, ['-c', file, '--mode', 'init_only']);
+  assert.equal(code, 0);
+  assert.match(err, /\[info\]\[main\] admin address: 127\.0\.0\.1:[1-9]\d+$/m);
+  assert.match(err, /\[info\]\[config\] listener 'web' listens on 127\.0\.0\.1:[1-9]\d+$/m);
+});

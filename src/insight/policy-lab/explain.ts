@@ -55,8 +55,12 @@ export function explain(test: MeshTest, request: TestRequest, observed: Observed
     if (service) hosts.add(`${service.name}.${service.namespace}.svc.${DOMAIN}`);
   }
   const resources = test.resources.filter((r) => concerns(r, hosts, namespaces, request.from === 'external'));
+  // Proxies log when a request is over: the last on its way is the first to do so.
+  hops.sort((a, b) => Number(isInbound(a)) - Number(isInbound(b)));
   return { hops, resources: resources.map(titleOf), ...noteOf(test, request, observed) };
 }
+
+const isInbound = ({ text }: ExplainedHop): boolean => text.startsWith('cluster inbound|');
 
 function noteOf(test: MeshTest, request: TestRequest, observed: Observed): Pick<Explanation, 'note'> {
   const [name = '', namespace = request.from.split('/')[0]] = request.host.split('.');

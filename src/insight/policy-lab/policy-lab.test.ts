@@ -64,6 +64,10 @@ test('a failed request says what differed, what came and which resources speak o
   );
   assert.deepEqual(request.explanation?.resources, ['PeerAuthentication foo/default (t.yaml:12)']);
   assert.ok(request.explanation?.hops.some((h) => h.text.includes('outbound|8000||httpbin.foo.svc.cluster.local')));
+  assert.deepEqual(
+    request.explanation?.hops.map((h) => h.proxy),
+    ['foo/sleep', 'foo/httpbin'],
+  );
   const json = JSON.parse(jsonReport(results, []));
   assert.equal(json.failed, 1);
   assert.deepEqual(Object.keys(json.tests[0]).slice(0, 4), ['file', 'name', 'engine', 'requests']);

@@ -312,6 +312,9 @@ export class ListenerManager {
           this.#log.warn('accept failed', { listener: entry.name, error: errorText(error) }),
         );
         this.#stat('listener_create_success');
+        // Of several workers one tells it.
+        if (!sockets || sockets.bindsAlone)
+          this.#log.info(`listener '${entry.name}' listens on ${addressText(binding.bound)}`);
         resolve();
       };
       try {
