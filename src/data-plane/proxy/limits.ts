@@ -137,6 +137,8 @@ export const WORKER_NUMBERS_MS = 2_000;
 export const WORKER_STOP_MS = 3_000;
 export const WORKER_RESTART_BASE_MS = 100;
 export const WORKER_RESTART_MAX_MS = 10_000;
+/** Names whose last answer of DNS is kept for workers. */
+export const MAX_DNS_ANSWERS = 10_000;
 /** Outcomes of exchanges that a worker reports to the main thread: how long successes are counted together, ms, and entries kept. */
 export const OUTCOME_REPORT_MS = 100;
 export const MAX_OUTCOME_RUNS = 10_000;

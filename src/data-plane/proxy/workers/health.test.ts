@@ -110,6 +110,37 @@ test('hosts that discovery brings and takes away are known in all threads', { ti
   );
 });
 
+test('hosts of a name are the same in all threads, whatever DNS says to each question', {
+  timeout: 60_000,
+}, async (t) => {
+  const app = await startPatient(t);
+  let questions = 0;
+  const name: JsonObject = {
+    ...staticCluster('app', [], CHECKS),
+    type: 'STRICT_DNS',
+    dns_refresh_rate: '0.05s',
+    load_assignment: {
+      cluster_name: 'app',
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(app.port, 'app.test') } }] }],
+    },
+  };
+  const { main, workers } = startThreads(t, bootstrap([IN], [name]), 2, async () => {
+    questions += 1;
+    // Nobody listens but on the first; each question gets another one beside it.
+    return { addresses: ['127.0.0.1', `127.0.0.${2 + (questions % 50)}`], ttlMs: undefined };
+  });
+  await main.engine.start();
+  await main.engine.whenLive();
+  const asked = questions;
+  for (let round = 0; round < 20; round++) assert.deepEqual(await Promise.all(workers.map(statusOf)), [200, 200]);
+  await eventually('the name is asked again', async () => questions > asked + 3);
+  for (const worker of workers)
+    await eventually(
+      'all of its hosts are known',
+      async () => flagsOf(worker).join() === 'healthy,/failed_active_hc' && worker.engine.clusters.warm,
+    );
+});
+
 test('failures in a row count over all workers, and an ejection is everywhere', { timeout: 60_000 }, async (t) => {
   const app = await startPatient(t);
   const outlier: JsonObject = {

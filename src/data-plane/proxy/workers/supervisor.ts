@@ -5,7 +5,13 @@ import { errorText, type Logger } from '../../../base/runtime/log.ts';
 import type { DnsAnswer, Resolve } from '../cluster/dns.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
-import { WORKER_NUMBERS_MS, WORKER_RESTART_BASE_MS, WORKER_RESTART_MAX_MS, WORKER_STOP_MS } from '../limits.ts';
+import {
+  MAX_DNS_ANSWERS,
+  WORKER_NUMBERS_MS,
+  WORKER_RESTART_BASE_MS,
+  WORKER_RESTART_MAX_MS,
+  WORKER_STOP_MS,
+} from '../limits.ts';
 import type { Command, Discovered, Numbers, OutcomeRun, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 
 /** A thread; node:worker_threads in production, a fake in tests. */
@@ -58,6 +64,8 @@ export class Supervisor {
   readonly #ports = new Map<string, { port: number | undefined; owner: number; waiting: ((port: number) => void)[] }>();
   readonly #bound = new Map<string, SocketAddr>();
   readonly #answers = new Map<string, Promise<DnsAnswer>>();
+  /** The last answers that the main thread got for its own clusters. */
+  readonly #mainAnswers = new Map<string, Promise<DnsAnswer>>();
   #flushing = false;
   #stopping = false;
   #lastId = 0;
@@ -268,10 +276,27 @@ export class Supervisor {
     else entry.waiting.push(answer);
   }
 
+  /**
+   * For the main thread. Its answer holds for the workers until it asks again: names may stand for other hosts each time, and
+   * a worker must know no host that the main thread does not check.
+   */
+  resolve(hostname: string, family: 4 | 6, how: ResolverSettings): Promise<DnsAnswer> {
+    const key = questionOf(hostname, family, how);
+    const asked = this.#deps.resolve(hostname, family, how);
+    this.#mainAnswers.delete(key);
+    this.#mainAnswers.set(key, asked);
+    if (this.#mainAnswers.size > MAX_DNS_ANSWERS)
+      for (const oldest of this.#mainAnswers.keys()) {
+        this.#mainAnswers.delete(oldest);
+        break;
+      }
+    return asked;
+  }
+
   /** One question to DNS for all workers. */
   #resolve(hostname: string, family: 4 | 6, how: ResolverSettings): Promise<DnsAnswer> {
-    const key = `${family} ${hostname} ${JSON.stringify(how)}`;
-    const known = this.#answers.get(key);
+    const key = questionOf(hostname, family, how);
+    const known = this.#mainAnswers.get(key) ?? this.#answers.get(key);
     if (known) return known;
     const asked = this.#deps.resolve(hostname, family, how);
     this.#answers.set(key, asked);
@@ -292,4 +317,8 @@ export class Supervisor {
   #checkStarted(): void {
     if (this.#seats.every((seat) => seat.started)) for (const run of this.#onStarted.splice(0)) run(undefined);
   }
+}
+
+function questionOf(hostname: string, family: 4 | 6, how: ResolverSettings): string {
+  return `${family} ${hostname} ${JSON.stringify(how)}`;
 }

@@ -1,9 +1,11 @@
 // Workers in one process, for tests: the real main thread's half and the real worker's half with engines of their own, joined by
 // copies of their messages.
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { systemClock } from '../../../base/runtime/clock.ts';
-import { silentLog } from '../../../base/runtime/log.ts';
+import { type Logger, silentLog } from '../../../base/runtime/log.ts';
+import type { Resolve } from '../cluster/dns.ts';
 import { makeEngine, type TestEngine, until } from '../testing/engine.ts';
 import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
@@ -22,7 +24,19 @@ export interface Threads {
   kill(index: number): Promise<void>;
 }
 
-export function startThreads(t: TestContext, config: JsonObject, count: number): Threads {
+export function startThreads(
+  t: TestContext,
+  config: JsonObject,
+  count: number,
+  resolve: Resolve = async () => ({ addresses: ['127.0.0.1'], ttlMs: undefined }),
+): Threads {
+  const errors: string[] = [];
+  const log: Logger = {
+    ...silentLog,
+    error: (message, fields) => void errors.push(`${message} ${JSON.stringify(fields)}`),
+    scope: () => log,
+  };
+  t.after(() => assert.deepEqual(errors, []));
   const workers: TestEngine[] = [];
   const ends: ((error: unknown) => void)[] = [];
   let hub: MirrorHub | undefined;
@@ -32,7 +46,7 @@ export function startThreads(t: TestContext, config: JsonObject, count: number):
     count,
     clock: systemClock,
     log: silentLog,
-    resolve: async () => ({ addresses: ['127.0.0.1'], ttlMs: undefined }),
+    resolve,
     known: () => [...blocks.known(), ...health.known()],
     ended: (worker) => blocks.ended(worker),
     outcomes: (runs) => health.onOutcomes(runs),
@@ -41,7 +55,7 @@ export function startThreads(t: TestContext, config: JsonObject, count: number):
     start: (start) => {
       const { thread, port, end } = joined();
       ends[start.index] = end;
-      workers[start.index] = startWorker(t, config, start, port);
+      workers[start.index] = startWorker(t, config, start, port, log);
       return thread;
     },
   });
@@ -53,6 +67,8 @@ export function startThreads(t: TestContext, config: JsonObject, count: number):
         return hub;
       },
       workers: supervisor,
+      resolve: (hostname, family, how) => supervisor.resolve(hostname, family, how),
+      log,
       shared: blocks,
       healthTeller: health,
     },
@@ -106,9 +122,9 @@ function joined(): { readonly thread: Thread; readonly port: Port; end(error: un
   };
 }
 
-function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, port: Port): TestEngine {
+function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, port: Port, log: Logger): TestEngine {
   const link = new MainLink(port);
-  const blocks = new BlockBook(start.index, start.count, silentLog);
+  const blocks = new BlockBook(start.index, start.count, log);
   const health = new HealthBook(systemClock, (message) => link.send(message));
   const books = { blocks, health };
   const discovered = takeFirst(structuredClone(start.mirror), books);
@@ -116,6 +132,7 @@ function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, por
   const made = makeEngine(t, config, {
     options: { isWorker: true },
     deps: {
+      log,
       shared: blocks,
       toldHealth: health,
       resolve: (hostname, family, how) => link.resolve(hostname, family, how),

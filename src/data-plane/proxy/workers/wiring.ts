@@ -63,7 +63,7 @@ export function createWorkers(
         whereIs: (socket) => supervisor.bound(socket),
       },
       workers: supervisor,
-      resolve: systemResolve,
+      resolve: (hostname, family, how) => supervisor.resolve(hostname, family, how),
       shared: blocks,
       healthTeller: health,
     },
