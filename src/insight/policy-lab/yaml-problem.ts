@@ -1,5 +1,6 @@
 // What a YAML parser refused, as a person may read it. Called by read.ts and read-resources.ts.
 import type { Document, LineCounter } from 'yaml';
+import { yamlHint } from '../../base/yaml-hints.ts';
 import type { FileProblem } from './format.ts';
 
 /** Undefined when the document is YAML. */
@@ -17,6 +18,6 @@ export function yamlProblem(
   const text =
     wrong.code === 'DUPLICATE_KEY'
       ? `the key ${word} stands twice in one map`
-      : `this is not YAML: ${wrong.message.split('\n')[0]}`;
+      : `this is not YAML: ${yamlHint(source, line, from) ?? wrong.message.split('\n')[0]}`;
   return { file, path: '', line, column: col, code: 'yaml', message: text };
 }

@@ -117,10 +117,7 @@ test('mistakes are named by path, in the words of Envoy', () => {
       'static_resources: {clusters: [{type: FOO}]}',
       `Protobuf message (type ${B} reason INVALID_ARGUMENT: invalid JSON in ${B} @ static_resources.clusters[0].type: unknown enum value: 'FOO') has unknown fields`,
     ],
-    [
-      'a: [',
-      'yaml: error at line 1, column 5: Flow sequence in block collection must be sufficiently indented and end with a ]',
-    ],
+    ['a: [', 'yaml: error at line 1, column 5: the [ of line 1, column 4 is not closed'],
     ['node: &a {id: a}\nadmin: *b', 'yaml: error at line 2, column 8: the referenced anchor is not defined: b'],
     ['flags_path: /x', `flags_path: field of ${B} is not supported by this proxy`],
     ['header_prefix: x-mine', "header_prefix: only 'x-envoy' is supported by this proxy"],

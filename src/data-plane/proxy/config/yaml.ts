@@ -2,6 +2,7 @@
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import { type Document, isAlias, isMap, isScalar, isSeq, type Node, parseDocument, visit } from 'yaml';
 import { ConfigError } from '../../../base/envoy-api/fields.ts';
+import { yamlHint } from '../../../base/yaml-hints.ts';
 import { MAX_YAML_NODES } from '../limits.ts';
 
 /** A longer file that is no configuration may be a key. */
@@ -14,7 +15,8 @@ export function parseYaml(text: string): JsonValue {
   if (problem) {
     const [at] = problem.linePos ?? [];
     const where = at ? `line ${at.line}, column ${at.col}` : `offset ${problem.pos[0]}`;
-    const reason = tabNear(text, at?.line) ?? problem.message.split('\n')[0]!.replace(/ at line \d+.*$/, '');
+    const reason =
+      yamlHint(text, at?.line ?? 1, problem.pos[0]) ?? problem.message.split('\n')[0]!.replace(/ at line \d+.*$/, '');
     throw new ConfigError('', `yaml: error at ${where}: ${reason}`);
   }
   const root = doc.contents;
@@ -25,13 +27,6 @@ export function parseYaml(text: string): JsonValue {
     );
   checkAliases(doc, text);
   return new Reader(doc).read(root);
-}
-
-/** A tab before the text of a line, at a mistake or just behind it: the parser speaks of what came of it. */
-function tabNear(text: string, line = 1): string | undefined {
-  const lines = text.split('\n', line + 1);
-  const found = [line - 1, line].find((i) => /^ *\t/.test(lines[i] ?? ''));
-  return found === undefined ? undefined : `line ${found + 1} is indented with a tab, where YAML takes spaces only`;
 }
 
 /** Envoy's `!ignore` marks a key that only holds anchors. */
