@@ -197,10 +197,12 @@ export class FollowerHub extends DiscoveryHub {
     else if (item.kind === 'removed' || item.kind === 'forgotten') {
       this.#known.get(key)?.delete(item.name);
       if (item.kind === 'forgotten') this.#found.get(key)?.delete(item.name);
+      this.#timedOut.delete(`${key} ${item.name}`);
     } else {
       const names = this.#known.get(key) ?? new Map<string, Resource>();
       this.#known.set(key, names);
       names.set(item.name, item);
+      this.#timedOut.delete(`${key} ${item.name}`);
     }
   }
 }

@@ -23,6 +23,8 @@ export class HealthBook implements ToldHealth {
   #runs: Run[] = [];
   #open = new Map<string, Open>();
   #sent = false;
+  /** A failure is among the runs, and the next message is for it. */
+  #failed = false;
   #urgent = false;
   #cancel: (() => void) | undefined;
 
@@ -88,13 +90,14 @@ export class HealthBook implements ToldHealth {
         if (made) open.successes.set(outcome, made);
       }
     }
-    this.#schedule(failed);
+    if (failed) this.#failed = true;
+    this.#schedule();
   }
 
   /** The main thread has taken what was sent. */
   taken(): void {
     this.#sent = false;
-    if (this.#runs.length > 0) this.#flush();
+    if (this.#runs.length > 0) this.#schedule();
   }
 
   /** Undefined: the main thread is far behind, and this outcome is not reported. */
@@ -106,11 +109,11 @@ export class HealthBook implements ToldHealth {
   }
 
   /** A failure is told when this turn is over, successes now and then. */
-  #schedule(urgent: boolean): void {
-    if (this.#sent || (this.#cancel && (this.#urgent || !urgent))) return;
+  #schedule(): void {
+    if (this.#sent || (this.#cancel && (this.#urgent || !this.#failed))) return;
     this.#cancel?.();
-    this.#urgent = urgent;
-    this.#cancel = this.#clock.after(urgent ? 0 : OUTCOME_REPORT_MS, () => this.#flush());
+    this.#urgent = this.#failed;
+    this.#cancel = this.#clock.after(this.#urgent ? 0 : OUTCOME_REPORT_MS, () => this.#flush());
   }
 
   #flush(): void {
@@ -119,6 +122,7 @@ export class HealthBook implements ToldHealth {
     const runs: readonly OutcomeRun[] = this.#runs;
     this.#runs = [];
     this.#open = new Map();
+    this.#failed = false;
     this.#sent = true;
     this.#send({ kind: 'outcomes', runs });
   }

@@ -190,6 +190,7 @@ test('outcomes travel together, failures at once and in their order, one message
   await clock.advance(OUTCOME_REPORT_MS);
   assert.equal(runs(), undefined, 'the first message was not taken yet');
   book.taken();
+  await clock.advance(0);
   assert.deepEqual(runs(), [
     [500, 2],
     [200, 2],
@@ -206,7 +207,14 @@ test('outcomes travel together, failures at once and in their order, one message
   ]);
   for (let i = 0; i < MAX_OUTCOME_RUNS; i++) report(500, 200);
   book.taken();
+  await clock.advance(0);
   assert.equal(runs()?.length, MAX_OUTCOME_RUNS);
+  report(200);
+  book.taken();
+  await clock.advance(OUTCOME_REPORT_MS - 1);
+  assert.equal(runs(), undefined, 'successes have time');
+  await clock.advance(1);
+  assert.deepEqual(runs(), [[200, 1]]);
 });
 
 test('the whole program: two threads serve what a third one checks', { timeout: 60_000 }, async (t) => {

@@ -1,12 +1,15 @@
 // Discovery of the main thread when there are workers: everything that is taken is also told to them, in the same order.
 import { type DescMessage, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import { type Channel, type CollectionSink, DiscoveryHub, type HubDeps, type NamedSink } from '../xds/hub.ts';
-import type { ResourceKind } from '../xds/kinds.ts';
+import { EDS, RDS, type ResourceKind, SDS } from '../xds/kinds.ts';
 import type { Source } from '../xds/source.ts';
 import type { Receiver } from '../xds/update.ts';
 import type { Discovered } from './protocol.ts';
 
 export const keyOf = (kind: ResourceKind, source: Source): string => `${kind.typeUrl} ${source.key}`;
+
+/** Types whose followers keep what they have when the server takes it away. */
+const KEPT: ReadonlySet<string> = new Set([EDS.typeUrl, RDS.typeUrl, SDS.typeUrl]);
 
 export class MirrorHub extends DiscoveryHub {
   readonly #tell: (item: Discovered) => void;
@@ -64,6 +67,7 @@ export class MirrorHub extends DiscoveryHub {
   ): () => void {
     const key = keyOf(kind as unknown as ResourceKind, source);
     const tell = this.#tell;
+    let taken = false;
     const release = super.named(
       source,
       kind,
@@ -72,11 +76,16 @@ export class MirrorHub extends DiscoveryHub {
         statPrefix: sink.statPrefix,
         update(message, version) {
           sink.update(message, version);
+          taken = true;
           tell({ kind: 'resource', key, name, version, bytes: toBinary(kind.schema, message) });
         },
         removed() {
           sink.removed();
+          // Who uses the last one goes on, also in a worker that starts later.
+          if (taken && KEPT.has(kind.typeUrl)) return;
           tell({ kind: 'removed', key, name });
+          // A worker that starts later need not wait for it.
+          tell({ kind: 'timed-out', key, name });
         },
         timedOut() {
           sink.timedOut();

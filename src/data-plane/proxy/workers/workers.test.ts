@@ -279,6 +279,28 @@ test('a worker serves what the main thread discovered, and every change of it', 
   );
 });
 
+test('a worker that starts later has what the others kept, and waits for nothing that was taken away', {
+  timeout: 60_000,
+}, async (t) => {
+  const ads = await startAds(t);
+  const app = await startApp(t, 'app');
+  ads.set('cds', 'app', edsCluster('app'));
+  ads.set('eds', 'app', assignment('app', app.port));
+  ads.set('lds', 'in', listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }]));
+  const { main, workers, kill } = startThreads(t, dynamicBootstrap(ads.port), 1);
+  await main.engine.start();
+  await main.engine.whenLive();
+  assert.equal((await ask(workers[0]!.port('in'))).body, 'app');
+  // The endpoints of a cluster that has them stay; one that comes now begins without.
+  ads.remove('eds', 'app');
+  ads.remove('eds', 'other');
+  ads.set('cds', 'other', edsCluster('other'));
+  await until(() => main.engine.clusters.find('other') !== undefined, 'the other cluster is warm');
+  await kill(0);
+  assert.equal((await ask(workers[0]!.port('in'))).body, 'app');
+  assert.ok(workers[0]!.engine.clusters.find('other'));
+});
+
 test('connections are not balanced between workers: who asks for it is refused, static or discovered', async (t) => {
   const balanced = listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }], {
     connection_balance_config: { exact_balance: {} },
