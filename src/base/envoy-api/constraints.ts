@@ -299,7 +299,7 @@ function stringReason(value: string, rule: NonNullable<Rules['string']>): string
   if (rule.max_bytes !== undefined && Buffer.byteLength(value) > Number(rule.max_bytes))
     return `value length must be at most ${rule.max_bytes} bytes`;
   if (rule.prefix !== undefined && !value.startsWith(rule.prefix)) return `value does not have prefix "${rule.prefix}"`;
-  if (rule.in && !rule.in.includes(value)) return `value must be in list [${rule.in.join(', ')}]`;
+  if (rule.in && !rule.in.includes(value)) return `value must be in list [${rule.in.join(' ')}]`;
   if (rule.pattern !== undefined && !new RegExp(rule.pattern, 'u').test(value))
     return `value does not match regex pattern ${JSON.stringify(rule.pattern)}`;
   const known = rule.well_known_regex === undefined ? undefined : WELL_KNOWN[rule.well_known_regex];

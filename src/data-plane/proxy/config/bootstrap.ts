@@ -28,6 +28,8 @@ import { OriginalDstSchema } from '#proto/envoy/extensions/filters/listener/orig
 import { TlsInspectorSchema } from '#proto/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.js';
 import { HttpConnectionManagerSchema } from '#proto/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.js';
 import { TcpProxySchema } from '#proto/envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy_pb.js';
+import { CustomHeaderConfigSchema } from '#proto/envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header_pb.js';
+import { XffConfigSchema } from '#proto/envoy/extensions/http/original_ip_detection/xff/v3/xff_pb.js';
 import { GetAddrInfoDnsResolverConfigSchema } from '#proto/envoy/extensions/network/dns_resolver/getaddrinfo/v3/getaddrinfo_dns_resolver_pb.js';
 import { GoogleRE2Schema } from '#proto/envoy/extensions/regex_engines/v3/google_re2_pb.js';
 import { UuidRequestIdConfigSchema } from '#proto/envoy/extensions/request_id/uuid/v3/uuid_pb.js';
@@ -77,6 +79,8 @@ export const extensionRegistry = createRegistry(
   HttpConnectionManagerSchema,
   TcpProxySchema,
   UuidRequestIdConfigSchema,
+  CustomHeaderConfigSchema,
+  XffConfigSchema,
   RawBufferSchema,
   DownstreamTlsContextSchema,
   UpstreamTlsContextSchema,

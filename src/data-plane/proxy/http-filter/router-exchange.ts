@@ -169,6 +169,8 @@ export class RouterExchange
     const { hostname } = host.spec;
     if (this.action.hostRewrite?.kind === 'auto' && hostname !== '')
       setAuthority(stream, this.action, hostname, this.#options);
+    if (stream.manager.settings.schemeOfUpstream)
+      stream.setScheme(cluster.socketFor(host).kind === 'tls' ? 'https' : 'http');
     host.active += 1;
     host.rqTotal += 1;
     this.noteHost(host, this.#attempt);

@@ -21,7 +21,7 @@ import { H2ServerConnection } from './h2-server.ts';
 import { type HeaderMap, headerName } from './header-map.ts';
 import { H } from './names.ts';
 import { normalizePath } from './path-normalize.ts';
-import { clientAddress, clientCertificate } from './request-headers.ts';
+import { appendVia, clientAddress, clientCertificate, forwardedProto, introduce } from './request-headers.ts';
 import { newRequestId } from './request-id.ts';
 import type { ManagerSettings } from './settings.ts';
 import { HttpStream } from './stream.ts';
@@ -54,11 +54,6 @@ interface Problem {
 function refuse(stream: HttpStream, { status, flags, details }: Problem): false {
   stream.localReply({ status, body: '', flags, details });
   return false;
-}
-
-function appendVia(headers: HeaderMap, via: string): void {
-  const before = headers.getAll(H.via);
-  headers.set(H.via, before === undefined ? via : `${before}, ${via}`);
 }
 
 function httpCounters(scope: StatsScope, version: 'http1' | 'http2') {
@@ -271,12 +266,11 @@ export class ConnectionManager {
     const { settings } = this;
     const { connection } = stream;
     const internal = clientAddress(headers, stream.info, settings.client);
+    if (typeof internal === 'number')
+      return refuse(stream, { status: internal, flags: 0, details: 'rejecting because detection failed' });
     stream.internal = internal;
-    const secure = connection.tls !== undefined;
-    if (settings.client.useRemoteAddress && settings.client.trustedHops === 0)
-      headers.set(H.forwardedProto, secure ? 'https' : 'http');
-    else headers.setIfAbsent(H.forwardedProto, secure ? 'https' : 'http');
-    stream.scheme = headers.get(H.forwardedProto) === 'https' ? 'https' : 'http';
+    stream.setScheme(forwardedProto(headers, connection.tls !== undefined, settings.client));
+    if (settings.ownName) introduce(headers, settings.ownName);
     clientCertificate(headers, connection.tls, settings.xfcc);
     this.#requestId(headers, internal);
     if (settings.via !== '') appendVia(headers, settings.via);

@@ -25,7 +25,7 @@ const CLIENT: ConnectionInfo = {
 
 const info = () => ({ connection: CLIENT, remote: CLIENT.remote });
 
-const NOBODY = { unixSockets: false, ranges: [] };
+const NOBODY = { internal: { unixSockets: false, ranges: [] }, detectors: [], scheme: undefined };
 
 test('an edge removes the internal headers of a client it does not trust, those of the access log among them', () => {
   const names = ['x-envoy-original-path', 'x-envoy-original-dst-host', 'x-envoy-retry-on', 'x-envoy-internal'];
@@ -35,7 +35,7 @@ test('an edge removes the internal headers of a client it does not trust, those 
     return headers;
   };
   const left = (headers: HeaderMap) => names.filter((name) => headers.get(headerName(name)) === 'forged');
-  const settings = { useRemoteAddress: true, trustedHops: 0, skipXffAppend: false, internal: NOBODY };
+  const settings = { useRemoteAddress: true, trustedHops: 0, skipXffAppend: false, ...NOBODY };
   const outside = forged();
   assert.equal(clientAddress(outside, info(), settings), false);
   assert.deepEqual(left(outside), []);
@@ -59,7 +59,7 @@ test('policies see the trusted client: of the last trusted hop, and never a text
       useRemoteAddress: false,
       trustedHops: 0,
       skipXffAppend: false,
-      internal: NOBODY,
+      ...NOBODY,
       ...settings,
     });
     return target.remote.kind === 'ip' ? target.remote.ip : '';

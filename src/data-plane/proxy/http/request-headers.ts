@@ -3,7 +3,8 @@
 import { createHash } from 'node:crypto';
 import { type Cidr, cidrContains, parseIp, type SocketAddr } from '../config/address.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
-import { type HeaderMap, utf8Bytes } from './header-map.ts';
+import { type HeaderMap, headerName, utf8Bytes } from './header-map.ts';
+import type { Detected, Detector } from './ip-detection.ts';
 import { H, removeInternalHeaders } from './names.ts';
 import type { ConnectionInfo } from './stream-info.ts';
 
@@ -23,6 +24,10 @@ export interface ClientAddressSettings {
   readonly trustedHops: number;
   readonly skipXffAppend: boolean;
   readonly internal: InternalAddresses;
+  /** Asked for the client instead of x-forwarded-for; empty: x-forwarded-for says it. */
+  readonly detectors: readonly Detector[];
+  /** What every request's scheme is said to be. */
+  readonly scheme: 'http' | 'https' | undefined;
 }
 
 /** internal_address_config: who is one of ours. Nobody, when it says nothing. */
@@ -43,27 +48,32 @@ function fromEnd(list: readonly string[], nth: number): string | undefined {
   return nth <= list.length ? list[list.length - nth] : undefined;
 }
 
-/** Sets x-forwarded-for and friends and `info.remote`; tells whether the client counts as internal. */
+/** Sets x-forwarded-for and friends and `info.remote`; tells whether the client counts as internal, or the status to refuse it with. */
 export function clientAddress(
   headers: HeaderMap,
   info: { readonly connection: ConnectionInfo; remote: SocketAddr },
   settings: ClientAddressSettings,
-): boolean {
+): boolean | number {
   const { connection } = info;
   const peer = connection.remote.kind === 'ip' ? connection.remote.ip : '127.0.0.1';
   const given = headers.getAll(H.forwardedFor);
   const list = given === undefined ? NO_ADDRESSES : given.split(',').map((item) => item.trim());
+  // With one address in the list, and that one of ours, the request came from inside (Envoy's rule).
+  let single = settings.useRemoteAddress ? given === undefined : list.length === 1;
   let trusted = peer;
   if (settings.useRemoteAddress) {
     if (settings.trustedHops > 0) trusted = fromEnd(list, settings.trustedHops) ?? trusted;
     if (!settings.skipXffAppend) headers.set(H.forwardedFor, given === undefined ? peer : `${given},${peer}`);
+  } else if (settings.detectors.length > 0) {
+    const found = detect(headers, settings.detectors);
+    if (found.rejectWith > 0) return found.rejectWith;
+    trusted = found.address ?? trusted;
+    single = found.trusted;
   } else {
     trusted = fromEnd(list, settings.trustedHops + 1) ?? trusted;
   }
   // Policies and logs see the trusted client; a text that is no address stands for nobody.
   if (trusted !== peer && parseIp(trusted)) info.remote = { kind: 'ip', ip: trusted, port: 0 };
-  // With one address in the list, and that one of ours, the request came from inside (Envoy's rule).
-  const single = settings.useRemoteAddress ? given === undefined : list.length === 1;
   const internal = single && isInternal(settings.internal, trusted, connection.remote);
   if (internal) {
     headers.set(H.envoyInternal, 'true');
@@ -73,6 +83,45 @@ export function clientAddress(
   removeInternalHeaders(headers, settings.useRemoteAddress);
   if (settings.useRemoteAddress) headers.set(H.externalAddress, trusted);
   return false;
+}
+
+function detect(headers: HeaderMap, detectors: readonly Detector[]): Detected {
+  let found!: Detected;
+  for (const detector of detectors) {
+    found = detector(headers);
+    if (found.rejectWith > 0 || found.address !== undefined) break;
+  }
+  return found;
+}
+
+/** Sets x-forwarded-proto; what it says is the scheme. */
+export function forwardedProto(headers: HeaderMap, secure: boolean, settings: ClientAddressSettings): 'http' | 'https' {
+  const own = secure ? 'https' : 'http';
+  if (settings.scheme !== undefined) headers.set(H.forwardedProto, settings.scheme);
+  else if (settings.useRemoteAddress && settings.trustedHops === 0) headers.set(H.forwardedProto, own);
+  else headers.setIfAbsent(H.forwardedProto, own);
+  return headers.get(H.forwardedProto) === 'https' ? 'https' : 'http';
+}
+
+/** add_user_agent: who sends, for the next service. */
+export interface OwnName {
+  readonly cluster: string;
+  readonly node: string;
+}
+
+const SERVICE_CLUSTER = headerName('x-envoy-downstream-service-cluster');
+const SERVICE_NODE = headerName('x-envoy-downstream-service-node');
+const USER_AGENT = headerName('user-agent');
+
+export function introduce(headers: HeaderMap, own: OwnName): void {
+  headers.set(SERVICE_CLUSTER, own.cluster);
+  if (!headers.get(USER_AGENT)) headers.set(USER_AGENT, own.cluster);
+  if (own.node !== '') headers.set(SERVICE_NODE, own.node);
+}
+
+export function appendVia(headers: HeaderMap, via: string): void {
+  const before = headers.getAll(H.via);
+  headers.set(H.via, before === undefined ? via : `${before}, ${via}`);
 }
 
 /** x-forwarded-client-cert by Envoy's rules. */

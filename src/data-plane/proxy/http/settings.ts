@@ -3,6 +3,7 @@
 import {
   Http1ProtocolOptionsSchema,
   HttpProtocolOptionsSchema,
+  SchemeHeaderTransformationSchema,
   HttpProtocolOptions_HeadersWithUnderscoresAction as Underscores,
 } from '#proto/envoy/config/core/v3/protocol_pb.js';
 import {
@@ -33,9 +34,10 @@ import { compileTracing, type TracingSettings } from '../tracing/tracer.ts';
 import type { H2ServerOptions } from './codec.ts';
 import { readH2Options } from './h2-options.ts';
 import { readHeaderCase } from './header-case.ts';
+import { compileDetectors, type Detector } from './ip-detection.ts';
 import { compileLocalReplies, type LocalReplies, type LocalReplyContext } from './local-reply-config.ts';
 import type { PathSettings } from './path-normalize.ts';
-import type { ClientAddressSettings, InternalAddresses, XfccMode, XfccSettings } from './request-headers.ts';
+import type { ClientAddressSettings, InternalAddresses, OwnName, XfccMode, XfccSettings } from './request-headers.ts';
 
 export interface ManagerSettings extends H2ServerOptions {
   readonly statPrefix: string;
@@ -46,6 +48,10 @@ export interface ManagerSettings extends H2ServerOptions {
   readonly maxConnectionMs: number;
   readonly serverHeader: 'overwrite' | 'if-absent' | 'pass-through';
   readonly client: ClientAddressSettings;
+  /** `:scheme` says what the upstream connection is. */
+  readonly schemeOfUpstream: boolean;
+  /** Requests say which service sends them. */
+  readonly ownName: OwnName | undefined;
   readonly xfcc: XfccSettings;
   readonly path: PathSettings;
   readonly generateRequestId: boolean;
@@ -77,6 +83,9 @@ export interface ManagerSettings extends H2ServerOptions {
 export interface ManagerContext extends LocalReplyContext {
   /** Of the listener. */
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
+  /** node.cluster and node.id. */
+  readonly serviceCluster: string;
+  readonly local: { readonly id: string };
 }
 
 const FIELDS = [
@@ -123,6 +132,9 @@ const FIELDS = [
   'strip_trailing_host_dot',
   'request_headers_timeout',
   'tracing',
+  'add_user_agent',
+  'original_ip_detection_extensions',
+  'scheme_header_transformation',
 ];
 
 export function readManager(message: HttpConnectionManager, context: ManagerContext, path: string): ManagerSettings {
@@ -181,7 +193,11 @@ export function readManager(message: HttpConnectionManager, context: ManagerCont
       trustedHops: message.xffNumTrustedHops,
       skipXffAppend: message.skipXffAppend,
       internal: internalAddresses(message, join(path, 'internal_address_config')),
+      detectors: detectorsOf(message, path),
+      scheme: schemeOf(message, join(path, 'scheme_header_transformation')),
     },
+    schemeOfUpstream: matchesUpstream(message),
+    ownName: message.addUserAgent ? { cluster: context.serviceCluster, node: context.local.id } : undefined,
     xfcc: xfccOf(message, join(path, 'set_current_client_cert_details')),
     path: {
       normalize: message.normalizePath ?? false,
@@ -259,6 +275,30 @@ function internalAddresses(message: HttpConnectionManager, path: string): Intern
     unixSockets: config.unixSockets,
     ranges: config.cidrRanges.map((range, i) => cidrOf(range, join(path, `cidr_ranges[${i}]`))),
   };
+}
+
+function detectorsOf(message: HttpConnectionManager, path: string): readonly Detector[] {
+  const list = message.originalIpDetectionExtensions;
+  const mixed = message.useRemoteAddress
+    ? 'use_remote_address'
+    : message.xffNumTrustedHops > 0
+      ? 'xff_num_trusted_hops'
+      : '';
+  if (list.length > 0 && mixed !== '')
+    throw new ConfigError(path, `Original IP detection extensions and ${mixed} may not be mixed`);
+  return compileDetectors(list, join(path, 'original_ip_detection_extensions'));
+}
+
+function schemeOf(message: HttpConnectionManager, path: string): 'http' | 'https' | undefined {
+  const config = message.schemeHeaderTransformation;
+  if (!config) return undefined;
+  only(SchemeHeaderTransformationSchema, config, path, ['scheme_to_overwrite', 'match_upstream']);
+  const scheme = config.transformation.value;
+  return scheme === 'http' || scheme === 'https' ? scheme : undefined;
+}
+
+function matchesUpstream({ schemeHeaderTransformation: config }: HttpConnectionManager): boolean {
+  return config?.matchUpstream === true && config.transformation.case === undefined;
 }
 
 function xfccOf(message: HttpConnectionManager, path: string): XfccSettings {

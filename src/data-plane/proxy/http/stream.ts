@@ -165,9 +165,14 @@ export class HttpStream implements RequestReceiver, RequestView {
     });
   }
 
+  setScheme(scheme: string): void {
+    this.scheme = scheme;
+    this.info.scheme = scheme;
+  }
+
   /** The request asks for something else; the route is looked up anew. */
   retarget(scheme: string, authority: string, path: string, method: string): void {
-    this.scheme = scheme;
+    this.setScheme(scheme);
     this.authority = authority;
     this.path = path;
     this.method = method;

@@ -127,7 +127,15 @@ export function filterBench(
   const random = options.random ?? (() => 0.5);
   const settings = readManager(
     fromJson(HttpConnectionManagerSchema, { stat_prefix: 'test', stream_idle_timeout: '0s', ...options.hcm }),
-    { reader: NO_READER, format: FORMAT, runtime, random, direction: 'unspecified' },
+    {
+      reader: NO_READER,
+      format: FORMAT,
+      runtime,
+      random,
+      direction: 'unspecified',
+      serviceCluster: '',
+      local: { id: '' },
+    },
     'hcm',
   );
   const table = new RouteTable(
