@@ -74,6 +74,7 @@ export function startEnvoyLike(bench: Bench, engine: EngineName, config: unknown
   const program = !bench.sources && existsSync(bundle) ? bundle : source;
   return start(engine, PROXY_CORE, [node, ...NODE_FLAGS, program, ...flags], {
     MALLOC_ARENA_MAX: '1',
+    GLIBC_TUNABLES: 'glibc.malloc.tcache_count=100',
     NODE_COMPILE_CACHE: path.join(root, 'generated/compile-cache'),
     NODE_COMPILE_CACHE_PORTABLE: '1',
     MELTEMI_TLS_TRANSPORT: engine === 'meltemi-tlssocket' ? 'tlssocket' : 'openssl',

@@ -207,7 +207,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     const { ssl, input } = this.#shared;
     const left = ssl.BIO_ctrl(input, BIO_PENDING, 0, 0);
     if (left <= 0) return;
-    const rest = Buffer.allocUnsafeSlow(left);
+    const rest = Buffer.allocUnsafe(left);
     ssl.BIO_read(input, addressOf(rest), left);
     if (this.#alive) this.#hold(rest);
   }
