@@ -38,7 +38,6 @@ import {
   timeoutReply,
 } from './router-replies.ts';
 import {
-  decorate,
   finalizeRequest,
   isSteered,
   isTooLarge,
@@ -83,8 +82,6 @@ export class RouterExchange
   #ended = false;
   #trailers: HeaderMap | undefined;
   #backlogged = false;
-  /** Told to the caller in the response; empty = nothing. */
-  #ownDecorator = '';
 
   constructor(
     stream: HttpStream,
@@ -147,7 +144,6 @@ export class RouterExchange
     }
     this.#books.classify();
     finalizeRequest(stream, this.#route, action, choice, this.#options);
-    this.#ownDecorator = decorate(stream, this.#route);
     writeExpectedTimeout(stream, action, this.#options, this.#timeouts, 0);
     if (this.#retries) this.follow(this.#retries.settings);
   }
@@ -331,8 +327,6 @@ export class RouterExchange
     const { completeAt } = this.#books;
     if (completeAt >= 0 && !this.#options.suppressEnvoyHeaders)
       headers.set(H.serviceTime, String(Math.max(0, Math.round(now - completeAt))));
-    if (this.#ownDecorator !== '') headers.set(H.decorator, this.#ownDecorator);
-    else if (stream.manager.tracer && stream.connection.direction === 'outbound') headers.remove(H.decorator);
     this.#countAttempts(headers);
     if (this.cookies) for (const cookie of this.cookies) headers.add(H.setCookie, cookie);
     // Edits may name the status.

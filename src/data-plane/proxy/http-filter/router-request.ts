@@ -149,23 +149,6 @@ export function writeExpectedTimeout(
     headers.set(GRPC_TIMEOUT, `${Math.round(expected)}m`);
 }
 
-/**
- * Where requests are traced, outbound proxies tell the next one the operation; others consume that, or tell a caller outside the
- * mesh their own: that is what comes back, else an empty text.
- */
-export function decorate(stream: HttpStream, route: CompiledRoute): string {
-  if (!stream.manager.tracer) return '';
-  const { headers } = stream;
-  const { decorator, decoratorPropagates } = route;
-  if (stream.connection.direction === 'outbound') {
-    if (decorator !== '' && decoratorPropagates) headers.set(H.decorator, decorator);
-    return '';
-  }
-  const own = decoratorPropagates && !headers.get(H.decorator) ? decorator : '';
-  headers.remove(H.decorator);
-  return own;
-}
-
 /** Edits may repeat what a client sent many times over; a head that was not touched is within the codec's own bound. */
 export function isTooLarge(
   stream: HttpStream,

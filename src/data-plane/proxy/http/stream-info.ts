@@ -181,6 +181,8 @@ export class StreamInfo {
   upstreamTransport: Transport | undefined;
   downstreamFailure = '';
   virtualHostMetadata: Metadata | undefined;
+  /** Told to the caller in the response (tracing/decorator.ts); empty = nothing. */
+  operation = '';
   traceId = '';
   spanId = '';
   /** A span that will be exported. */

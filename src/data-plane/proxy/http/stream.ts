@@ -10,6 +10,7 @@ import type { ClusterChoice } from '../route/action.ts';
 import type { CompiledRoute } from '../route/compiled.ts';
 import { applyEdits } from '../route/header-edits.ts';
 import type { RequestView } from '../route/matchers.ts';
+import { decorateRequest, decorateResponse } from '../tracing/decorator.ts';
 import type {
   AbortReason,
   BodyKind,
@@ -255,7 +256,10 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.grpc = isGrpcType(headers.get(H.contentType));
     // Filters that change the request do not change its route, unless they ask for that.
     const { route } = this;
-    this.manager.tracer?.start(headers, stream, route?.tracing);
+    if (this.manager.tracer) {
+      this.manager.tracer.start(headers, stream, route?.tracing);
+      stream.operation = decorateRequest(headers, this.connection.direction === 'outbound', route);
+    }
     this.manager.watch(this);
     this.touch();
     this.continueRequest();
@@ -439,6 +443,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     const { filters } = this.plan;
     for (let i = Math.min(this.#filter, filters.length) - 1; i >= 0; i--)
       if (!this.#off?.[i]) filters[i]!.onResponse?.(this, headers, i, endStream);
+    if (manager.tracer) decorateResponse(headers, this.connection.direction === 'outbound', info.operation);
     manager.finishResponseHeaders(this, headers);
     const now = manager.deps.clock.now();
     info.responseBegin = now;
