@@ -142,6 +142,39 @@ test('circuit breakers, rate limits and connection limits count once for two wor
   assert.equal(program.log(), '');
 });
 
+test('a discovered rate limit counts once too, and so do its defaults', { timeout: 60_000 }, async (t) => {
+  const dir = mkdtempSync(path.join(tmpdir(), 'meltemi-limits-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const file = (name: string, resources: JsonObject[]): JsonObject => {
+    writeFileSync(path.join(dir, name), JSON.stringify({ resources }));
+    return { path_config_source: { path: path.join(dir, name) }, resource_api_version: 'V3' };
+  };
+  const { typed_config: rate } = CONNECTION_RATE as { typed_config: JsonObject };
+  const type = `${T}envoy.config.core.v3.TypedExtensionConfig`;
+  const discovered = (name: string, source: JsonObject, extra: JsonObject = {}): JsonObject => ({
+    name,
+    config_discovery: { config_source: source, type_urls: [rate['@type'] as string], ...extra },
+  });
+  const come = discovered('come', file('come', [{ '@type': type, name: 'come', typed_config: rate }]));
+  const stays = discovered('stays', file('stays', []), {
+    default_config: rate,
+    apply_default_config_without_warming: true,
+  });
+  const direct: JsonObject = { match: { prefix: '/' }, direct_response: { status: 200 } };
+  const config = bootstrap(
+    [come, stays].map((filter, i) => listener(`in_${i}`, [{ filters: [filter, hcm(routes([direct]))] }])),
+    [],
+    { node: { id: 'n', cluster: 'c' } },
+  );
+  const program = await startProgram(t, config, 2);
+  for (const name of ['in_0', 'in_1']) {
+    const port = await program.port(name);
+    const held = await many(16, () => hold(t, port));
+    await eventually('12 were closed', async () => held.filter(({ open }) => open).length === 4);
+  }
+  assert.equal(program.log(), '');
+});
+
 test('the limit of all connections is one; what a dead worker had is free again', { timeout: 60_000 }, async (t) => {
   const dir = mkdtempSync(path.join(tmpdir(), 'meltemi-limits-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
