@@ -117,8 +117,8 @@ export interface EngineOptions {
 /** Workers as the engine of the main thread sees them. */
 export interface WorkerGroup {
   readonly count: number;
-  /** Begins to start them. */
-  start(): void;
+  /** Begins to start them; `failed` when one cannot, before all have. */
+  start(failed: (error: Error) => void): void;
   /** Resolves when all take connections. */
   started(): Promise<void>;
   command(command: Command): void;
@@ -332,7 +332,7 @@ export class Engine implements AdminTarget {
     const again = (): void => this.#advance();
     this.clusters.onChange(again);
     this.listeners.onChange(again);
-    this.deps.workers?.start();
+    this.deps.workers?.start((error) => this.#cannotStart(error));
     if (this.#dynamic.used) await this.listeners.startStatic();
     this.hub.start();
     this.#advance();
@@ -451,11 +451,13 @@ export class Engine implements AdminTarget {
         this.deps.log.info('all dependencies initialized. starting workers');
         for (const run of this.#live.splice(0)) run();
       },
-      (error: unknown) => {
-        this.deps.log.error('cannot start', { error: error instanceof Error ? error.message : String(error) });
-        this.options.onQuit(1);
-      },
+      (error: unknown) => this.#cannotStart(error),
     );
+  }
+
+  #cannotStart(error: unknown): void {
+    this.deps.log.error('cannot start', { error: error instanceof Error ? error.message : String(error) });
+    this.options.onQuit(1);
   }
 
   /** stats_flush_interval: histograms start a new interval. With stats_flush_on_admin that is when somebody looks. */

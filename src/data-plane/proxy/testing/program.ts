@@ -61,15 +61,24 @@ export async function startProgram(
   const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
   t.after(() => child.kill('SIGKILL'));
   let admin = 0;
-  const started = (): boolean => {
+  const mustLive = (): void => {
     if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}:\n${log}`);
+  };
+  const started = (): boolean => {
+    mustLive();
     try {
       admin = Number(readFileSync(adminFile, 'utf8').split(':').at(-1));
     } catch {}
     return admin > 0;
   };
   await until(started, 'the admin address', 30_000);
-  await eventually('LIVE', async () => (await ask(admin, '/ready')).status === 200);
+  await eventually('LIVE', () => {
+    mustLive();
+    return ask(admin, '/ready').then(
+      ({ status }) => status === 200,
+      () => false,
+    );
+  });
   return {
     admin,
     pid: child.pid!,

@@ -69,7 +69,10 @@ export class Supervisor {
   #flushing = false;
   #stopping = false;
   #lastId = 0;
-  #onStarted: ((error: Error | undefined) => void)[] = [];
+  #onStarted: (() => void)[] = [];
+  #onFailed: (error: Error) => void = () => {};
+  /** All were started once. */
+  #live = false;
   #onStopped: (() => void) | undefined;
 
   constructor(deps: SupervisorDeps) {
@@ -87,14 +90,16 @@ export class Supervisor {
     return this.#deps.count;
   }
 
-  start(): void {
+  /** `failed`: one of the first workers cannot serve. */
+  start(failed: (error: Error) => void): void {
+    this.#onFailed = failed;
     for (const seat of this.#seats) this.#spawn(seat);
   }
 
-  /** Resolves when every worker takes connections; rejects when one cannot. */
+  /** Resolves when every worker takes connections. */
   started(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#onStarted.push((error) => (error ? reject(error) : resolve()));
+    return new Promise((resolve) => {
+      this.#onStarted.push(resolve);
       this.#checkStarted();
     });
   }
@@ -219,7 +224,15 @@ export class Supervisor {
         this.#checkStarted();
         return;
       case 'failed':
-        for (const run of this.#onStarted.splice(0)) run(new Error(message.reason));
+        if (!this.#live) {
+          // The first says it for all.
+          this.#onFailed(new Error(message.reason));
+          this.#onFailed = () => {};
+        } else {
+          // One that follows another: it has to be tried again.
+          this.#deps.log.error('a worker cannot start', { worker: seat.index, reason: message.reason });
+          thread.terminate();
+        }
         return;
       case 'stopped':
         seat.thread = undefined;
@@ -315,7 +328,9 @@ export class Supervisor {
   }
 
   #checkStarted(): void {
-    if (this.#seats.every((seat) => seat.started)) for (const run of this.#onStarted.splice(0)) run(undefined);
+    if (!this.#seats.every((seat) => seat.started)) return;
+    this.#live = true;
+    for (const run of this.#onStarted.splice(0)) run();
   }
 }
 

@@ -76,8 +76,9 @@ function supervise(count = 2) {
       return thread;
     },
   });
-  supervisor.start();
-  return { supervisor, threads, clock, asked, blocks };
+  const failures: string[] = [];
+  supervisor.start((error) => failures.push(error.message));
+  return { failures, supervisor, threads, clock, asked, blocks };
 }
 
 const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -113,6 +114,22 @@ test('a worker that dies is started anew with all that was told before; the othe
   assert.equal(threads.length, 3);
   await clock.advance(100);
   assert.equal(threads.length, 4);
+});
+
+test('the first workers must start; a later one that cannot is tried again', async () => {
+  const { threads, clock, failures } = supervise();
+  threads[0]!.say({ kind: 'failed', reason: 'the port is taken' });
+  assert.deepEqual([failures, threads[0]!.terminated], [['the port is taken'], false]);
+  const other = supervise();
+  for (const thread of other.threads) thread.say({ kind: 'started' });
+  other.threads[0]!.end('x');
+  await other.clock.advance(100);
+  other.threads[2]!.say({ kind: 'failed', reason: 'the port is taken' });
+  assert.deepEqual([other.failures, other.threads[2]!.terminated], [[], true]);
+  other.threads[2]!.end('terminated');
+  await other.clock.advance(200);
+  assert.equal(other.threads.length, 4);
+  assert.equal(clock.now(), 0);
 });
 
 test('one worker chooses a port, the others take it, also when the first dies over it', async () => {
@@ -341,4 +358,16 @@ test('the whole program with --concurrency 2: one port, summed numbers, one end'
   );
   kill('SIGTERM');
   assert.equal(await ended, 0);
+});
+
+test('a port that is taken ends the program, whatever discovery still waits for', { timeout: 60_000 }, async (t) => {
+  const taken = await startApp(t, 'taken');
+  const dynamic = dynamicBootstrap(1);
+  const { clusters } = dynamic.static_resources as { clusters: JsonObject[] };
+  const listeners = [{ ...listener('in', [{ filters: [hcm({})] }]), address: socketAddress(taken.port) }];
+  const config = { ...dynamic, static_resources: { listeners, clusters } };
+  await assert.rejects(
+    startProgram(t, config, 2),
+    /it ended with 1:.*cannot start error="listener 'in': cannot bind .* Address already in use/s,
+  );
 });
