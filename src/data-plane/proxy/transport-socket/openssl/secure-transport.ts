@@ -252,15 +252,19 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
 
   /** Deciphers what is there and hands it up, until there is no more or the sink pauses. */
   #read(): void {
-    const { ssl, plain, plainAt } = this.#shared;
+    const { ssl, input, plain, plainAt } = this.#shared;
     while (this.#ssl !== 0 && !this.#stopped) {
       let have = 0;
       let result = 1;
+      let all = false;
       ssl.ERR_clear_error();
       while (have <= TLS_PLAIN_BUFFER_BYTES - MAX_RECORD_BYTES) {
         result = ssl.SSL_read(this.#ssl, plainAt + have, TLS_PLAIN_BUFFER_BYTES - have);
         if (result <= 0) break;
         have += result;
+        // A read takes a whole record: with no other there OpenSSL could only say so, at many times the price of this question.
+        all = ssl.BIO_ctrl(input, BIO_PENDING, 0, 0) === 0;
+        if (all) break;
       }
       // Asked before anything above runs: another call would overwrite the answer.
       const error = result > 0 ? 0 : ssl.SSL_get_error(this.#ssl, result);
@@ -274,6 +278,7 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
         this.#sink?.onData(plain, 0, have);
       }
       if (this.#ssl === 0) return;
+      if (all) return;
       if (error === 0) continue;
       if (error === SSL_ERROR.zeroReturn) this.#peerHasEnded();
       else if (error !== SSL_ERROR.wantRead) this.#fail(reason);
