@@ -8,6 +8,7 @@ export class FakeTransport implements Transport {
   readonly local = { kind: 'pipe', path: '' } as const;
   readonly remote = { kind: 'pipe', path: '' } as const;
   closed = false;
+  readonly peerEnded = false;
   readonly backlogBytes = 0;
   bytesRead = 0;
   bytesWritten = 0;

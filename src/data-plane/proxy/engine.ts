@@ -368,6 +368,7 @@ export class Engine implements AdminTarget {
 
   gather(): Gathered | Promise<Gathered> {
     refreshGauges(this);
+    this.stats.settle();
     const { workers } = this.deps;
     if (workers) return workers.gather().then((numbers) => addUp(this.stats, this.istioStats, numbers));
     return { stats: this.stats, istioStats: this.istioStats, hosts: undefined };

@@ -1,7 +1,51 @@
 // The statistics of a cluster with Envoy's names. Made by the cluster, added to by router, tcp_proxy and pools.
-import type { StatsScope, StatsStore } from '../stats/stats.ts';
+import { ByteBooks } from '../stats/byte-books.ts';
+import { SparseHistogram, type StatsScope, type StatsStore } from '../stats/stats.ts';
+
+/** What most clusters never count, and its place in RARE_NAMES. */
+export const RARE = {
+  cxDestroyLocal: 0,
+  cxDestroyRemote: 1,
+  cxDestroyBusy: 2,
+  cxDestroyLocalBusy: 3,
+  cxDestroyRemoteBusy: 4,
+  rqCancelled: 5,
+  rqMaxDuration: 6,
+  retryBackoff: 7,
+  retryBackoffAsked: 8,
+  retryAbandoned: 9,
+  backedUp: 10,
+  drained: 11,
+  pausedReading: 12,
+  resumedReading: 13,
+  perTryIdleTimeout: 14,
+  redirectFailed: 15,
+  redirectSucceeded: 16,
+} as const;
+
+const RARE_NAMES = [
+  'upstream_cx_destroy_local',
+  'upstream_cx_destroy_remote',
+  'upstream_cx_destroy_with_active_rq',
+  'upstream_cx_destroy_local_with_active_rq',
+  'upstream_cx_destroy_remote_with_active_rq',
+  'upstream_rq_cancelled',
+  'upstream_rq_max_duration_reached',
+  'upstream_rq_retry_backoff_exponential',
+  'upstream_rq_retry_backoff_ratelimited',
+  'retry_or_shadow_abandoned',
+  'upstream_flow_control_backed_up_total',
+  'upstream_flow_control_drained_total',
+  'upstream_flow_control_paused_reading_total',
+  'upstream_flow_control_resumed_reading_total',
+  'upstream_rq_per_try_idle_timeout',
+  'upstream_internal_redirect_failed_total',
+  'upstream_internal_redirect_succeeded_total',
+] as const;
 
 export function clusterCounters(scope: StatsScope, store: StatsStore) {
+  const cxReceived = scope.counter('upstream_cx_rx_bytes_total');
+  const cxSent = scope.counter('upstream_cx_tx_bytes_total');
   return {
     cxTotal: scope.counter('upstream_cx_total'),
     cxActive: scope.gauge('upstream_cx_active'),
@@ -11,8 +55,13 @@ export function clusterCounters(scope: StatsScope, store: StatsStore) {
     cxConnectFail: scope.counter('upstream_cx_connect_fail'),
     cxConnectTimeout: scope.counter('upstream_cx_connect_timeout'),
     cxAttemptsExceeded: scope.counter('upstream_cx_connect_attempts_exceeded'),
-    cxReceived: scope.counter('upstream_cx_rx_bytes_total'),
-    cxSent: scope.counter('upstream_cx_tx_bytes_total'),
+    cxReceived,
+    cxSent,
+    bytes: new ByteBooks(store, cxReceived, cxSent, scope.gauge('upstream_cx_tx_bytes_buffered')),
+    connectMs: new SparseHistogram(scope, 'upstream_cx_connect_ms'),
+    lengthMs: new SparseHistogram(scope, 'upstream_cx_length_ms'),
+    rqPerCx: new SparseHistogram(scope, 'upstream_rq_per_cx'),
+    rare: scope.sparse(RARE_NAMES),
     cxOverflow: scope.counter('upstream_cx_overflow'),
     cxPoolOverflow: scope.counter('upstream_cx_pool_overflow'),
     cxIdleTimeout: scope.counter('upstream_cx_idle_timeout'),
@@ -30,7 +79,6 @@ export function clusterCounters(scope: StatsScope, store: StatsStore) {
     rqActiveOverflow: scope.counter('upstream_rq_active_overflow'),
     rqPendingFailure: scope.counter('upstream_rq_pending_failure_eject'),
     rqTimeout: scope.counter('upstream_rq_timeout'),
-    rqMaxDuration: scope.counter('upstream_rq_max_duration_reached'),
     rqPerTryTimeout: scope.counter('upstream_rq_per_try_timeout'),
     rqRetry: scope.counter('upstream_rq_retry'),
     rqRetrySuccess: scope.counter('upstream_rq_retry_success'),
@@ -54,3 +102,19 @@ export function clusterCounters(scope: StatsScope, store: StatsStore) {
   };
 }
 export type ClusterCounters = ReturnType<typeof clusterCounters>;
+
+/** A connection that stood is gone. `ms`: how long it stood. */
+export function countUpstreamEnd(
+  counters: Pick<ClusterCounters, 'cxDestroy' | 'lengthMs' | 'rare'>,
+  remote: boolean,
+  busy: boolean,
+  ms: number,
+): void {
+  const { rare } = counters;
+  counters.cxDestroy.value += 1;
+  counters.lengthMs.record(ms);
+  rare.add(remote ? RARE.cxDestroyRemote : RARE.cxDestroyLocal);
+  if (!busy) return;
+  rare.add(RARE.cxDestroyBusy);
+  rare.add(remote ? RARE.cxDestroyRemoteBusy : RARE.cxDestroyLocalBusy);
+}

@@ -5,7 +5,7 @@ import type { HttpStream } from '../http/stream.ts';
 import { FLAG } from '../http/stream-info.ts';
 import type { CompiledRoute, VirtualCluster } from '../route/compiled.ts';
 import type { RetryDecision } from './router-retry.ts';
-import { countAnswer } from './router-stats.ts';
+import { countAnswer, countTime } from './router-stats.ts';
 
 export class RequestBooks {
   /** When the last byte of the request was there, ms; -1 = not yet. */
@@ -17,6 +17,8 @@ export class RequestBooks {
   readonly #cluster: Cluster;
   readonly #byCode: boolean;
   #virtual: VirtualCluster | undefined;
+  #canary = false;
+  #timed = false;
 
   constructor(stream: HttpStream, route: CompiledRoute, cluster: Cluster, byCode: boolean) {
     this.#stream = stream;
@@ -33,6 +35,7 @@ export class RequestBooks {
     this.#stream.info.virtualCluster = this.#virtual?.name ?? '';
   }
 
+  /** A try has a connection. */
   started(): void {
     const { counters } = this.#cluster;
     counters.rqTotal.value += 1;
@@ -42,14 +45,22 @@ export class RequestBooks {
   }
 
   /** The answer of this request, from upstream or from us. */
-  answered(status: number, host: Host | undefined): void {
+  answered(status: number, host: Host | undefined, fromUpstream: boolean): void {
     if (!this.#byCode) return;
-    const { internal, manager } = this.#stream;
-    const canary = host?.spec.metadata['envoy.lb']?.canary === true;
-    const ms = this.completeAt < 0 ? -1 : manager.deps.clock.now() - this.completeAt;
-    countAnswer(this.#cluster, status, ms, internal, canary, this.altName);
-    this.#virtual?.stats.answered(status, ms);
-    this.#route.stats?.answered(status, ms);
+    this.#canary = host?.spec.metadata['envoy.lb']?.canary === true;
+    this.#timed = fromUpstream;
+    countAnswer(this.#cluster, status, this.#stream.internal, this.#canary, this.altName);
+    this.#virtual?.stats.answered(status);
+    this.#route.stats?.answered(status);
+  }
+
+  /** The answer from upstream has ended: answers of ours have no time. */
+  ended(now: number): void {
+    if (!this.#timed || this.completeAt < 0) return;
+    const ms = now - this.completeAt;
+    countTime(this.#cluster, ms, this.#stream.internal, this.#canary, this.altName);
+    this.#virtual?.stats.took(ms);
+    this.#route.stats?.took(ms);
   }
 
   retrySucceeded(): void {

@@ -1,6 +1,7 @@
 // One forwarded request: host, connection, tries, time-outs and the answer. Made by the router filter. What it does to the
 // request is router-request.ts, which answers are tried again router-retry.ts, copies router-mirror.ts.
 import type { Cluster } from '../cluster/cluster.ts';
+import { RARE } from '../cluster/counters.ts';
 import type { Host } from '../cluster/host.ts';
 import { grpcHttpStatus, type Outcome } from '../cluster/lb-context.ts';
 import type { HeaderMap } from '../http/header-map.ts';
@@ -77,6 +78,8 @@ export class RouterExchange
   #retryPending = false;
   #answering = false;
   #holdsRequest = false;
+  /** The try is among the active requests of its cluster. */
+  #counted = false;
   #holdsRetry = false;
   /** The end of the body came. */
   #ended = false;
@@ -120,7 +123,6 @@ export class RouterExchange
       return;
     }
     this.#holdsRequest = true;
-    this.#books.started();
     // Without a connection yet the body waits in the client's socket.
     if (stream.body !== 'none' || stream.upgrade !== '') stream.pauseRequest();
     else this.#requestComplete();
@@ -168,7 +170,6 @@ export class RouterExchange
     if (stream.manager.settings.schemeOfUpstream)
       stream.setScheme(cluster.socketFor(host).kind === 'tls' ? 'https' : 'http');
     host.active += 1;
-    host.rqTotal += 1;
     this.noteHost(host, this.#attempt);
     if (this.#books.completeAt >= 0) this.#timers?.start();
     const pool = cluster.pool(
@@ -192,7 +193,7 @@ export class RouterExchange
   #answer(reply: LocalReply): void {
     const host = this.#host;
     this.#finish();
-    this.#books.answered(reply.status, host);
+    this.#books.answered(reply.status, host, false);
     this.stream.localReply(reply);
   }
 
@@ -202,6 +203,9 @@ export class RouterExchange
     this.#leaveQueue = undefined;
     this.#exchange = exchange;
     this.#reused = reused;
+    this.#books.started();
+    this.#counted = true;
+    if (this.#host) this.#host.rqTotal += 1;
     info.setUpstream(exchange.transport);
     info.upstreamProtocol = exchange.protocol;
     info.upstreamTxBegin = stream.manager.deps.clock.now();
@@ -284,19 +288,22 @@ export class RouterExchange
   }
 
   onRequestBacklog(full: boolean): void {
-    if (full) this.stream.pauseRequest();
-    else this.stream.resumeRequest();
+    const { stream } = this;
+    const { counters } = stream.manager;
+    this.#cluster.counters.rare.add(full ? RARE.backedUp : RARE.drained);
+    (full ? counters.flowPaused : counters.flowResumed).value += 1;
+    if (full) stream.pauseRequest();
+    else stream.resumeRequest();
   }
 
   onResponseBacklog(full: boolean): void {
     this.#backlogged = full;
+    this.#cluster.counters.rare.add(full ? RARE.pausedReading : RARE.resumedReading);
     if (full) this.#exchange?.pauseResponse();
     else this.#exchange?.resumeResponse();
   }
 
   onCancel(): void {
-    const exchange = this.#exchange;
-    if (!this.#done && exchange) this.#cluster.counters.rqTxReset.value += 1;
     this.#finish();
   }
 
@@ -323,7 +330,10 @@ export class RouterExchange
     info.responseDetails = 'via_upstream';
     const now = stream.manager.deps.clock.now();
     info.upstreamRxBegin = now;
-    if (endStream) info.upstreamRxEnd = now;
+    if (endStream) {
+      info.upstreamRxEnd = now;
+      this.#books.ended(now);
+    }
     const { completeAt } = this.#books;
     if (completeAt >= 0 && !this.#options.suppressEnvoyHeaders)
       headers.set(H.serviceTime, String(Math.max(0, Math.round(now - completeAt))));
@@ -352,6 +362,7 @@ export class RouterExchange
     this.#exchange = undefined;
     const { info, manager } = this.stream;
     info.upstreamRxEnd = manager.deps.clock.now();
+    this.#books.ended(info.upstreamRxEnd);
     this.#finish();
     this.stream.sendEnd(trailers);
   }
@@ -361,11 +372,14 @@ export class RouterExchange
     const exchange = this.#exchange;
     this.#exchange = undefined;
     this.#timers?.stop();
-    this.#cluster.counters.rqRxReset.value += 1;
+    const { counters } = this.#cluster;
+    if (exchange?.protocol === 'HTTP/2')
+      (reason === 'connection-termination' ? counters.rqPendingFailure : counters.rqRxReset).value += 1;
     if (this.#answering) {
       const { flag, details } = RESETS[reason];
       this.#report('reset');
       stream.info.flags |= flag;
+      stream.manager.counters.rqResetLate.value += 1;
       stream.info.responseDetails = `upstream_reset_after_response_started{${details}}`;
       this.#finish();
       stream.abortResponse();
@@ -382,7 +396,7 @@ export class RouterExchange
       return;
     }
     if (host) this.#cluster.onOutcome(host, 'reset');
-    if (reason === 'protocol-error') this.#cluster.counters.protocolError.value += 1;
+    if (reason === 'protocol-error') counters.protocolError.value += 1;
     if (this.#retryFailure(reason === 'remote-refused-stream-reset' ? 'refused-stream' : 'reset')) return;
     this.#failed(RESETS[reason]);
   }
@@ -422,7 +436,7 @@ export class RouterExchange
     if (this.#done || (this.#answering && kind === 'per-try')) return;
     const { counters } = this.#cluster;
     if (kind === 'per-try') counters.rqPerTryTimeout.value += 1;
-    else this.#cluster.scope.counter('upstream_rq_per_try_idle_timeout').value += 1;
+    else this.#cluster.counters.rare.add(RARE.perTryIdleTimeout);
     if (this.#host) this.#host.rqTimeout += 1;
     if (!this.#answering) {
       this.#report('request-timeout');
@@ -440,7 +454,7 @@ export class RouterExchange
 
   onMaxDuration(): void {
     if (this.#done) return;
-    this.#cluster.counters.rqMaxDuration.value += 1;
+    this.#cluster.counters.rare.add(RARE.rqMaxDuration);
     this.#dropConnection();
     if (!this.#answering) {
       this.#leaveHost('error');
@@ -487,6 +501,7 @@ export class RouterExchange
     this.#leaveHost('error');
     this.#retryPending = true;
     this.#holdsRetry = true;
+    this.#cluster.counters.rare.add(retries.asked ? RARE.retryBackoffAsked : RARE.retryBackoff);
     stream.after(retries.wait(stream.manager.deps.random), () => {
       if (this.#done || !this.#retryPending) return;
       this.#retryPending = false;
@@ -507,13 +522,13 @@ export class RouterExchange
     const stream = this.stream;
     const kept = this.#body.chunks;
     const settings = this.action.internalRedirect!;
-    const { scope } = this.#cluster;
+    const { rare } = this.#cluster.counters;
     const complete = stream.requestEnded && kept !== undefined && stream.upgrade === '';
     if (!complete || !followRedirect(stream, this.#route, settings, status, headers)) {
-      scope.counter('upstream_internal_redirect_failed_total').value += 1;
+      rare.add(RARE.redirectFailed);
       return false;
     }
-    scope.counter('upstream_internal_redirect_succeeded_total').value += 1;
+    rare.add(RARE.redirectSucceeded);
     this.#countStatus(status);
     this.#dropConnection();
     this.#finish();
@@ -532,7 +547,10 @@ export class RouterExchange
     this.#leaveQueue = undefined;
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    exchange?.cancel();
+    if (!exchange) return;
+    // With HTTP/1 it is the connection that ends.
+    if (exchange.protocol === 'HTTP/2') this.#cluster.counters.rqTxReset.value += 1;
+    exchange.cancel();
   }
 
   // --- the books
@@ -543,7 +561,7 @@ export class RouterExchange
 
   #countStatus(status: number): void {
     const host = this.#host;
-    this.#books.answered(status, host);
+    this.#books.answered(status, host, true);
     if (!host) return;
     if (status >= 500) host.rqError += 1;
     else host.rqSuccess += 1;
@@ -551,6 +569,10 @@ export class RouterExchange
 
   #leaveHost(result: 'error' | 'done'): void {
     this.#timers?.stop();
+    if (this.#counted) {
+      this.#counted = false;
+      this.#cluster.counters.rqActive.value -= 1;
+    }
     const host = this.#host;
     if (!host) return;
     this.#host = undefined;
@@ -571,7 +593,6 @@ export class RouterExchange
     if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestCancelled();
     if (!this.#holdsRequest) return;
     this.#cluster.breakersFor(this.priority).requests.leave();
-    this.#cluster.counters.rqActive.value -= 1;
   }
 }
 

@@ -75,6 +75,8 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
   #trailers: HeaderMap | undefined;
   #backlogged = false;
   #done = false;
+  /** It has a connection, and is among the active requests of its cluster. */
+  #counted = false;
   #cancelTimeout: (() => void) | undefined;
 
   constructor(stream: HttpStream, policy: MirrorPolicy, cluster: Cluster, timeoutMs: number) {
@@ -100,9 +102,6 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
       return;
     }
     this.#host.active += 1;
-    this.#host.rqTotal += 1;
-    cluster.counters.rqTotal.value += 1;
-    cluster.counters.rqActive.value += 1;
     if (timeoutMs > 0)
       this.#cancelTimeout = stream.manager.deps.clock.after(timeoutMs, () => {
         this.#cluster.counters.rqTimeout.value += 1;
@@ -148,6 +147,10 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
   onReady(exchange: UpstreamExchange): void {
     this.#leaveQueue = undefined;
     this.#exchange = exchange;
+    this.#counted = true;
+    if (this.#host) this.#host.rqTotal += 1;
+    this.#cluster.counters.rqTotal.value += 1;
+    this.#cluster.counters.rqActive.value += 1;
     exchange.begin(this, this);
     this.#flush();
   }
@@ -160,7 +163,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
   onResponseInformational(): void {}
 
   onResponseHead(status: number, _headers: HeaderMap, endStream: boolean): void {
-    countAnswer(this.#cluster, status, -1, true, false, '');
+    countAnswer(this.#cluster, status, true, false, '');
     if (endStream) this.onResponseEnd();
   }
 
@@ -208,7 +211,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
     this.#waiting = undefined;
     const cluster = this.#cluster;
     cluster.breakers.requests.leave();
-    cluster.counters.rqActive.value -= 1;
+    if (this.#counted) cluster.counters.rqActive.value -= 1;
     if (this.#host) this.#host.active -= 1;
   }
 }

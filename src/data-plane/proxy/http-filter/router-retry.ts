@@ -82,6 +82,11 @@ export class RetryState {
     return retriesFailure(this.#on, failure) ? this.#take(breaker) : 'no';
   }
 
+  /** The last answer said how long to wait. */
+  get asked(): boolean {
+    return this.#asked >= 0;
+  }
+
   /** ms to wait before the next try. */
   wait(random: () => number): number {
     const { baseMs, maxMs } = this.settings;

@@ -96,25 +96,27 @@ function codesOf(cluster: Cluster): ClusterCodes {
   return codes;
 }
 
-/** `ms`: from the last byte of the request; negative = it is not known. */
 export function countAnswer(
   cluster: Cluster,
   status: number,
-  ms: number,
   internal: boolean,
   canary: boolean,
   altName: string,
 ): void {
   const codes = codesOf(cluster);
-  count(codes.all, status, ms);
-  count(internal ? codes.internal : codes.external, status, ms);
-  if (canary) count(codes.prefixed('canary.'), status, ms);
-  if (altName !== '') count(codes.named(altName), status, ms);
+  codes.all.count(status);
+  (internal ? codes.internal : codes.external).count(status);
+  if (canary) codes.prefixed('canary.').count(status);
+  if (altName !== '') codes.named(altName)?.count(status);
 }
 
-function count(codes: Codes | undefined, status: number, ms: number): void {
-  codes?.count(status);
-  if (ms >= 0) codes?.time(ms);
+/** `ms`: from the last byte of the request to that of the answer. */
+export function countTime(cluster: Cluster, ms: number, internal: boolean, canary: boolean, altName: string): void {
+  const codes = codesOf(cluster);
+  codes.all.time(ms);
+  (internal ? codes.internal : codes.external).time(ms);
+  if (canary) codes.prefixed('canary.').time(ms);
+  if (altName !== '') codes.named(altName)?.time(ms);
 }
 
 /** An answer that was not passed on because the request is tried again. */

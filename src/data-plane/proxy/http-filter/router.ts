@@ -63,6 +63,7 @@ export function createRouter(clusters: ClusterFinder, options: RouterOptions): H
   return {
     name: 'envoy.filters.http.router',
     onRequest(stream) {
+      stream.manager.counters.rqRouted.value += 1;
       for (const { name, valid } of options.strictHeaders) {
         const value = stream.headers.get(name);
         if (value === undefined || valid(value)) continue;

@@ -30,6 +30,10 @@ export class AutoServerConnection implements ServerConnection, TransportSink {
     return this.#inner?.busy ?? false;
   }
 
+  get interrupted(): boolean {
+    return this.#inner?.interrupted ?? false;
+  }
+
   get lastActive(): number {
     return this.#inner?.lastActive ?? this.#since;
   }

@@ -75,6 +75,8 @@ export interface ServerCallbacks {
   onBadRequest(error: HeadRefusal | 'http1.body', status: number, bodyBytes: number): void;
   /** Headers with an underscore in their name were dropped, or the request refused for them. */
   onUnderscores?(count: number, refused: boolean, http2: boolean): void;
+  /** A client did not go after its last answer and is cut off. */
+  onCloseDelayed?(): void;
   onConnectionClosed(): void;
 }
 
@@ -116,6 +118,8 @@ export interface ServerConnection {
   readonly transport: Transport;
   /** True while a request is in progress. */
   readonly busy: boolean;
+  /** It ended in the middle of a request. */
+  readonly interrupted: boolean;
   /** Time of the last activity, ms. */
   readonly lastActive: number;
   start(): void;

@@ -10,8 +10,9 @@ import { AT_ONCE, type Drain } from '../listener/drain.ts';
 import type { PressureView } from '../overload/pressure.ts';
 import type { RouteSource } from '../route/source.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
+import { ByteBooks } from '../stats/byte-books.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
-import { Tracer } from '../tracing/tracer.ts';
+import { Tracer, tracingCounters } from '../tracing/tracer.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import { AutoServerConnection, type ServerCodec } from './auto-server.ts';
 import type { H2ServerCallbacks, ResponseSender, ServerConnection } from './codec.ts';
@@ -19,6 +20,13 @@ import { H1ServerConnection } from './h1-server.ts';
 import { h2Counters } from './h2-options.ts';
 import { H2ServerConnection } from './h2-server.ts';
 import { type HeaderMap, headerName } from './header-map.ts';
+import {
+  type httpCounters,
+  listenerCounters,
+  type ManagerCounters,
+  managerCounters,
+  underscoreCounters,
+} from './manager-counters.ts';
 import { H } from './names.ts';
 import { normalizePath } from './path-normalize.ts';
 import { appendVia, clientAddress, clientCertificate, forwardedProto, introduce } from './request-headers.ts';
@@ -32,17 +40,12 @@ export interface ManagerDeps {
   readonly random: () => number;
   readonly clusters: ClusterFinder;
   readonly stats: StatsStore;
+  /** Of the listener. */
+  readonly listenerScope: StatsScope;
   readonly runtime: RuntimeView;
   readonly format: FormatDeps;
   /** What the whole process asks of connections. */
   readonly load: PressureView;
-}
-
-function underscoreCounters(stats: StatsStore, version: 'http1' | 'http2') {
-  return {
-    dropped: stats.counter(`${version}.dropped_headers_with_underscores`),
-    rejected: stats.counter(`${version}.requests_rejected_with_underscores_in_headers`),
-  };
 }
 
 interface Problem {
@@ -56,43 +59,6 @@ function refuse(stream: HttpStream, { status, flags, details }: Problem): false 
   return false;
 }
 
-function httpCounters(scope: StatsScope, version: 'http1' | 'http2') {
-  return {
-    cxTotal: scope.counter(`downstream_cx_${version}_total`),
-    cxActive: scope.gauge(`downstream_cx_${version}_active`),
-    rqTotal: scope.counter(`downstream_rq_${version}_total`),
-  };
-}
-
-export function managerCounters(scope: StatsScope) {
-  return {
-    cxTotal: scope.counter('downstream_cx_total'),
-    cxActive: scope.gauge('downstream_cx_active'),
-    http1: httpCounters(scope, 'http1'),
-    http2: httpCounters(scope, 'http2'),
-    rqTooManyResets: scope.counter('downstream_rq_too_many_premature_resets'),
-    cxDestroy: scope.counter('downstream_cx_destroy'),
-    cxIdleTimeout: scope.counter('downstream_cx_idle_timeout'),
-    cxMaxDuration: scope.counter('downstream_cx_max_duration_reached'),
-    cxDrainClose: scope.counter('downstream_cx_drain_close'),
-    cxOverload: scope.counter('downstream_cx_overload_disable_keepalive'),
-    rqOverload: scope.counter('downstream_rq_overload_close'),
-    cxProtocolError: scope.counter('downstream_cx_protocol_error'),
-    rqTotal: scope.counter('downstream_rq_total'),
-    rqActive: scope.gauge('downstream_rq_active'),
-    rqCompleted: scope.counter('downstream_rq_completed'),
-    rqClasses: [1, 2, 3, 4, 5].map((digit) => scope.counter(`downstream_rq_${digit}xx`)),
-    rqRxReset: scope.counter('downstream_rq_rx_reset'),
-    rqIdleTimeout: scope.counter('downstream_rq_idle_timeout'),
-    rqTime: scope.histogram('downstream_rq_time'),
-    noRoute: scope.counter('no_route'),
-    noCluster: scope.counter('no_cluster'),
-    rqMaxDuration: scope.counter('downstream_rq_max_duration_reached'),
-    rqDirect: scope.counter('rq_direct_response'),
-    rqRedirect: scope.counter('rq_redirect'),
-  };
-}
-
 const OVERLOADED = headerName('x-envoy-local-overloaded');
 
 export class ConnectionManager {
@@ -103,7 +69,9 @@ export class ConnectionManager {
   readonly deadlines: Deadlines;
   /** The filters for requests that begin now. */
   plan: FilterPlan;
-  readonly counters: ReturnType<typeof managerCounters>;
+  readonly counters: ManagerCounters;
+  readonly #ofListener: ReturnType<typeof listenerCounters>;
+  readonly #bytes: ByteBooks;
   readonly tracer: Tracer | undefined;
   /** Made with the first connection of HTTP/2, and its counters with it. */
   #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3] | undefined;
@@ -127,9 +95,12 @@ export class ConnectionManager {
     this.deadlines = new Deadlines(deps.clock);
     this.deps = deps;
     this.#log = log;
-    this.tracer = settings.tracing && new Tracer(settings.tracing, deps.runtime, deps.random);
     underscoreCounters(deps.stats, 'http1');
-    this.counters = managerCounters(new StatsScope(deps.stats, `http.${settings.statPrefix}.`));
+    const scope = new StatsScope(deps.stats, `http.${settings.statPrefix}.`);
+    this.counters = managerCounters(scope);
+    this.#ofListener = listenerCounters(deps.listenerScope, settings.statPrefix);
+    this.#bytes = new ByteBooks(deps.stats, this.counters.cxReceived, this.counters.cxSent, this.counters.cxWaiting);
+    this.tracer = settings.tracing && new Tracer(settings.tracing, deps.runtime, deps.random, tracingCounters(scope));
   }
 
   get active(): number {
@@ -140,6 +111,12 @@ export class ConnectionManager {
     const { counters } = this;
     counters.cxTotal.value += 1;
     counters.cxActive.value += 1;
+    if (transport.tls) {
+      counters.cxSsl.value += 1;
+      counters.cxSslActive.value += 1;
+    }
+    this.#bytes.open(transport);
+    const began = this.deps.clock.now();
     let requests = 0;
     const { maxRequestsPerConnection } = this.settings;
     const { load } = this.deps;
@@ -149,11 +126,17 @@ export class ConnectionManager {
       newStream: (sender: ResponseSender) => {
         requests += 1;
         version!.rqTotal.value += 1;
-        if (maxRequestsPerConnection > 0 && requests >= maxRequestsPerConnection) connection.drain();
+        if (maxRequestsPerConnection > 0 && requests >= maxRequestsPerConnection) {
+          counters.cxMaxRequests.value += 1;
+          connection.drain();
+        }
         if (this.#drain !== undefined || load.pressure.any) this.#endSoon(connection);
         return new HttpStream(this, info, sender);
       },
-      onBadRequest: (error, status, bytes) => this.#badRequest(info, error, status, bytes),
+      onBadRequest: (error, status, bytes) => {
+        if (error !== 'http1.body') version!.rqTotal.value += 1;
+        this.#badRequest(info, error, status, bytes);
+      },
       onUnderscores: (count, refused, http2) => {
         const { dropped, rejected } = underscoreCounters(this.deps.stats, http2 ? 'http2' : 'http1');
         if (refused) rejected.value += 1;
@@ -165,12 +148,15 @@ export class ConnectionManager {
       onPrematureResets: () => {
         counters.rqTooManyResets.value += 1;
       },
+      onCloseDelayed: () => {
+        counters.cxDelayedClose.value += 1;
+      },
       onConnectionClosed: () => {
         if (!this.#connections.delete(connection)) return;
         forgetAge?.();
         if (version) version.cxActive.value -= 1;
-        counters.cxActive.value -= 1;
-        counters.cxDestroy.value += 1;
+        this.#bytes.close(transport);
+        this.#countEnd(connection, began);
         closed();
       },
     };
@@ -187,6 +173,20 @@ export class ConnectionManager {
     if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
     connection.start();
     if (this.settings.maxConnectionMs > 0) forgetAge = this.#limitAge(connection);
+  }
+
+  /** `began`: when the connection came. */
+  #countEnd({ transport, interrupted }: ServerConnection, began: number): void {
+    const { counters } = this;
+    const remote = transport.peerEnded;
+    counters.cxActive.value -= 1;
+    if (transport.tls) counters.cxSslActive.value -= 1;
+    counters.cxDestroy.value += 1;
+    (remote ? counters.cxDestroyRemote : counters.cxDestroyLocal).value += 1;
+    counters.cxLength.record(this.deps.clock.now() - began);
+    if (!interrupted) return;
+    counters.cxDestroyBusy.value += 1;
+    (remote ? counters.cxDestroyRemoteBusy : counters.cxDestroyLocalBusy).value += 1;
   }
 
   /** max_connection_duration: the connection ends, but not in the middle of a request. */
@@ -294,6 +294,8 @@ export class ConnectionManager {
       return true;
     }
     const details = 'path_normalization_failed';
+    const { counters } = this;
+    (normal.kind === 'reject' ? counters.rqBadPath : counters.rqOtherPath).value += 1;
     if (normal.kind === 'reject') stream.localReply({ status: 400, body: '', flags: 0, details });
     else {
       const edit = (reply: HeaderMap): void => reply.set(H.location, normal.path);
@@ -330,7 +332,10 @@ export class ConnectionManager {
       if (/[\s,/?#@\\]/.test(stream.authority)) return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
       this.#goodHost = stream.authority;
     }
-    if (stream.path.charCodeAt(0) !== 47) return { status: 404, flags: 0, details: 'absolute_path_rejected' };
+    if (stream.path.charCodeAt(0) !== 47) {
+      this.counters.rqNotRelative.value += 1;
+      return { status: 404, flags: 0, details: 'absolute_path_rejected' };
+    }
     // A fragment never belongs into a request: what comes after it would be seen by one server and not by the next.
     if (stream.path.includes('#')) return { status: 400, flags: 0, details: 'path_normalization_failed' };
     if (this.settings.stripHostDot) this.#stripDot(stream);
@@ -369,7 +374,14 @@ export class ConnectionManager {
     if (stream.upgrade === 'connect' && !route) return { status: 404, flags: FLAG.NR, details: 'route_not_found' };
     const byRoute = route?.action.kind === 'forward' ? route.action.upgrades.get(stream.upgrade) : undefined;
     const allowed = byRoute ?? this.settings.upgrades.get(stream.upgrade) ?? false;
-    return allowed ? undefined : { status: 403, flags: 0, details: 'upgrade_failed' };
+    if (!allowed) {
+      this.counters.rqNoUpgrade.value += 1;
+      return { status: 403, flags: 0, details: 'upgrade_failed' };
+    }
+    stream.upgraded = true;
+    this.counters.cxUpgrades.value += 1;
+    this.counters.cxUpgradesActive.value += 1;
+    return undefined;
   }
 
   #requestId(headers: HeaderMap, internal: boolean): void {
@@ -383,12 +395,14 @@ export class ConnectionManager {
     const { requestTimeoutMs } = this.settings;
     if (requestTimeoutMs > 0 && !stream.requestEnded)
       stream.after(requestTimeoutMs, () => {
-        if (!stream.requestEnded)
-          stream.localReply({ status: 408, body: 'request timeout', flags: 0, details: 'request_overall_timeout' });
+        if (stream.requestEnded) return;
+        this.counters.rqTimeout.value += 1;
+        stream.localReply({ status: 408, body: 'request timeout', flags: 0, details: 'request_overall_timeout' });
       });
   }
 
   finishResponseHeaders(stream: HttpStream, headers: HeaderMap): void {
+    this.tracer?.answered(stream.traceReason);
     const { settings } = this;
     if (settings.serverHeader === 'overwrite') headers.set(H.server, settings.serverName);
     else if (settings.serverHeader === 'if-absent') headers.setIfAbsent(H.server, settings.serverName);
@@ -442,12 +456,26 @@ export class ConnectionManager {
     const { filters } = stream.plan;
     const { info } = stream;
     counters.rqActive.value -= 1;
-    counters.rqCompleted.value += 1;
+    if (stream.upgraded) counters.cxUpgradesActive.value -= 1;
+    this.#countAnswer(info.responseCode);
     counters.rqTime.record(info.duration);
-    const digit = Math.floor(info.responseCode / 100);
-    if (digit >= 1 && digit <= 5) counters.rqClasses[digit - 1]!.value += 1;
     for (let i = 0; i < filters.length; i++) filters[i]!.onComplete?.(stream, i);
     this.#log?.(info);
+  }
+
+  /** The whole answer stood before the whole request; what is left of it is reset. */
+  countEarlyAnswer(): void {
+    this.counters.rqEarlyAnswer.value += 1;
+    this.counters.rqRxReset.value += 1;
+  }
+
+  #countAnswer(status: number): void {
+    this.counters.rqCompleted.value += 1;
+    this.#ofListener.rqCompleted.value += 1;
+    const digit = Math.floor(status / 100);
+    if (digit < 1 || digit > 5) return;
+    this.counters.rqClasses[digit - 1]!.value += 1;
+    this.#ofListener.rqClasses[digit - 1]!.value += 1;
   }
 
   /** A request that never became a stream still has its log line. */
@@ -458,8 +486,9 @@ export class ConnectionManager {
       return;
     }
     counters.rqTotal.value += 1;
-    counters.rqCompleted.value += 1;
-    counters.rqClasses[Math.floor(status / 100) - 1]!.value += 1;
+    this.#countAnswer(status);
+    this.countEarlyAnswer();
+    this.tracer?.answered('none');
     const info = new StreamInfo(connection, this.deps.clock.now());
     info.responseCode = status;
     info.duration = 0;
@@ -467,7 +496,8 @@ export class ConnectionManager {
     info.bytesSent = bytes;
     info.protocol = 'HTTP/1.1';
     info.responseDetails = error;
-    if (error !== 'request_header_timeout') {
+    if (error === 'request_header_timeout') counters.rqHeaderTimeout.value += 1;
+    else {
       counters.cxProtocolError.value += 1;
       info.flags = FLAG.DPE;
     }

@@ -2,9 +2,16 @@
 // does not turn it into an RST, and cuts off a client that does not go. Used by both server codecs.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { Transport, TransportSink } from '../transport-socket/transport.ts';
+import type { ServerCallbacks } from './codec.ts';
 
 /** `delayMs` 0: closes as soon as everything was sent. */
-export function drainAndClose(transport: Transport, clock: Clock, delayMs: number, closed: () => void): void {
+export function drainAndClose(
+  transport: Transport,
+  clock: Clock,
+  delayMs: number,
+  callbacks: Pick<ServerCallbacks, 'onCloseDelayed' | 'onConnectionClosed'>,
+): void {
+  const closed = (): void => callbacks.onConnectionClosed();
   if (delayMs <= 0) {
     transport.redirect(new Draining(transport, closed));
     transport.closeSoon();
@@ -13,7 +20,11 @@ export function drainAndClose(transport: Transport, clock: Clock, delayMs: numbe
   transport.end();
   transport.redirect(new Draining(transport, closed));
   transport.resume();
-  clock.after(delayMs, () => transport.destroy());
+  clock.after(delayMs, () => {
+    if (transport.closed) return;
+    callbacks.onCloseDelayed?.();
+    transport.destroy();
+  });
 }
 
 class Draining implements TransportSink {

@@ -20,6 +20,7 @@ function setup() {
     local: { kind: 'pipe', path: '' },
     remote: { kind: 'pipe', path: '' },
     closed: false,
+    peerEnded: false,
     backlogBytes: 0,
     bytesRead: 0,
     bytesWritten: 0,

@@ -44,6 +44,7 @@ const MAX_LEADING_CRLF = 8;
 export class H1ServerConnection implements ServerConnection, TransportSink, ResponseSender, BodySink {
   readonly transport: Transport;
   lastActive: number;
+  interrupted = false;
   readonly #callbacks: ServerCallbacks;
   readonly #options: ServerCodecOptions;
   readonly #clock: Clock;
@@ -280,6 +281,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #dropStream(reason: RequestReset): void {
     const stream = this.#stream;
     this.#stream = undefined;
+    if (stream && reason === 'disconnect') this.interrupted = true;
     stream?.onRequestReset(reason, reason === 'protocol' ? 'http1.codec_error' : 'downstream_remote_disconnect');
   }
 
@@ -416,9 +418,9 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#finished = true;
     this.#pending = undefined;
     this.#headSettled();
-    drainAndClose(this.transport, this.#clock, this.#options.delayedCloseMs, () =>
-      this.#callbacks.onConnectionClosed(),
-    );
+    // A client that asked for the end sends no more: nothing is to be waited for.
+    const delayMs = this.#info.close && this.#requestEnded ? 0 : this.#options.delayedCloseMs;
+    drainAndClose(this.transport, this.#clock, delayMs, this.#callbacks);
   }
 }
 

@@ -47,6 +47,7 @@ export interface H2ServerDeps {
 export class H2ServerConnection implements ServerConnection, TransportSink, SessionOwner {
   readonly transport: Transport;
   lastActive: number;
+  interrupted = false;
   readonly #callbacks: H2ServerCallbacks;
   readonly #options: H2ServerOptions;
   readonly #deps: H2ServerDeps;
@@ -100,14 +101,19 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
     if (this.#finished) return;
     if (!this.#session.dead) this.#session.sendGoaway(this.#session.lastPeerId, NO_ERROR);
     this.#session.writer.flush();
-    this.#session.end('disconnect');
+    this.#disconnect();
     this.#finish();
   }
 
   #keepaliveLost(): void {
     this.#deps.counters.keepaliveTimeout.value += 1;
-    this.#session.end('disconnect');
+    this.#disconnect();
     this.transport.destroy();
+  }
+
+  #disconnect(): void {
+    if (this.busy) this.interrupted = true;
+    this.#session.end('disconnect');
   }
 
   /** Everything was said. */
@@ -117,9 +123,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
     this.#session.dead = true;
     this.#keepalive?.stop();
     this.#session.writer.flush();
-    drainAndClose(this.transport, this.#deps.clock, this.#options.delayedCloseMs, () =>
-      this.#callbacks.onConnectionClosed(),
-    );
+    drainAndClose(this.transport, this.#deps.clock, this.#options.delayedCloseMs, this.#callbacks);
   }
 
   // --- from the transport
@@ -130,7 +134,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
   }
 
   onEnd(): void {
-    this.#session.end('disconnect');
+    this.#disconnect();
     this.transport.end();
     this.transport.destroy();
   }
@@ -141,7 +145,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
 
   onClose(_failure: TransportFailure | undefined): void {
     this.#keepalive?.stop();
-    this.#session.end('disconnect');
+    this.#disconnect();
     this.#callbacks.onConnectionClosed();
   }
 

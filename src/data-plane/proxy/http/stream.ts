@@ -11,6 +11,7 @@ import type { CompiledRoute } from '../route/compiled.ts';
 import { applyEdits } from '../route/header-edits.ts';
 import type { RequestView } from '../route/matchers.ts';
 import { decorateRequest, decorateResponse } from '../tracing/decorator.ts';
+import type { TraceReason } from '../tracing/sampling.ts';
 import type {
   AbortReason,
   BodyKind,
@@ -65,6 +66,9 @@ export class HttpStream implements RequestReceiver, RequestView {
   authority = '';
   scheme = 'http';
   upgrade = '';
+  traceReason: TraceReason = 'none';
+  /** The upgrade was allowed. */
+  upgraded = false;
   body: BodyKind = 'none';
   /** What the client speaks. */
   protocol: Protocol = 'HTTP/1.1';
@@ -256,8 +260,9 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.grpc = isGrpcType(headers.get(H.contentType));
     // Filters that change the request do not change its route, unless they ask for that.
     const { route } = this;
-    if (this.manager.tracer) {
-      this.manager.tracer.start(headers, stream, route?.tracing);
+    const { tracer } = this.manager;
+    if (tracer) {
+      this.traceReason = tracer.start(headers, stream, route?.tracing);
       stream.operation = decorateRequest(headers, this.connection.direction === 'outbound', route);
     }
     this.manager.watch(this);
@@ -402,6 +407,7 @@ export class HttpStream implements RequestReceiver, RequestView {
 
   /** 413: more body than a filter may keep. */
   refuseBody(): void {
+    this.manager.counters.rqTooLarge.value += 1;
     this.localReply({ status: 413, body: 'Payload Too Large', flags: 0, details: 'request_payload_too_large' });
   }
 
@@ -456,7 +462,7 @@ export class HttpStream implements RequestReceiver, RequestView {
       return;
     }
     this.sender.sendHead(status, headers, endStream);
-    if (endStream) this.#complete();
+    if (endStream) this.#answered();
   }
 
   sendData(bytes: Buffer, start: number, end: number): void {
@@ -490,7 +496,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     if (this.finished) return;
     this.info.responseTrailers = trailers;
     this.sender.sendEnd(trailers);
-    this.#complete();
+    this.#answered();
   }
 
   /** A filter that keeps the response stops its source, and lets it go on. */
@@ -561,6 +567,12 @@ export class HttpStream implements RequestReceiver, RequestView {
       flags: FLAG.SI,
       details: 'stream_idle_timeout',
     });
+  }
+
+  /** The answer is whole; what is left of the request is not read. */
+  #answered(): void {
+    if (!this.requestEnded && !this.finished) this.manager.countEarlyAnswer();
+    this.#complete();
   }
 
   #complete(): void {

@@ -28,9 +28,10 @@ import type { Transport } from '../transport-socket/transport.ts';
 import type { Capture } from './capture.ts';
 import { type Drain, startDrain } from './drain.ts';
 import { type Inspection, inspect, NOT_INSPECTED, type Proxied } from './inspect.ts';
+import { InspectorCounters } from './inspector-counters.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
-export interface ListenerDeps extends Omit<ChainContext, 'direction' | 'load' | 'onMissingConfig'> {
+export interface ListenerDeps extends Omit<ChainContext, 'direction' | 'load' | 'onMissingConfig' | 'listenerScope'> {
   /** Where a connection to `destination` belongs when this listener hands off. */
   readonly handOff: (destination: SocketAddr, from: Listener) => Listener | undefined;
   readonly nextConnectionId: () => number;
@@ -53,6 +54,8 @@ function counters(scope: StatsScope) {
     total: scope.counter('downstream_cx_total'),
     active: scope.gauge('downstream_cx_active'),
     destroy: scope.counter('downstream_cx_destroy'),
+    length: scope.histogram('downstream_cx_length_ms'),
+    filterRemoteClose: scope.counter('downstream_listener_filter_remote_close'),
     preTimeout: scope.counter('downstream_pre_cx_timeout'),
     preActive: scope.gauge('downstream_pre_cx_active'),
     noChain: scope.counter('no_filter_chain_match'),
@@ -64,6 +67,8 @@ function counters(scope: StatsScope) {
 
 /** The addresses a connection has before anything was inspected. */
 interface Arrival {
+  /** ms. */
+  readonly at: number;
   readonly socket: Socket;
   readonly remote: SocketAddr;
   readonly directRemote: SocketAddr;
@@ -85,6 +90,7 @@ export class Listener {
   message: ListenerMessage;
   readonly #deps: ListenerDeps;
   readonly #counters: ReturnType<typeof counters>;
+  readonly #inspectors: InspectorCounters;
   #tlsCounters: TlsCounters | undefined;
   readonly #log: LogEntry | undefined;
   readonly #filters: ListenerFilterSource;
@@ -119,6 +125,9 @@ export class Listener {
     this.#default = built.fallback;
     this.#table = new ChainTable(this.#chains.map((chain) => [chain.match, chain] as const));
     this.#counters = counters(this.scope);
+    this.#inspectors = new InspectorCounters(deps.stats);
+    const filters = this.#filters.current();
+    this.#inspectors.prepare(filters?.tls !== undefined, filters?.http !== undefined);
     if ([...this.#chains, this.#default].some((chain) => chain?.tls)) this.#tls();
   }
 
@@ -133,7 +142,12 @@ export class Listener {
     };
     const { direction } = this.settings;
     try {
-      return buildChains(this.message, { ...this.#deps, direction, load, onMissingConfig }, path, reuse);
+      return buildChains(
+        this.message,
+        { ...this.#deps, direction, load, onMissingConfig, listenerScope: this.scope },
+        path,
+        reuse,
+      );
     } catch (error) {
       this.#filters.release();
       throw error;
@@ -162,8 +176,11 @@ export class Listener {
     };
   }
 
-  /** Takes the chains of `next` (same settings and filters); chains that are in both keep their connections, others drain. */
-  adopt(next: Listener): void {
+  /**
+   * Takes the chains of `next` (same settings and filters); chains that are in both keep their connections, others drain. True:
+   * there are such.
+   */
+  adopt(next: Listener): boolean {
     const before = this.chains();
     next.#filters.release();
     this.message = next.message;
@@ -171,7 +188,9 @@ export class Listener {
     this.#default = next.#default;
     this.#table = next.#table;
     const kept = new Set(this.chains());
-    this.#drainChains(before.filter((chain) => !kept.has(chain)));
+    const dropped = before.filter((chain) => !kept.has(chain));
+    this.#drainChains(dropped);
+    return dropped.length > 0;
   }
 
   /** This listener was replaced or removed. */
@@ -220,7 +239,7 @@ export class Listener {
       const fd = handleOf(socket)?.fd ?? -1;
       local = originalDestination(fd, directLocal.kind === 'ip' && directLocal.ip.includes(':')) ?? directLocal;
     }
-    const arrival: Arrival = { socket, remote, directRemote: remote, directLocal, local };
+    const arrival: Arrival = { at: this.#deps.clock.now(), socket, remote, directRemote: remote, directLocal, local };
     const other = this.settings.useOriginalDst && local !== directLocal ? this.#deps.handOff(local, this) : undefined;
     (other ?? this).#inspect(arrival);
   }
@@ -247,7 +266,7 @@ export class Listener {
       // Nobody knows what the connection has to pass.
       this.scope.counter('extension_config_missing').value += 1;
       arrival.socket.destroy();
-      this.#gone();
+      this.#gone(arrival);
       return;
     }
     const port = arrival.local.kind === 'ip' ? arrival.local.port : 0;
@@ -261,18 +280,22 @@ export class Listener {
     this.#counters.preActive.value += 1;
     inspect(arrival.socket, { tls, http, proxy, timeoutMs: settings.filtersTimeoutMs }, this.#deps.clock, (result) => {
       this.#counters.preActive.value -= 1;
-      if (result.outcome === 'closed') return this.#gone();
+      if (result.outcome === 'closed') {
+        this.#counters.filterRemoteClose.value += 1;
+        return this.#gone(arrival);
+      }
       if (result.outcome === 'refused') {
         resetSocket(arrival.socket);
-        return this.#gone();
+        return this.#gone(arrival);
       }
       if (result.outcome === 'timeout') {
         this.#counters.preTimeout.value += 1;
         if (!settings.continueOnTimeout) {
           arrival.socket.destroy();
-          return this.#gone();
+          return this.#gone(arrival);
         }
       }
+      if (result.outcome === 'done') this.#inspectors.found(result, tls, http);
       this.#choose(result.proxied ? proxiedArrival(arrival, result.proxied, filters) : arrival, result);
     });
   }
@@ -283,10 +306,11 @@ export class Listener {
     return this.#proxy;
   }
 
-  #gone(): void {
+  #gone(arrival: Arrival): void {
     if (!this.settings.ignoreGlobalLimit) this.#deps.connections.places.leave();
     this.#counters.active.value -= 1;
     this.#counters.destroy.value += 1;
+    this.#counters.length.record(this.#deps.clock.now() - arrival.at);
   }
 
   #choose(arrival: Arrival, inspection: Inspection): void {
@@ -324,7 +348,7 @@ export class Listener {
     inspect(arrival.socket, { tls: true, http: false, timeoutMs: chain.handshakeMs }, this.#deps.clock, (result) => {
       if (result.outcome === 'done') return this.#handshake(chain, arrival, result);
       arrival.socket.destroy();
-      this.#gone();
+      this.#gone(arrival);
     });
   }
 
@@ -337,7 +361,7 @@ export class Listener {
     info.duration = 0;
     this.#log?.(info);
     resetSocket(arrival.socket);
-    this.#gone();
+    this.#gone(arrival);
   }
 
   #handshake(chain: FilterChain, arrival: Arrival, inspection: Inspection): void {
@@ -369,12 +393,12 @@ export class Listener {
     info.duration = 0;
     info.connectionTermination = reason.replaceAll(' ', '_');
     this.#log?.(info);
-    this.#gone();
+    this.#gone(arrival);
   }
 
   #serve(chain: FilterChain, arrival: Arrival, inspection: Inspection, transport: Transport): void {
     const info = this.#info(arrival, inspection, chain.name, transport.tls);
-    chain.built.handler.accept(transport, info, () => this.#gone());
+    chain.built.handler.accept(transport, info, () => this.#gone(arrival));
   }
 
   #info(arrival: Arrival, inspection: Inspection, chainName: string, tls: ConnectionInfo['tls']): ConnectionInfo {

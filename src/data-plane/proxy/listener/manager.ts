@@ -117,6 +117,7 @@ export class ListenerManager {
     entry.stopWaiting?.();
     entry.warming?.discard(entry.active?.chains() ?? []);
     entry.active?.drain();
+    this.#drains('total_listeners_draining');
     for (const binding of entry.bindings) binding.server.close();
     this.#stat('listener_removed');
     this.#gauges();
@@ -254,11 +255,12 @@ export class ListenerManager {
     const current = entry.active;
     if (current && current.settings.fingerprint === next.settings.fingerprint) {
       this.#stat('listener_in_place_updated');
-      current.adopt(next);
+      if (current.adopt(next)) this.#drains('total_filter_chains_draining');
     } else {
       entry.active = next;
       for (const binding of entry.bindings) binding.owner = next;
       current?.drain();
+      if (current) this.#drains('total_listeners_draining');
     }
     this.#gauges();
     if (this.#started)
@@ -340,6 +342,16 @@ export class ListenerManager {
     return wildcard;
   }
 
+  /** What was replaced or removed has the drain time to end. */
+  #drains(name: string): void {
+    const { clock, drain, stats } = this.#deps;
+    const gauge = stats.gauge(`listener_manager.${name}`);
+    gauge.value += 1;
+    clock.after(drain.drainMs, () => {
+      gauge.value -= 1;
+    });
+  }
+
   #stat(name: string): void {
     this.#deps.stats.counter(`listener_manager.${name}`).value += 1;
   }
@@ -348,6 +360,8 @@ export class ListenerManager {
     const { stats } = this.#deps;
     const all = [...this.#entries.values()];
     stats.gauge('listener_manager.total_listeners_active').value = all.filter((entry) => entry.active).length;
+    stats.gauge('listener_manager.total_listeners_draining').value += 0;
+    stats.gauge('listener_manager.total_filter_chains_draining').value += 0;
     stats.gauge('listener_manager.total_listeners_warming').value = all.filter((entry) => entry.warming).length;
   }
 }

@@ -241,6 +241,9 @@ class ExchangeTransport implements Transport, TransportSink {
   get closed(): boolean {
     return this.#inner.closed;
   }
+  get peerEnded(): boolean {
+    return this.#inner.peerEnded;
+  }
   get backlogBytes(): number {
     return this.#inner.backlogBytes;
   }

@@ -31,7 +31,7 @@ import type { PressureView } from '../overload/pressure.ts';
 import type { RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
-import type { StatsStore } from '../stats/stats.ts';
+import type { StatsScope, StatsStore } from '../stats/stats.ts';
 import type { SharedNumbers } from '../tally/numbers.ts';
 import type { DataReader, Live } from '../transport-socket/secrets.ts';
 import type { RouteManager } from '../xds/rds.ts';
@@ -64,6 +64,8 @@ export interface NetworkContext {
   readonly load: PressureView;
   /** A connection is closed because a discovered filter is missing. */
   readonly onMissingConfig: () => void;
+  /** Statistics of the listener it belongs to. */
+  readonly listenerScope: StatsScope;
   /** True after /healthcheck/fail. */
   readonly healthFailed: () => boolean;
   readonly sharedBuckets: SharedBuckets;

@@ -17,6 +17,7 @@ class FakeClient implements Transport {
   readonly local = nowhere;
   readonly remote = nowhere;
   closed = false;
+  readonly peerEnded = false;
   readonly backlogBytes = 0;
   bytesRead = 0;
   bytesWritten = 0;

@@ -77,7 +77,7 @@ function entries(stats: StatsStore, query: StatsQuery): { readonly texts: Entry[
     for (const { name, value } of all)
       if ((!query.usedOnly || value !== 0) && !unborn(name, value) && keep(name)) numbers.push([name, value]);
   };
-  if (query.type === 'All' || query.type === 'Counters') add(stats.counters.values());
+  if (query.type === 'All' || query.type === 'Counters') add(stats.allCounters());
   if (query.type === 'All' || query.type === 'Gauges') add(stats.gauges.values());
   const texts: Entry[] = [];
   if (query.type === 'All' || query.type === 'TextReadouts')
@@ -161,7 +161,7 @@ export function* statsPrometheus(stats: StatsStore, naming: StatNaming, query: S
   const keep = (name: string, value: number) =>
     (!query.usedOnly || value !== 0) && !unborn(name, value) && stats.shown(name) && query.wanted(name);
   if (query.type === 'All' || query.type === 'Counters')
-    for (const { name, value } of stats.counters.values()) if (keep(name, value)) add(name, 'counter', sample(value));
+    for (const { name, value } of stats.allCounters()) if (keep(name, value)) add(name, 'counter', sample(value));
   if (query.type === 'All' || query.type === 'Gauges')
     for (const { name, value } of stats.gauges.values()) if (keep(name, value)) add(name, 'gauge', sample(value));
   if (query.textReadouts)

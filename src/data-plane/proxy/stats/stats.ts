@@ -54,6 +54,11 @@ export class Histogram {
   }
 }
 
+/** Something whose counters are behind what it knows until `settle` is called. */
+export interface Lagging {
+  settle(): void;
+}
+
 /** Which names are shown by the admin interface. */
 export type StatFilter = (name: string) => boolean;
 
@@ -63,6 +68,9 @@ export class StatsStore {
   readonly histograms = new Map<string, Histogram>();
   /** Text readouts such as `cluster_manager.cds.version_text`. */
   readonly texts = new Map<string, string>();
+  /** Counters of a prefix that are not made before they count something: shown as 0. */
+  readonly unmade = new Map<string, readonly string[]>();
+  readonly lagging = new Set<Lagging>();
   shown: StatFilter = () => true;
   /** Bounds of histograms by name (histogram_bucket_settings). */
   bounds: (name: string) => readonly number[] = () => HISTOGRAM_BOUNDS;
@@ -92,6 +100,18 @@ export class StatsStore {
       this.histograms.set(name, found);
     }
     return found;
+  }
+
+  /** Brings everything up to date; called before somebody looks. */
+  settle(): void {
+    for (const each of this.lagging) each.settle();
+  }
+
+  /** Counters, those that were never needed too. */
+  *allCounters(): Generator<{ readonly name: string; readonly value: number }> {
+    yield* this.counters.values();
+    for (const [prefix, names] of this.unmade)
+      for (const name of names) if (!this.counters.has(prefix + name)) yield { name: prefix + name, value: 0 };
   }
 
   /** Starts a new interval of all histograms. */
@@ -127,6 +147,12 @@ export class StatsScope {
     return this.#store.histogram(this.#own(name));
   }
 
+  /** Counters that most owners of a scope never need; one set a scope. */
+  sparse<Name extends string>(names: readonly Name[]): SparseCounters {
+    this.#store.unmade.set(this.prefix, names);
+    return new SparseCounters(this, names);
+  }
+
   text(name: string, value: string): void {
     this.#store.texts.set(this.#own(name), value);
   }
@@ -139,11 +165,50 @@ export class StatsScope {
       this.#store.texts.delete(name);
     }
     this.#names.clear();
+    this.#store.unmade.delete(this.prefix);
   }
 
   #own(name: string): string {
     const full = this.prefix + name;
     this.#names.add(full);
     return full;
+  }
+}
+
+/** Counters that are made when they first count, found by their place in a list: thousands of clusters have some hundred each. */
+export class SparseCounters {
+  readonly #scope: StatsScope;
+  readonly #names: readonly string[];
+  readonly #made: (Counter | undefined)[] = [];
+
+  constructor(scope: StatsScope, names: readonly string[]) {
+    this.#scope = scope;
+    this.#names = names;
+  }
+
+  add(place: number): void {
+    let counter = this.#made[place];
+    if (!counter) {
+      counter = this.#scope.counter(this.#names[place]!);
+      this.#made[place] = counter;
+    }
+    counter.value += 1;
+  }
+}
+
+/** A histogram that is made with its first value. */
+export class SparseHistogram {
+  readonly #scope: StatsScope;
+  readonly #name: string;
+  #made: Histogram | undefined;
+
+  constructor(scope: StatsScope, name: string) {
+    this.#scope = scope;
+    this.#name = name;
+  }
+
+  record(value: number): void {
+    this.#made ??= this.#scope.histogram(this.#name);
+    this.#made.record(value);
   }
 }

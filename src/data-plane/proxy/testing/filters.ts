@@ -18,7 +18,7 @@ import { noPressure } from '../overload/pressure.ts';
 import { RouteTable } from '../route/route-table.ts';
 import { oneTable } from '../route/source.ts';
 import { EMPTY_RUNTIME, type RuntimeView } from '../runtime/runtime.ts';
-import { StatsStore } from '../stats/stats.ts';
+import { StatsScope, StatsStore } from '../stats/stats.ts';
 import { constant } from '../transport-socket/secrets.ts';
 
 export const CONNECTION: ConnectionInfo = {
@@ -187,6 +187,7 @@ export function filterBench(
       clock,
       random,
       stats,
+      listenerScope: new StatsScope(stats, 'listener.test.'),
       runtime,
       format: FORMAT,
       clusters: { find: () => undefined },

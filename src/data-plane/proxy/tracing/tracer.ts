@@ -13,10 +13,11 @@ import { ConfigError, join, only } from '../config/fields.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
+import type { Counter, StatsScope } from '../stats/stats.ts';
 import { b3Propagation } from './b3.ts';
 import { type Propagation, type TraceContext, W3C } from './context.ts';
 import { compileTags, type TagReader } from './custom-tags.ts';
-import { type SamplingSettings, traceReason } from './sampling.ts';
+import { type SamplingSettings, type TraceReason, traceReason } from './sampling.ts';
 import type { RouteTracing } from './settings.ts';
 
 /** A span that is over. Times and facts are the stream's. */
@@ -119,31 +120,58 @@ function zipkin(message: ZipkinConfig, outbound: boolean, path: string): Propaga
   return b3Propagation({ wide: message.traceId128bit, shared: !outbound && (message.sharedSpanContext ?? true) });
 }
 
+/** Answered requests by why they are traced. */
+export function tracingCounters(scope: StatsScope) {
+  const counter = (name: string): Counter => scope.counter(`tracing.${name}`);
+  // Health checks are not known yet when the reason is decided, in Envoy neither.
+  const byReason: Readonly<Record<TraceReason, Counter>> = {
+    none: counter('not_traceable'),
+    sampled: counter('random_sampling'),
+    'service-forced': counter('service_forced'),
+    'client-forced': counter('client_enabled'),
+  };
+  return { byReason, healthCheck: counter('health_check') };
+}
+
 export class Tracer {
   readonly #settings: TracingSettings;
   readonly #runtime: RuntimeView;
   readonly #random: () => number;
+  readonly #counters: ReturnType<typeof tracingCounters>;
   readonly #exporter: SpanExporter | undefined;
 
-  constructor(settings: TracingSettings, runtime: RuntimeView, random: () => number, exporter?: SpanExporter) {
+  constructor(
+    settings: TracingSettings,
+    runtime: RuntimeView,
+    random: () => number,
+    counters: ReturnType<typeof tracingCounters>,
+    exporter?: SpanExporter,
+  ) {
     this.#settings = settings;
     this.#runtime = runtime;
     this.#random = random;
+    this.#counters = counters;
     this.#exporter = exporter;
   }
 
   /** At the head of a request: marks its id, and replaces the context in `headers` by the one of this proxy. */
-  start(headers: HeaderMap, info: StreamInfo, route: RouteTracing | undefined): void {
+  start(headers: HeaderMap, info: StreamInfo, route: RouteTracing | undefined): TraceReason {
     const { sampling, propagation } = this.#settings;
     const reason = traceReason(headers, sampling, route, this.#runtime, this.#random);
-    if (!propagation) return;
+    if (!propagation) return reason;
     info.traced = reason !== 'none';
     const context = propagation.next(propagation.extract(headers), info.traced, this.#random);
-    if (!context) return;
+    if (!context) return reason;
     propagation.inject(context, headers);
     info.traceId = context.traceId;
     info.spanId = context.spanId;
     if (this.#exporter && context.sampled) info.span = context;
+    return reason;
+  }
+
+  /** A request of this reason has an answer. */
+  answered(reason: TraceReason): void {
+    this.#counters.byReason[reason].value += 1;
   }
 
   finish(info: StreamInfo, name: string): void {

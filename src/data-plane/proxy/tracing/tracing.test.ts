@@ -8,9 +8,10 @@ import { extensionRegistry } from '../config/bootstrap.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
 import { StreamInfo } from '../http/stream-info.ts';
 import { EMPTY_RUNTIME } from '../runtime/runtime.ts';
+import { StatsScope, StatsStore } from '../stats/stats.ts';
 import { b3Propagation } from './b3.ts';
 import { W3C } from './context.ts';
-import { compileTracing, type FinishedSpan, Tracer } from './tracer.ts';
+import { compileTracing, type FinishedSpan, Tracer, tracingCounters } from './tracer.ts';
 
 const B3 = b3Propagation({ wide: true, shared: false });
 
@@ -91,9 +92,17 @@ test('a B3 context in one header, with parent; it leaves in one', () => {
   assert.equal(single.has(headerName('x-b3-traceid')), false);
 });
 
+const SCOPE = new StatsScope(new StatsStore(), 'http.in.');
+
 function tracer(tracing: JsonObject, exporter?: { export(span: FinishedSpan): void }, runtime = EMPTY_RUNTIME) {
   const message = fromJson(HttpConnectionManagerSchema, { tracing }, { registry: extensionRegistry });
-  return new Tracer(compileTracing(message, DEPS, false, 'hcm')!, runtime, () => 0.25, exporter);
+  return new Tracer(
+    compileTracing(message, DEPS, false, 'hcm')!,
+    runtime,
+    () => 0.25,
+    tracingCounters(SCOPE),
+    exporter,
+  );
 }
 
 const ID = '00000032-e29b-4fd4-a716-446655440000';

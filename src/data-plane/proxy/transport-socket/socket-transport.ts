@@ -26,6 +26,7 @@ export class SocketTransport implements Transport, ArenaOwner {
   bytesRead = 0;
   bytesWritten = 0;
   closed = false;
+  peerEnded = false;
   bulk = false;
   readonly #socket: Socket;
   #sink: TransportSink | undefined;
@@ -43,6 +44,7 @@ export class SocketTransport implements Transport, ArenaOwner {
     this.tls = options.tls;
     this.#initial = options.initial;
     socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.peerEnded = true;
       this.#failure ??= failureOf(error);
     });
     socket.once('close', () => this.#close());
@@ -61,7 +63,7 @@ export class SocketTransport implements Transport, ArenaOwner {
       queueMicrotask(() => this.#deliverClose());
       return;
     }
-    socket.on('end', () => this.#inTurn(() => this.#sink?.onEnd()));
+    socket.on('end', () => this.#end());
     this.#fast = readInto(
       socket,
       (bytes, length) => this.#deliver(bytes, length),
@@ -81,7 +83,7 @@ export class SocketTransport implements Transport, ArenaOwner {
     }
     for (const chunk of early) this.#deliver(chunk, chunk.length);
     // The end came while an inspector looked: it will not come again.
-    if (socket.readableEnded) queueMicrotask(() => this.#inTurn(() => this.#sink?.onEnd()));
+    if (socket.readableEnded) queueMicrotask(() => this.#end());
     // An inspector's pause of the stream leaves the handle reading: into our buffer, from now on.
     if (this.#fast && this.#paused) stopReading(socket);
     if (this.#fast && !this.#paused && !this.closed) startReading(socket);
@@ -240,6 +242,11 @@ export class SocketTransport implements Transport, ArenaOwner {
     } finally {
       arena.endTurn();
     }
+  }
+
+  #end(): void {
+    this.peerEnded = true;
+    this.#inTurn(() => this.#sink?.onEnd());
   }
 
   #drained(): void {

@@ -65,6 +65,8 @@ export interface Transport {
   readonly local: SocketAddr;
   readonly remote: SocketAddr;
   readonly closed: boolean;
+  /** The peer ended or broke the connection, which need not be closed yet. */
+  readonly peerEnded: boolean;
   /** Bytes written and not yet taken by the kernel. */
   readonly backlogBytes: number;
   bytesRead: number;

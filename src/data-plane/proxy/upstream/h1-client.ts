@@ -82,6 +82,10 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     return this.#busy ? 1 : 0;
   }
 
+  get interrupted(): boolean {
+    return this.#busy && !(this.#responseDone && this.#requestDone);
+  }
+
   get capacity(): number {
     return this.#busy || !this.#reusable || this.transport.closed ? 0 : 1;
   }
@@ -272,6 +276,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     }
     const bodyless = this.#headRequest || status === 204 || status === 304;
     const mode = bodyless ? BODY_NONE : info.contentLength === 0 ? BODY_NONE : info.bodyMode;
+    if (info.close) this.#owner.onCloseNotify();
     if (info.close || mode === BODY_UNTIL_CLOSE) this.#reusable = false;
     this.#upgrade = '';
     this.#decoder.begin(mode, info.contentLength, this.#enableTrailers);
@@ -328,6 +333,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     }
     if (this.#tunnel) {
       this.#receiver = undefined;
+      this.#responseDone = true;
       receiver.onResponseEnd();
       this.transport.closeSoon();
       return;

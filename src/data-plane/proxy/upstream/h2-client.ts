@@ -27,6 +27,7 @@ export class H2ClientConnection implements PooledConnection, TransportSink, Sess
   lastActive: number;
   served = 0;
   listed = false;
+  interrupted = false;
   readonly session: H2Session;
   readonly #owner: ConnectionOwner;
   readonly #keepalive: Keepalive | undefined;
@@ -99,9 +100,14 @@ export class H2ClientConnection implements PooledConnection, TransportSink, Sess
     this.transport.closeSoon();
   }
 
+  #disconnect(): void {
+    if (this.active > 0) this.interrupted = true;
+    this.session.end('disconnect');
+  }
+
   #end(): void {
     this.#keepalive?.stop();
-    this.session.end('disconnect');
+    this.#disconnect();
     this.transport.destroy();
   }
 
@@ -121,7 +127,7 @@ export class H2ClientConnection implements PooledConnection, TransportSink, Sess
 
   onClose(_failure: TransportFailure | undefined): void {
     this.#keepalive?.stop();
-    this.session.end('disconnect');
+    this.#disconnect();
     this.#owner.onClosed(this);
   }
 

@@ -1,6 +1,7 @@
 // Connections to one host with one transport socket, of HTTP/1 or HTTP/2: free ones are reused, requests wait in a bounded
 // queue. Owned by a cluster; the router asks for an exchange.
 import type { Clock } from '../../../base/runtime/clock.ts';
+import { type ClusterCounters, countUpstreamEnd, RARE } from '../cluster/counters.ts';
 import type { Host } from '../cluster/host.ts';
 import type { Protocol } from '../http/codec.ts';
 import type { H2Counters } from '../http/h2-options.ts';
@@ -23,6 +24,8 @@ export interface PooledConnection {
   readonly capacity: number;
   /** Exchanges begun so far. */
   readonly served: number;
+  /** It ended in the middle of an exchange. */
+  readonly interrupted: boolean;
   lastActive: number;
   /** Stands in the pool's list of connections with capacity. */
   listed: boolean;
@@ -72,13 +75,18 @@ export interface PoolCounters {
   readonly cxConnectTimeout: Count;
   readonly cxOverflow: Count;
   readonly cxIdleTimeout: Count;
-  readonly cxDestroy: Count;
+  readonly cxDestroy: ClusterCounters['cxDestroy'];
   readonly cxMaxRequests: Count;
   readonly cxMaxDuration: Count;
   readonly rqPendingTotal: Count;
   readonly rqPendingActive: Count;
   readonly rqPendingOverflow: Count;
   readonly rqPendingFailure: Count;
+  readonly connectMs: ClusterCounters['connectMs'];
+  readonly lengthMs: ClusterCounters['lengthMs'];
+  readonly rqPerCx: ClusterCounters['rqPerCx'];
+  readonly rare: ClusterCounters['rare'];
+  readonly bytes: ClusterCounters['bytes'];
 }
 
 export interface PoolDeps {
@@ -99,7 +107,8 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
   readonly #counters: PoolCounters;
   /** Connections with capacity; the last one used stands at the end. */
   readonly #free: PooledConnection[] = [];
-  readonly #all = new Set<PooledConnection>();
+  /** When each of them stood, ms. */
+  readonly #all = new Map<PooledConnection, number>();
   readonly #waiting: PoolWaiter[] = [];
   #dialling = 0;
   /** Exchanges a new connection is expected to take. */
@@ -153,6 +162,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
       const at = this.#waiting.indexOf(waiter);
       if (at < 0) return;
       this.#waiting.splice(at, 1);
+      this.#counters.rare.add(RARE.rqCancelled);
       this.#leaveQueue();
     };
   }
@@ -174,7 +184,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
 
   drain(): void {
     this.#draining = true;
-    for (const connection of this.#all) connection.retire();
+    for (const connection of this.#all.keys()) connection.retire();
     this.#free.length = 0;
   }
 
@@ -182,7 +192,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     this.drain();
     this.#sweep?.();
     for (const cancel of this.#cancels) cancel();
-    for (const connection of this.#all) connection.transport.destroy();
+    for (const connection of this.#all.keys()) connection.transport.destroy();
     this.#failAll({ kind: 'connect-failure', reason: 'cluster removed' });
   }
 
@@ -208,15 +218,20 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
   }
 
   onClosed(connection: PooledConnection): void {
-    if (!this.#all.delete(connection)) return;
+    const began = this.#all.get(connection);
+    if (began === undefined) return;
+    this.#all.delete(connection);
     this.#ages?.get(connection)?.();
     this.#ages?.delete(connection);
+    const { transport } = connection;
+    this.#counters.bytes.close(transport);
+    this.#counters.rqPerCx.record(connection.served);
+    countUpstreamEnd(this.#counters, transport.peerEnded, connection.interrupted, this.#deps.clock.now() - began);
     if (connection.listed) this.#free.splice(this.#free.indexOf(connection), 1);
     connection.listed = false;
     this.host.cxActive -= 1;
     this.host.places?.leave();
     this.#counters.cxActive.value -= 1;
-    this.#counters.cxDestroy.value += 1;
     this.#breakers.connections.leave();
     this.#dialIfNeeded();
   }
@@ -251,7 +266,10 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     this.host.cxActive += 1;
     this.host.places?.enter();
     const { options } = this;
+    if (options.protocol === 'http1') counters.cxHttp1Total.value += 1;
+    else if (options.protocol === 'http2') counters.cxHttp2Total.value += 1;
     const { socket } = options;
+    const began = this.#deps.clock.now();
     const configured = socket.kind === 'tls' && socket.context.alpn.length > 0;
     const cancel = dial(
       {
@@ -269,6 +287,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
         this.#cancels.delete(cancel);
         this.#dialling -= 1;
         if (result.kind === 'connected') {
+          counters.connectMs.record(this.#deps.clock.now() - began);
           this.#connected(result.transport);
           return;
         }
@@ -277,6 +296,8 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
         this.host.cxConnectFail += 1;
         counters.cxActive.value -= 1;
         counters.cxConnectFail.value += 1;
+        counters.cxDestroy.value += 1;
+        counters.rare.add(result.kind === 'timeout' ? RARE.cxDestroyLocal : RARE.cxDestroyRemote);
         this.#breakers.connections.leave();
         if (result.kind === 'timeout') counters.cxConnectTimeout.value += 1;
         this.#failAll(
@@ -291,14 +312,15 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     const { options } = this;
     const http2 = options.protocol === 'http2' || (options.protocol === 'auto' && transport.tls?.alpn === 'h2');
     if (options.protocol === 'auto') this.#expected = http2 ? this.#streams() : 1;
-    if (http2) this.#counters.cxHttp2Total.value += 1;
-    else if (options.protocol !== 'tcp') this.#counters.cxHttp1Total.value += 1;
+    // The others were counted when they were dialled.
+    if (options.protocol === 'auto') (http2 ? this.#counters.cxHttp2Total : this.#counters.cxHttp1Total).value += 1;
     const connection: PooledConnection = http2
       ? new H2ClientConnection(transport, this, options.http, this.#deps)
       : options.protocol === 'tcp'
         ? new TcpClientConnection(transport, this)
         : new H1ClientConnection(transport, this, options.http);
-    this.#all.add(connection);
+    this.#all.set(connection, this.#deps.clock.now());
+    this.#counters.bytes.open(transport);
     if (options.http.maxConnectionMs > 0) this.#limitAge(connection, options.http.maxConnectionMs);
     connection.start();
     this.onCapacity(connection);

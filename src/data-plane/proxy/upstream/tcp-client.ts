@@ -29,6 +29,10 @@ export class TcpClientConnection implements PooledConnection, TransportSink, Ups
     return this.#open ? 1 : 0;
   }
 
+  get interrupted(): boolean {
+    return this.#open;
+  }
+
   get capacity(): number {
     return this.served > 0 || this.transport.closed ? 0 : 1;
   }

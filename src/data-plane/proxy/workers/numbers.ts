@@ -13,6 +13,7 @@ const MAIN_ONLY =
 const ADDS_UP = /(?:_active|_buffered|\.active)$/;
 
 export function numbersOf(stats: StatsStore, istio: IstioStats, clusters: readonly ClusterView[]): Numbers {
+  stats.settle();
   return {
     counters: [...stats.counters.values()].filter(({ value }) => value !== 0).map(({ name, value }) => [name, value]),
     gauges: [...stats.gauges.values()].filter(({ value }) => value !== 0).map(({ name, value }) => [name, value]),
@@ -51,6 +52,7 @@ export function addUp(main: StatsStore, istio: IstioStats, workers: readonly Num
   for (const { name, value } of main.counters.values()) stats.counter(name).value = value;
   for (const { name, value } of main.gauges.values()) stats.gauge(name).value = value;
   for (const [name, text] of main.texts) stats.texts.set(name, text);
+  for (const [prefix, names] of main.unmade) stats.unmade.set(prefix, names);
   for (const histogram of main.histograms.values())
     addHistogram(stats.histogram(histogram.name), histogramNumbers(histogram));
   const hosts = new Map<string, HostCounts>();

@@ -348,7 +348,10 @@ test('the whole program with --concurrency 2: one port, summed numbers, one end'
   const port = await program.port('in');
   for (let i = 0; i < 20; i++) assert.equal((await ask(port)).body, 'hi');
   const stats = (await ask(admin, '/stats?filter=downstream_rq_2xx$|server.concurrency')).body;
-  assert.equal(stats, 'http.test.downstream_rq_2xx: 20\nserver.concurrency: 2\n');
+  assert.equal(
+    stats,
+    'http.test.downstream_rq_2xx: 20\nlistener.127.0.0.1_0.http.test.downstream_rq_2xx: 20\nserver.concurrency: 2\n',
+  );
   await ask(admin, '/drain_listeners', { method: 'POST' });
   await eventually('no worker listens', () =>
     ask(port).then(

@@ -118,6 +118,10 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     lib.SSL_set_bio(ssl, input, output);
   }
 
+  get peerEnded(): boolean {
+    return this.#peerEnded || this.#raw.peerEnded;
+  }
+
   get backlogBytes(): number {
     return this.#raw.backlogBytes + arena.pending(this);
   }
