@@ -196,6 +196,14 @@ test('retry conditions and command operators that a proxy would refuse', () => {
     [set('100%'), `${at}.headers.request.set[x-a]`, /position 3 .*written "%%"/],
     [set('%PROTOCO%'), `${at}.headers.request.set[x-a]`, /did you mean %PROTOCOL%\?/],
     [set('%REQ%'), `${at}.headers.request.set[x-a]`, /needs an argument/],
+    [set('x'.repeat(16_385)), `${at}.headers.request.set[x-a]`, /at most 16384 bytes/],
+    [
+      one({
+        headers: { request: { set: Object.fromEntries(Array.from({ length: 1001 }, (_, i) => [`x-${i}`, 'a'])) } },
+      }),
+      `${at}.headers.request`,
+      /more than 1000 headers/,
+    ],
     [
       {
         hosts: ['web'],

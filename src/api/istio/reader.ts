@@ -221,9 +221,14 @@ export function headerName(reader: Reader, name: string, path: string): void {
   if (!HEADER_NAME.test(name)) report(reader, path, 'header-name', `header name ${JSON.stringify(name)} is not valid`);
 }
 
+/** Proxies refuse longer ones. */
+const MAX_HEADER_VALUE_BYTES = 16_384;
+
 export function headerText(reader: Reader, value: string, path: string): void {
   if (/[\0\r\n]/.test(value))
     report(reader, path, 'header-value', `${path}: a header value may not contain line breaks`);
+  if (Buffer.byteLength(value) > MAX_HEADER_VALUE_BYTES)
+    report(reader, path, 'too-large', `${path}: a header value has at most ${MAX_HEADER_VALUE_BYTES} bytes`);
 }
 
 /** A value with Envoy's command operators. */

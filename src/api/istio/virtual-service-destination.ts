@@ -33,6 +33,8 @@ export interface Destination {
   readonly headers?: Headers;
 }
 
+/** Proxies refuse more. */
+const MAX_HEADERS = 1000;
 const NO_OPS: HeaderOps = { set: {}, add: {}, remove: [] };
 
 export function readDestinations(reader: Reader, value: unknown, path: string): readonly Destination[] {
@@ -75,6 +77,8 @@ export function readHeaders(reader: Reader, value: unknown, path: string): Heade
     for (const name of [...Object.keys(out.set), ...Object.keys(out.add), ...out.remove])
       headerName(reader, name, `${path}.${key}`);
     // A host is no format: it becomes a host rewrite.
+    if (Object.keys(out.set).length + Object.keys(out.add).length > MAX_HEADERS)
+      report(reader, `${path}.${key}`, 'too-many', `${path}.${key} sets and adds more than ${MAX_HEADERS} headers`);
     for (const field of ['set', 'add'] as const)
       for (const [name, value] of Object.entries(out[field]))
         if (/^(?:host|:authority)$/i.test(name)) headerText(reader, value, `${path}.${key}.${field}[${name}]`);

@@ -271,7 +271,8 @@ export class ConnectionManager {
     stream.internal = internal;
     stream.setScheme(forwardedProto(headers, connection.tls !== undefined, settings.client));
     if (settings.ownName) introduce(headers, settings.ownName);
-    clientCertificate(headers, connection.tls, settings.xfcc);
+    if (!clientCertificate(headers, connection.tls, settings.xfcc))
+      return refuse(stream, { status: 431, flags: 0, details: 'request_headers_too_large' });
     this.#requestId(headers, internal);
     if (settings.via !== '') appendVia(headers, settings.via);
     if (!this.normalize(stream)) return false;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../config/address.ts';
 import { HeaderMap, headerName } from './header-map.ts';
-import { type ClientAddressSettings, clientAddress } from './request-headers.ts';
+import { type ClientAddressSettings, clientAddress, clientCertificate } from './request-headers.ts';
 import type { ConnectionInfo } from './stream-info.ts';
 
 const CLIENT: ConnectionInfo = {
@@ -71,4 +71,19 @@ test('policies see the trusted client: of the last trusted hop, and never a text
   assert.equal(remote('1.1.1.1', { useRemoteAddress: true }), '203.0.113.9');
   assert.equal(remote('1.1.1.1, 2.2.2.2', { useRemoteAddress: true, trustedHops: 1 }), '2.2.2.2');
   assert.equal(remote('nonsense', {}), '203.0.113.9');
+});
+
+test('certificates that would make a head too large are not passed on', () => {
+  const settings = { mode: 'sanitize-set', subject: false, uri: false, dns: false, cert: true, chain: true } as const;
+  const tls = (bytes: number) =>
+    ({
+      peerVerified: true,
+      peerCertificate: Buffer.alloc(1000),
+      peerChain: [Buffer.alloc(bytes)],
+      localUris: [],
+    }) as never;
+  const fits = (bytes: number): boolean => clientCertificate(new HeaderMap(), tls(bytes), settings);
+  assert.equal(fits(1000), true);
+  assert.equal(fits(60_000), true);
+  assert.equal(fits(90_000), false);
 });

@@ -2,6 +2,7 @@
 // details, internal headers. Called once per request.
 import { createHash } from 'node:crypto';
 import { type Cidr, cidrContains, parseIp, type SocketAddr } from '../config/address.ts';
+import { MAX_EDITED_HEAD_BYTES } from '../limits.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
 import { type HeaderMap, headerName, utf8Bytes } from './header-map.ts';
 import type { Detected, Detector } from './ip-detection.ts';
@@ -124,19 +125,23 @@ export function appendVia(headers: HeaderMap, via: string): void {
   headers.set(H.via, before === undefined ? via : `${before}, ${via}`);
 }
 
-/** x-forwarded-client-cert by Envoy's rules. */
-export function clientCertificate(headers: HeaderMap, tls: TlsDetails | undefined, settings: XfccSettings): void {
-  if (settings.mode === 'always-forward-only') return;
+/** x-forwarded-client-cert by Envoy's rules. False: with so much of certificates the head cannot be sent on. */
+export function clientCertificate(headers: HeaderMap, tls: TlsDetails | undefined, settings: XfccSettings): boolean {
+  if (settings.mode === 'always-forward-only') return true;
   const mutual = tls?.peerVerified === true && tls.peerCertificate !== undefined;
   if (settings.mode === 'sanitize' || !mutual) {
     headers.remove(H.xfcc);
-    return;
+    return true;
   }
-  if (settings.mode === 'forward-only') return;
+  if (settings.mode === 'forward-only') return true;
   const element = utf8Bytes(xfccElement(tls, settings));
   const before = settings.mode === 'append-forward' ? headers.getAll(H.xfcc) : undefined;
   headers.set(H.xfcc, before ? `${before},${element}` : element);
+  return element.length < LONG_ELEMENT || headers.writtenSize() <= MAX_EDITED_HEAD_BYTES;
 }
+
+/** Nearly all elements are shorter: then there is no need to count. */
+const LONG_ELEMENT = 2048;
 
 const hashes = new WeakMap<Buffer, string>();
 
