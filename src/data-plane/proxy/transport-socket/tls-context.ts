@@ -313,9 +313,12 @@ export class TlsContext {
   /**
    * Inside OpenSSL's handshake: `runOpenSsl` judges the chain, unless this very certificate was found good under the rules of
    * the moment. `doubt` notes that the peer is let in although its chain does not hold, which `runOpenSsl` did not find.
+   * `generation`: of the context the handshake runs in. What an older one finds out holds for this connection alone, or a peer
+   * could wait with its certificate until it is revoked, and be known as good from then on.
    */
   judgeInHandshake(
     peer: PeerCertificate,
+    generation: number,
     runOpenSsl: () => readonly X509Certificate[] | undefined,
     doubt: () => void,
   ): PeerVerdict {
@@ -323,13 +326,14 @@ export class TlsContext {
     if (!trust) return 'fail-chain';
     const now = this.#clock.now();
     if (trust.caPem !== '') {
-      const known = this.#verified.get(peer);
+      const current = generation === this.generation;
+      const known = current ? this.#verified.get(peer) : undefined;
       if (known === undefined || now >= known || now < peer.notBefore) {
         const chain = runOpenSsl();
         if (!chain || (trust.allowExpired && !listsFresh(trust, now))) {
           if (!trust.acceptUntrusted) return 'fail-chain';
           if (chain) doubt();
-        } else {
+        } else if (current) {
           this.#verified.set(peer, trust.allowExpired ? 0 : this.sessionEnd(peer, chain));
           if (this.role.server) this.noteIssuers(peer, () => chain);
         }

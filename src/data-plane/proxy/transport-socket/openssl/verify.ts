@@ -17,11 +17,13 @@ export class PeerCheck {
   /** Why it was refused, in Envoy's words. */
   reason = '';
   readonly #context: TlsContext;
+  readonly #generation: number;
   readonly #also: (peer: PeerCertificate) => boolean;
 
-  /** `also`: one more condition on the names. */
+  /** Made with the connection, from the OpenSSL context of the moment. `also`: one more condition on the names. */
   constructor(context: TlsContext, also: (peer: PeerCertificate) => boolean = () => true) {
     this.#context = context;
+    this.#generation = context.generation;
     this.#also = also;
   }
 
@@ -34,6 +36,7 @@ export class PeerCheck {
     let broken = false;
     const verdict = this.#context.judgeInHandshake(
       peer,
+      this.#generation,
       () => {
         broken = lib.X509_verify_cert(store) !== 1;
         return broken ? undefined : chainOf(store);
