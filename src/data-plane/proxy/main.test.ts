@@ -123,3 +123,17 @@ test('it says where it listens', async (t) => {
   assert.match(err, /\[info\]\[main\] admin address: 127\.0\.0\.1:[1-9]\d+$/m);
   assert.match(err, /\[info\]\[config\] listener 'web' listens on 127\.0\.0\.1:[1-9]\d+$/m);
 });
+
+test('--mode validate refuses what several workers cannot do', async (t) => {
+  const file = path.join(folder(t), 'balance.json');
+  const balanced = listener('in', [{ filters: [hcm(routes([]))] }], {
+    connection_balance_config: { exact_balance: {} },
+  });
+  writeFileSync(file, JSON.stringify(bootstrap([balanced], [])));
+  const [one, two] = await Promise.all(
+    ['1', '2'].map((count) => run(t, ['--mode', 'validate', '-l', 'error', '-c', file, '--concurrency', count])),
+  );
+  assert.equal(one?.code, 0, one?.err ?? '');
+  assert.equal(two?.code, 1);
+  assert.match(two?.err ?? '', /listener 'in'\.connection_balance_config: is not supported with --concurrency above 1/);
+});

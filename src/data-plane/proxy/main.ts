@@ -12,6 +12,7 @@ import {
   refusal,
   releaseStartupMemory,
   VERSION,
+  WITHOUT_WORKERS,
   workerCount,
   writeAdminAddress,
   writeBaseId,
@@ -90,7 +91,8 @@ async function run(options: CommandLine): Promise<number | undefined> {
             log,
           )
         : undefined;
-    const engine = createEngine(bootstrap, { ...options, concurrency: count }, process_, workers?.threads);
+    const threads = workers?.threads ?? (count > 1 ? WITHOUT_WORKERS : undefined);
+    const engine = createEngine(bootstrap, { ...options, concurrency: count }, process_, threads);
     if (options.mode === 'validate') {
       engine.stop();
       process.stdout.write(`configuration '${options.configPath}' OK\n`);

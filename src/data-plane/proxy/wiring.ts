@@ -268,6 +268,12 @@ function localAddress(): string {
   return '127.0.0.1';
 }
 
+/** For `--mode validate` with more than one worker: what is refused then, without starting any. */
+export const WITHOUT_WORKERS: Pick<EngineDeps, 'sockets' | 'resolve'> = {
+  resolve: systemResolve,
+  sockets: { binds: false, bindsAlone: false, port: async () => 0, bound() {}, whereIs: () => undefined },
+};
+
 /** Builds an engine on the real world. Throws ConfigError. */
 export function createEngine(
   bootstrap: Bootstrap,
