@@ -195,6 +195,10 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.#onRoute();
   }
 
+  #decorate(): void {
+    this.info.operation = decorateRequest(this.headers, this.connection.direction === 'outbound', this.route);
+  }
+
   /** An answer of `status` sent the request elsewhere: it runs, with its whole body, through all filters again. */
   restart(status: number, body: readonly Buffer[]): void {
     const now = this.manager.deps.clock.now();
@@ -211,6 +215,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     const asked = this.path;
     if (!this.manager.normalize(this)) return;
     if (this.path !== asked) this.retarget(this.scheme, this.authority, this.path, this.method);
+    if (this.manager.tracer) this.#decorate();
     if (this.body !== 'none') {
       this.#held = [...body];
       this.#endPending = true;
@@ -263,7 +268,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     const { tracer } = this.manager;
     if (tracer) {
       this.traceReason = tracer.start(headers, stream, route?.tracing);
-      stream.operation = decorateRequest(headers, this.connection.direction === 'outbound', route);
+      this.#decorate();
     }
     this.manager.watch(this);
     this.touch();
