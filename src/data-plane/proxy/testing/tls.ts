@@ -177,6 +177,7 @@ export async function startTlsServer(t: TestContext, config: JsonObject, setup: 
         counters,
         local: nowhere,
         remote: nowhere,
+        peerChain: true,
         done(transport, reason) {
           if (!transport) return void refused.push(reason);
           accepted.push(transport.tls!);

@@ -8,7 +8,7 @@ import { createServer as createTlsServer } from 'node:tls';
 import { until } from '../../testing/engine.ts';
 import { watchKeyUpdates } from '../../testing/key-update.ts';
 import { createRoot, type Entity } from '../../testing/pki.ts';
-import { certificateJson, createTlsClient, startTlsServer, type TlsServer } from '../../testing/tls.ts';
+import { certificateJson, createTlsClient, startTlsServer, type TlsServer, visit } from '../../testing/tls.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport.ts';
 import type { Pointer } from './library.ts';
 
@@ -163,4 +163,20 @@ test('answers to key updates of one connection never leave on another that is wr
   // Both go on.
   one.down.write(Buffer.from('first'), 0, 5);
   await until(() => one.heard.bytes.toString() === 'first', 'the first connection');
+});
+
+test('the chain that a client sent stays its own when others come', async (t) => {
+  const upper = await root.issue({ commonName: 'upper', ca: true });
+  const lower = await upper.issue({ commonName: 'lower', ca: true });
+  const leaf = await lower.issue({ commonName: 'client' });
+  const running = await startTlsServer(
+    t,
+    { require_client_certificate: true, ...tls(server) },
+    { transport: 'openssl' },
+  );
+  await visit(running.port, { cert: leaf.chainPem, key: leaf.keyPem });
+  await visit(running.port, { cert: client.pem, key: client.keyPem });
+  const [first, second] = running.accepted;
+  assert.deepEqual(first?.peerChain, [lower.certificate.der, upper.certificate.der]);
+  assert.deepEqual(second?.peerChain, []);
 });

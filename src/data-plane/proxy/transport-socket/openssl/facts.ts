@@ -51,7 +51,7 @@ export function sentChain(ssl: Pointer): readonly Buffer[] {
   if (stack === 0) return NO_CHAIN;
   const count = Math.min(lib.OPENSSL_sk_num(stack), MAX_CHAIN_CERTIFICATES);
   const out: Buffer[] = [];
-  for (let i = 0; i < count; i++) out.push(derOf(lib, lib.OPENSSL_sk_value(stack, i)));
+  for (let i = 0; i < count; i++) out.push(Buffer.from(derOf(lib, lib.OPENSSL_sk_value(stack, i))));
   return out;
 }
 
