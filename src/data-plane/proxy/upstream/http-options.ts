@@ -83,8 +83,9 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
       'use_downstream_protocol_config',
       'auto_config',
     ]);
-    common = options.commonHttpProtocolOptions ?? common;
-    upstream = options.upstreamHttpProtocolOptions ?? upstream;
+    // The older fields count for nothing beside these, but for max_requests_per_connection.
+    common = options.commonHttpProtocolOptions;
+    upstream = options.upstreamHttpProtocolOptions;
     versions = versionsOf(options, at, message.transportSocket !== undefined);
   }
   if (common)
