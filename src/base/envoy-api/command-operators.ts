@@ -48,7 +48,7 @@ const sides = (names: readonly string[]): string[] =>
 /** Without arguments and length. */
 export const PLAIN_OPERATORS: ReadonlySet<string> = new Set([
   ...sides(['TLS_VERSION', 'TLS_CIPHER', 'TLS_GROUP', 'TLS_SESSION_ID', 'PEER_URI_SAN', 'PEER_DNS_SAN', 'PEER_IP_SAN']),
-  ...sides(['PEER_SUBJECT', 'PEER_ISSUER', 'PEER_CERT', 'LOCAL_URI_SAN', 'LOCAL_DNS_SAN']),
+  ...sides(['PEER_SUBJECT', 'PEER_ISSUER', 'PEER_CERT', 'LOCAL_URI_SAN', 'LOCAL_DNS_SAN', 'LOCAL_IP_SAN']),
   'DOWNSTREAM_PEER_EMAIL_SAN',
   'DOWNSTREAM_LOCAL_SUBJECT',
   'DOWNSTREAM_PEER_SERIAL',
@@ -59,8 +59,13 @@ export const PLAIN_OPERATORS: ReadonlySet<string> = new Set([
   'DOWNSTREAM_DIRECT_LOCAL_PORT',
   'DOWNSTREAM_DIRECT_REMOTE_ADDRESS',
   'DOWNSTREAM_DIRECT_REMOTE_PORT',
-  'DOWNSTREAM_WIRE_BYTES_RECEIVED',
-  'DOWNSTREAM_WIRE_BYTES_SENT',
+  ...sides(['WIRE_BYTES_RECEIVED', 'WIRE_BYTES_SENT', 'HEADER_BYTES_RECEIVED', 'HEADER_BYTES_SENT']),
+  'DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID',
+  'DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID',
+  'UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID',
+  'DOWNSTREAM_LOCAL_EMAIL_SAN',
+  'DOWNSTREAM_HANDSHAKE_DURATION',
+  'UPSTREAM_SERVER_NAME',
   'ACCESS_LOG_TYPE',
   'PROTOCOL',
   'UPSTREAM_PROTOCOL',
@@ -88,6 +93,9 @@ export const PLAIN_OPERATORS: ReadonlySet<string> = new Set([
   'UPSTREAM_HOST_NAME_WITHOUT_PORT',
   'UPSTREAM_HOSTS_ATTEMPTED',
   'UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT',
+  'UPSTREAM_HOST_NAMES_ATTEMPTED',
+  'UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT',
+  'UPSTREAM_CONNECTION_IDS_ATTEMPTED',
   'UPSTREAM_CLUSTER',
   'UPSTREAM_CLUSTER_RAW',
   'UPSTREAM_CONNECTION_ID',
@@ -114,12 +122,15 @@ const only = (argument: RegExp, length = false): ArgumentRule => ({ argument, le
 const HEADERS = only(/^(?:[^?]+\?|\?)?[^?]+$|^[^?]+\?$/, true);
 const TIME = only(/^(?:[^%]|%(?:E?[1-9][fsS]|E\*[fS]|E?[YymdeHIMSsfjaAbhBpuwFTRDzZnt%]))*$/s);
 const NOTHING = only(/^$/);
-const MOMENT = '(?:DS_RX_(?:BEG|END)|US_CX_BEG|US_[TR]X_(?:BEG|END)|DS_TX_(?:BEG|END))';
+const MOMENT = '(?:DS_CX_BEG|DS_HS_END|DS_RX_(?:BEG|END)|US_CX_BEG|US_[TR]X_(?:BEG|END)|DS_TX_(?:BEG|END))';
 
 export const ARGUMENT_OPERATORS: ReadonlyMap<string, ArgumentRule> = new Map<string, ArgumentRule>([
   ['REQ', HEADERS],
+  ['REQUEST_HEADER', HEADERS],
   ['RESP', HEADERS],
+  ['RESPONSE_HEADER', HEADERS],
   ['TRAILER', HEADERS],
+  ['RESPONSE_TRAILER', HEADERS],
   ['START_TIME', TIME],
   ['START_TIME_LOCAL', TIME],
   ['EMIT_TIME', TIME],
@@ -129,8 +140,9 @@ export const ARGUMENT_OPERATORS: ReadonlyMap<string, ArgumentRule> = new Map<str
   ['DYNAMIC_METADATA', some(true)],
   ['CLUSTER_METADATA', some(true)],
   ['UPSTREAM_METADATA', some(true)],
-  ['METADATA', only(/^(?:DYNAMIC|CLUSTER|ROUTE|UPSTREAM_HOST|VIRTUAL_HOST):.+$/s, true)],
+  ['METADATA', only(/^(?:DYNAMIC|CLUSTER|ROUTE|UPSTREAM_HOST|VIRTUAL_HOST|LISTENER|LISTENER_FILTER_CHAIN):.+$/s, true)],
   ['FILTER_STATE', only(/^[^:]+(?::(?:PLAIN|TYPED)(?::.*)?)?$/s, true)],
+  ['UPSTREAM_FILTER_STATE', only(/^[^:]+(?::(?:PLAIN|TYPED)(?::.*)?)?$/s, true)],
   ['PATH', only(/^(?:WQ|NQ)?(?::(?:ORIG|PATH|ORIG_OR_PATH)?(?::.*)?)?$/s, true)],
   ['QUERY_PARAM', some(true)],
   ['QUERY_PARAMS', only(/^(?:ORIG|DECODED)?$/, true)],

@@ -114,6 +114,8 @@ const SOURCES: Readonly<Record<string, MetadataSource>> = {
   CLUSTER: (info, filter) => info.upstreamClusterMetadata?.[filter],
   ROUTE: (info, filter) => info.routeMetadata?.[filter],
   UPSTREAM_HOST: (info, filter) => info.upstreamMetadata?.[filter],
+  LISTENER: (info, filter) => info.connection.listenerMetadata?.[filter],
+  LISTENER_FILTER_CHAIN: (info, filter) => info.connection.chainMetadata?.[filter],
   VIRTUAL_HOST: (info, filter) => info.virtualHostMetadata?.[filter],
 };
 
@@ -226,6 +228,12 @@ function filterState(context: ArgumentContext): Operator {
   };
 }
 
+/** No filter leaves state with the upstream connection: there is never a value. */
+function upstreamFilterState(context: ArgumentContext): Operator {
+  filterState(context);
+  return () => undefined;
+}
+
 /** `{"operators": ["PROTOCOL", {"command": "REQ", "param": "x", "max_length": 3}]}`: the first that has a value. */
 function coalesce(context: ArgumentContext): Operator {
   const fail = (): never => {
@@ -275,14 +283,32 @@ const validity = (side: typeof downstreamTls, end: boolean) =>
 const plain = (build: ArgumentOperator['build']): ArgumentOperator => ({ build, length: false });
 const cut = (build: ArgumentOperator['build']): ArgumentOperator => ({ build, length: true });
 
+const requestHeader = cut(header((info) => info.requestHeaders, REQUEST_PSEUDO));
+const responseHeader = cut(
+  header((info) => info.responseHeaders, {
+    ':status': (info) => (info.responseCode > 0 ? String(info.responseCode) : undefined),
+  }),
+);
+const responseTrailer = cut(header((info) => info.responseTrailers, {}));
+
+/** Of the formatter req_without_query. */
+function withoutQuery(context: ArgumentContext): Operator {
+  const read = requestHeader.build(context);
+  return (info) => {
+    const value = read(info);
+    return typeof value === 'string' ? pathOf(value) : value;
+  };
+}
+
+export const REQ_WITHOUT_QUERY = cut(withoutQuery);
+
 export const WITH_ARGUMENTS: Readonly<Record<string, ArgumentOperator>> = {
-  REQ: cut(header((info) => info.requestHeaders, REQUEST_PSEUDO)),
-  RESP: cut(
-    header((info) => info.responseHeaders, {
-      ':status': (info) => (info.responseCode > 0 ? String(info.responseCode) : undefined),
-    }),
-  ),
-  TRAILER: cut(header((info) => info.responseTrailers, {})),
+  REQ: requestHeader,
+  REQUEST_HEADER: requestHeader,
+  RESP: responseHeader,
+  RESPONSE_HEADER: responseHeader,
+  TRAILER: responseTrailer,
+  RESPONSE_TRAILER: responseTrailer,
   START_TIME: plain(time((info) => info.startTime, false, false)),
   START_TIME_LOCAL: plain(time((info) => info.startTime, true, false)),
   EMIT_TIME: plain(time((_info, now) => now(), false, true)),
@@ -297,6 +323,7 @@ export const WITH_ARGUMENTS: Readonly<Record<string, ArgumentOperator>> = {
   UPSTREAM_METADATA: cut(metadata(SOURCES.UPSTREAM_HOST!)),
   METADATA: cut(anyMetadata),
   FILTER_STATE: cut(filterState),
+  UPSTREAM_FILTER_STATE: cut(upstreamFilterState),
   PATH: cut(requestPath),
   QUERY_PARAM: cut(queryParam),
   QUERY_PARAMS: cut(queryParams),

@@ -4,6 +4,9 @@ import {
   type SubstitutionFormatString,
   SubstitutionFormatStringSchema,
 } from '#proto/envoy/config/core/v3/substitution_format_string_pb.js';
+import { MetadataSchema } from '#proto/envoy/extensions/formatter/metadata/v3/metadata_pb.js';
+import { ReqWithoutQuerySchema } from '#proto/envoy/extensions/formatter/req_without_query/v3/req_without_query_pb.js';
+import { openAny } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { type DataReader, readSource } from '../transport-socket/secrets.ts';
@@ -29,6 +32,19 @@ export function compileBodyFormat(message: SubstitutionFormatString, world: Form
   };
 }
 
+/** Formatters add operators: METADATA is known anyway, REQ_WITHOUT_QUERY only with its own. */
+function withFormatters({ formatters }: SubstitutionFormatString, deps: FormatDeps, path: string): FormatDeps {
+  let withoutQuery = false;
+  for (const [i, { name, typedConfig }] of formatters.entries()) {
+    const at = join(path, `formatters[${i}]`);
+    const any = typedConfig && openAny(typedConfig, join(at, 'typed_config'));
+    if (any?.typeName === ReqWithoutQuerySchema.typeName) withoutQuery = true;
+    else if (any?.typeName !== MetadataSchema.typeName)
+      throw new ConfigError(at, `formatter '${any?.typeName ?? name}' is not supported by this proxy`);
+  }
+  return withoutQuery ? { ...deps, withoutQuery } : deps;
+}
+
 /** One line or body; the format says how missing values look. */
 export function compileLine(
   message: SubstitutionFormatString,
@@ -42,19 +58,21 @@ export function compileLine(
     'omit_empty_values',
     'content_type',
     'json_format_options',
+    'formatters',
   ]);
+  const deps = withFormatters(message, world.format, path);
   const { format, omitEmptyValues } = message;
   const missing = omitEmptyValues ? '' : '-';
   switch (format.case) {
     case 'jsonFormat':
-      return jsonFormat(format.value, omitEmptyValues, world.format, path);
+      return jsonFormat(format.value, omitEmptyValues, deps, path);
     case 'textFormat':
-      return compileFormat(format.value, join(path, 'text_format'), missing, world.format);
+      return compileFormat(format.value, join(path, 'text_format'), missing, deps);
     case 'textFormatSource': {
       const at = join(path, 'text_format_source');
       const text = readSource(format.value, world.reader, at);
       if (!text) throw new ConfigError(at, 'value is required');
-      return compileFormat(text.toString(), at, missing, world.format);
+      return compileFormat(text.toString(), at, missing, deps);
     }
     case undefined:
       throw new ConfigError(join(path, 'format'), 'value is required');

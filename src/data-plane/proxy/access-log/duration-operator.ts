@@ -7,6 +7,8 @@ import type { Operator } from './types.ts';
 type Moment = (info: StreamInfo) => number;
 
 const MOMENTS: Readonly<Record<string, Moment>> = {
+  DS_CX_BEG: (i) => i.connection.acceptedAt ?? -1,
+  DS_HS_END: (i) => i.connection.handshakeAt ?? -1,
   DS_RX_BEG: (i) => i.startTime,
   DS_RX_END: (i) => i.requestEnd,
   US_CX_BEG: (i) => i.upstreamAsked,

@@ -3,7 +3,7 @@
 import { splitFormat } from '../../../base/envoy-api/command-operators.ts';
 import { ConfigError } from '../config/fields.ts';
 import { MAX_LOG_VALUE_CHARS } from '../limits.ts';
-import { WITH_ARGUMENTS } from './argument-operators.ts';
+import { REQ_WITHOUT_QUERY, WITH_ARGUMENTS } from './argument-operators.ts';
 import { SIMPLE } from './operators.ts';
 import type { Format, FormatDeps, Operator } from './types.ts';
 
@@ -51,35 +51,21 @@ function parse(text: string, path: string, deps: FormatDeps | undefined): (strin
 const UNSUPPORTED: ReadonlySet<string> = new Set([
   'BYTES_RETRANSMITTED',
   'PACKETS_RETRANSMITTED',
-  'DOWNSTREAM_HANDSHAKE_DURATION',
-  'DOWNSTREAM_HEADER_BYTES_RECEIVED',
-  'DOWNSTREAM_HEADER_BYTES_SENT',
   'DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED',
   'DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT',
-  'UPSTREAM_WIRE_BYTES_RECEIVED',
-  'UPSTREAM_WIRE_BYTES_SENT',
-  'UPSTREAM_HEADER_BYTES_RECEIVED',
-  'UPSTREAM_HEADER_BYTES_SENT',
   'UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED',
   'UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT',
-  'UPSTREAM_HOST_NAMES_ATTEMPTED',
-  'UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT',
-  'UPSTREAM_CONNECTION_IDS_ATTEMPTED',
-  'UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID',
-  'UPSTREAM_LOCAL_IP_SAN',
-  'UPSTREAM_FILTER_STATE',
   'UPSTREAM_DETECTED_CLOSE_TYPE',
   'UPSTREAM_LOCAL_CLOSE_REASON',
   'DOWNSTREAM_DETECTED_CLOSE_TYPE',
   'DOWNSTREAM_LOCAL_CLOSE_REASON',
-  'DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID',
-  'DOWNSTREAM_LOCAL_IP_SAN',
-  'DOWNSTREAM_LOCAL_EMAIL_SAN',
   'DOWNSTREAM_LOCAL_OTHERNAME_SAN',
   'DOWNSTREAM_PEER_OTHERNAME_SAN',
   'DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1',
   'DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256',
   'DOWNSTREAM_PEER_CHAIN_SERIALS',
+  'DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256',
+  'DOWNSTREAM_PEER_ISSUER_SERIAL',
   'TLS_JA3_FINGERPRINT',
   'TLS_JA4_FINGERPRINT',
 ]);
@@ -91,7 +77,9 @@ function operator(
   path: string,
   deps: FormatDeps | undefined,
 ): Operator {
-  const withArguments = Object.hasOwn(WITH_ARGUMENTS, name) ? WITH_ARGUMENTS[name] : undefined;
+  // Some exist only where their formatter stands beside the format.
+  const added = name === 'REQ_WITHOUT_QUERY' && deps?.withoutQuery ? REQ_WITHOUT_QUERY : undefined;
+  const withArguments = added ?? (Object.hasOwn(WITH_ARGUMENTS, name) ? WITH_ARGUMENTS[name] : undefined);
   if (withArguments) {
     if (length !== undefined && !withArguments.length)
       throw new ConfigError(path, `${name} does not allow length to be specified.`);

@@ -68,8 +68,10 @@ const LOG_TYPES: readonly string[] = [
 const upstreamIds = new WeakMap<object, number>();
 let lastUpstreamId = 0;
 function upstreamId(info: StreamInfo): number | undefined {
-  const connection = info.upstreamTransport;
-  if (!connection) return undefined;
+  return info.upstreamTransport && idOf(info.upstreamTransport);
+}
+
+function idOf(connection: object): number {
   let id = upstreamIds.get(connection);
   if (id === undefined) {
     lastUpstreamId += 1;
@@ -114,6 +116,12 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   BYTES_SENT: (i) => i.bytesSent,
   DOWNSTREAM_WIRE_BYTES_RECEIVED: (i) => i.wireBytesReceived,
   DOWNSTREAM_WIRE_BYTES_SENT: (i) => i.wireBytesSent,
+  DOWNSTREAM_HEADER_BYTES_RECEIVED: (i) => i.headBytesReceived,
+  DOWNSTREAM_HEADER_BYTES_SENT: (i) => i.headBytesSent,
+  UPSTREAM_WIRE_BYTES_SENT: (i) => i.upstreamWireSent,
+  UPSTREAM_WIRE_BYTES_RECEIVED: (i) => i.upstreamWireReceived,
+  UPSTREAM_HEADER_BYTES_SENT: (i) => i.upstreamHeadSent,
+  UPSTREAM_HEADER_BYTES_RECEIVED: (i) => i.upstreamHeadReceived,
   REQUEST_HEADERS_BYTES: (i) =>
     i.requestHeaders
       ? headerBytes(i.requestHeaders, [
@@ -138,14 +146,27 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   RESPONSE_TX_DURATION: (i) =>
     i.upstreamRxBegin < 0 || i.duration < 0 ? undefined : span(i.upstreamRxBegin, i.startTime + i.duration),
   UPSTREAM_CONNECTION_POOL_READY_DURATION: (i) => span(i.upstreamAsked, i.upstreamTxBegin),
+  DOWNSTREAM_HANDSHAKE_DURATION: ({ connection: c }) => span(c.acceptedAt ?? -1, c.handshakeAt ?? -1),
   // Only QUIC measures it.
   ROUNDTRIP_DURATION: () => undefined,
 
   UPSTREAM_HOST: (i) => text(i.upstreamHost),
   UPSTREAM_HOST_NAME: hostName,
   UPSTREAM_HOST_NAME_WITHOUT_PORT: (i) => (i.upstreamHost ? i.upstreamHostName || ip(i.upstreamHost) : undefined),
-  UPSTREAM_HOSTS_ATTEMPTED: (i) => i.upstreamTried?.map((one) => text(one)).join(',') ?? text(i.upstreamHost),
-  UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT: (i) => i.upstreamTried?.map((one) => ip(one)).join(',') ?? ip(i.upstreamHost),
+  UPSTREAM_HOSTS_ATTEMPTED: (i) => i.upstreamTried?.map((one) => text(one.address)).join(',') ?? text(i.upstreamHost),
+  UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT: (i) =>
+    i.upstreamTried?.map((one) => ip(one.address)).join(',') ?? ip(i.upstreamHost),
+  UPSTREAM_HOST_NAMES_ATTEMPTED: (i) =>
+    i.upstreamTried?.map((one) => one.hostname || text(one.address)).join(',') ?? hostName(i),
+  UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT: (i) =>
+    i.upstreamTried?.map((one) => one.hostname || ip(one.address)).join(',') ??
+    (i.upstreamHostName || ip(i.upstreamHost)),
+  UPSTREAM_CONNECTION_IDS_ATTEMPTED: (i) =>
+    (i.upstreamTransports ?? (i.upstreamTransport ? [i.upstreamTransport] : undefined))?.map(idOf).join(','),
+  // Only internal addresses have one, and there are none.
+  DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID: () => '',
+  DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID: () => '',
+  UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID: (i) => (i.upstreamHost ? '' : undefined),
   UPSTREAM_CLUSTER: (i) => some(i.upstreamClusterAlias || i.upstreamCluster),
   UPSTREAM_CLUSTER_RAW: (i) => some(i.upstreamCluster),
   UPSTREAM_CONNECTION_ID: upstreamId,

@@ -1,6 +1,7 @@
 // Command operators about TLS and certificates of both sides. Used by operators.ts and argument-operators.ts.
 import type { StreamInfo } from '../http/stream-info.ts';
 import type { PeerCertificate } from '../transport-socket/peer-certificate.ts';
+import { type AltName, altNamesOf, valuesOf } from '../transport-socket/san.ts';
 import type { TlsDetails } from '../transport-socket/transport.ts';
 import type { Operator } from './types.ts';
 
@@ -11,6 +12,20 @@ const some = (text: string | undefined): string | undefined => (text === '' ? un
 type Side = (info: StreamInfo) => TlsDetails | undefined;
 export const downstreamTls: Side = (info) => info.connection.tls;
 export const upstreamTls: Side = (info) => info.upstreamTls;
+
+/** Names of our own certificates; there are few. */
+const ownNames = new WeakMap<object, readonly AltName[]>();
+
+function localNames(tls: TlsDetails | undefined, kind: AltName['kind']): string | undefined {
+  const certificate = tls?.localCertificate;
+  if (!certificate) return undefined;
+  let names = ownNames.get(certificate);
+  if (!names) {
+    names = altNamesOf(certificate);
+    ownNames.set(certificate, names);
+  }
+  return join(valuesOf(names, kind));
+}
 
 /** What both sides can tell, under the side's prefix. */
 function common(prefix: string, tls: Side): Record<string, Operator> {
@@ -31,6 +46,7 @@ function common(prefix: string, tls: Side): Record<string, Operator> {
     },
     [`${prefix}_LOCAL_URI_SAN`]: (i) => join(tls(i)?.localUris),
     [`${prefix}_LOCAL_DNS_SAN`]: (i) => join(tls(i)?.localDns),
+    [`${prefix}_LOCAL_IP_SAN`]: (i) => localNames(tls(i), 'ip'),
   };
 }
 
@@ -40,6 +56,8 @@ export const TLS_OPERATORS: Readonly<Record<string, Operator>> = {
   ...common('DOWNSTREAM', downstreamTls),
   ...common('UPSTREAM', upstreamTls),
   DOWNSTREAM_PEER_EMAIL_SAN: (i) => join(peer(i)?.emails),
+  DOWNSTREAM_LOCAL_EMAIL_SAN: (i) => localNames(i.connection.tls, 'email'),
+  UPSTREAM_SERVER_NAME: (i) => some(i.upstreamTls?.sni),
   DOWNSTREAM_LOCAL_SUBJECT: (i) => some(i.connection.tls?.localSubject),
   DOWNSTREAM_PEER_SERIAL: (i) => some(peer(i)?.serial),
   DOWNSTREAM_PEER_FINGERPRINT_256: (i) => peer(i)?.fingerprint256,

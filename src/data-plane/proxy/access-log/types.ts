@@ -15,4 +15,6 @@ export interface FormatDeps {
   readonly random: () => number;
   /** ms since the epoch. */
   readonly now: () => number;
+  /** The formatter req_without_query stands beside the format. */
+  readonly withoutQuery?: boolean;
 }

@@ -198,7 +198,7 @@ function healthCheckOf(message: Endpoint_HealthCheckConfig | undefined, path: st
   };
 }
 
-const NO_METADATA: Metadata = {};
+export const NO_METADATA: Metadata = {};
 
 /** Typed metadata is for extensions that this proxy does not have; nothing here reads it. */
 export function metadataOf(message: MetadataMessage | undefined): Metadata {

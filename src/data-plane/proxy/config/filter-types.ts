@@ -23,6 +23,8 @@ import { ConnectionLimitSchema } from '#proto/envoy/extensions/filters/network/c
 import { LocalRateLimitSchema as NetworkRateLimitSchema } from '#proto/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js';
 import { RBACSchema as NetworkRbacSchema } from '#proto/envoy/extensions/filters/network/rbac/v3/rbac_pb.js';
 import { SniClusterSchema } from '#proto/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js';
+import { MetadataSchema as MetadataFormatterSchema } from '#proto/envoy/extensions/formatter/metadata/v3/metadata_pb.js';
+import { ReqWithoutQuerySchema } from '#proto/envoy/extensions/formatter/req_without_query/v3/req_without_query_pb.js';
 import { PreserveCaseFormatterConfigSchema } from '#proto/envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case_pb.js';
 import { UriTemplateMatchConfigSchema } from '#proto/envoy/extensions/path/match/uri_template/v3/uri_template_match_pb.js';
 import { ProxyProtocolUpstreamTransportSchema } from '#proto/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.js';
@@ -33,6 +35,8 @@ export const FILTER_TYPES: readonly DescMessage[] = [
   RBACSchema,
   RBACPerRouteSchema,
   PreserveCaseFormatterConfigSchema,
+  MetadataFormatterSchema,
+  ReqWithoutQuerySchema,
   UriTemplateMatchConfigSchema,
   LocalRateLimitSchema,
   HeaderMutationSchema,

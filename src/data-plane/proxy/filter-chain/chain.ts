@@ -4,6 +4,8 @@ import {
   type FilterChain as FilterChainMessage,
   FilterChainSchema,
 } from '#proto/envoy/config/listener/v3/listener_components_pb.js';
+import { metadataOf } from '../cluster/endpoints.ts';
+import type { Metadata } from '../cluster/host.ts';
 import { join, millis, only } from '../config/fields.ts';
 import { fingerprint } from '../config/fingerprint.ts';
 import { TLS_HANDSHAKE_TIMEOUT_MS } from '../limits.ts';
@@ -21,6 +23,7 @@ export class FilterChain {
   readonly name: string;
   readonly fingerprint: string;
   readonly match: ChainMatch;
+  readonly metadata: Metadata;
   readonly tls: DownstreamTls | undefined;
   readonly handshakeMs: number;
   readonly built: BuiltChain;
@@ -36,6 +39,7 @@ export class FilterChain {
       'name',
     ]);
     this.name = message.name;
+    this.metadata = metadataOf(message.metadata);
     this.fingerprint = chainFingerprint(message);
     this.match = readChainMatch(message.filterChainMatch, join(path, 'filter_chain_match'));
     this.handshakeMs = millis(message.transportSocketConnectTimeout, TLS_HANDSHAKE_TIMEOUT_MS);

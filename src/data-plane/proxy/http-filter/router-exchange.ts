@@ -18,6 +18,7 @@ import type {
   ResponseReceiver,
   UpstreamExchange,
   UpstreamReset,
+  WireCount,
 } from '../upstream/exchange.ts';
 import { KeptBody } from './router-body.ts';
 import { RequestBooks } from './router-books.ts';
@@ -250,6 +251,10 @@ export class RouterExchange
       if (failure === RESETS.overflow) overloaded(headers, this.#options.suppressEnvoyHeaders);
     };
     this.#answer(failedReply(failure, retried, edit));
+  }
+
+  get wire(): WireCount {
+    return this.stream.info;
   }
 
   // --- request body

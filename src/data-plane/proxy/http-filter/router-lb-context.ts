@@ -79,13 +79,13 @@ export class RouterLbContext implements LbContext {
   /** `host` is the one of the next try. */
   protected noteHost(host: Host, attempt: number): void {
     const { info, manager } = this.stream;
-    const before = info.upstreamHost;
+    const before = info.upstreamSpec;
     info.setHost(host.spec);
     info.upstreamAsked = manager.deps.clock.now();
     this.#tried?.add(host);
     if (this.#priorityEvery > 0) this.#notePriority(host.spec.priority);
     if (attempt < 2) return;
     info.upstreamTried ??= before ? [before] : [];
-    info.upstreamTried.push(host.spec.address);
+    info.upstreamTried.push(host.spec);
   }
 }

@@ -59,6 +59,9 @@ export interface ResponseSender {
   /** Bytes of the head and body on the wire so far. */
   wireBytesReceived(): number;
   wireBytesSent(): number;
+  /** Lines of heads among them. */
+  headBytesReceived(): number;
+  headBytesSent(): number;
 }
 
 /** Why a head was not taken. */

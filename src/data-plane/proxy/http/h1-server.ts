@@ -34,6 +34,8 @@ function linesOf(spell: (line: string) => string) {
 }
 const LOWER = linesOf((line) => line);
 const PROPER = linesOf((line) => line.replaceAll(/^[a-z]|-[a-z](?=.*:)/g, (letter) => letter.toUpperCase()));
+/** What stands in the first line beside method and target. */
+const REQUEST_LINE_REST = '  HTTP/1.1\r\n'.length;
 /** Offset of the last digit of `HTTP/1.1`. */
 const MINOR_VERSION = 7;
 /** Room for the lines this file adds to a head. */
@@ -70,6 +72,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #feeding = false;
   #wireIn = 0;
   #wireOut = 0;
+  #headIn = 0;
+  #headOut = 0;
 
   constructor(transport: Transport, callbacks: ServerCallbacks, options: ServerCodecOptions, clock: Clock) {
     this.transport = transport;
@@ -234,6 +238,9 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     const ended = info.bodyMode === BODY_NONE && info.upgrade === '';
     this.#wireIn = headBytes;
     this.#wireOut = 0;
+    // Without the first line and the empty one.
+    this.#headIn = Math.max(0, headBytes - info.method.length - info.target.length - REQUEST_LINE_REST - 2);
+    this.#headOut = 0;
     this.#requestEnded = ended;
     this.#responseStarted = false;
     this.#headOnly = info.method === 'HEAD';
@@ -317,6 +324,14 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     return this.#wireOut;
   }
 
+  headBytesReceived(): number {
+    return this.#headIn;
+  }
+
+  headBytesSent(): number {
+    return this.#headOut;
+  }
+
   sendInformational(status: number, headers: HeaderMap | undefined): void {
     // HTTP/1.0 knows no 1xx.
     if (this.#info.minorVersion === 0) return;
@@ -345,7 +360,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     let at = transport.reserve(headers.writtenSize() + HEAD_SLACK);
     const from = at;
     const out = arena.buffer;
-    at = putBytes(out, at, statusLine(status));
+    const line = statusLine(status);
+    at = putBytes(out, at, line);
     // The answer speaks the request's version.
     if (this.#info.minorVersion === 0) out[from + MINOR_VERSION] = 48;
     if (!switching && !headers.has(H.contentLength)) {
@@ -365,6 +381,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     at = putLineEnd(out, at);
     transport.commit(at);
     this.#wireOut += at - from;
+    this.#headOut = at - from - line.length - 2;
     if (bodyless) this.#headOnly = true;
     if (endStream) this.#exchangeDone();
     else if (switching && this.#pending && !this.#feeding) this.#feedPending();

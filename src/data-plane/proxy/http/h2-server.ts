@@ -198,6 +198,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
     const stream = new H2ServerStream(session, id, this);
     stream.expected = head.contentLength;
     stream.wireIn = head.wireBytes;
+    stream.headIn = head.wireBytes;
     session.add(stream);
     stream.receiver = this.#callbacks.newStream(stream);
     stream.remoteEnded = endStream;
@@ -268,9 +269,11 @@ function checkRequest(head: H2Head, headers: HeaderMap, endStream: boolean, allo
 class H2ServerStream extends H2Stream implements ResponseSender {
   receiver!: RequestReceiver;
   wireIn = 0;
+  headIn = 0;
   readonly #connection: H2ServerConnection;
   readonly #started: number;
   #wireOut = 0;
+  #headOut = 0;
   #headSent = false;
 
   constructor(session: H2Session, id: number, connection: H2ServerConnection) {
@@ -335,7 +338,9 @@ class H2ServerStream extends H2Stream implements ResponseSender {
     let at = writer.beginBlock(headers ? encodedBound(headers, 8) : 64);
     at = encoder.status(writer.buffer, encoder.begin(writer.buffer, at), status);
     if (headers) at = encoder.fields(writer.buffer, at, headers);
-    this.#wireOut += writer.endBlock(at, this.id, endStream);
+    const size = writer.endBlock(at, this.id, endStream);
+    this.#wireOut += size;
+    this.#headOut += size;
   }
 
   sendData(bytes: Buffer, start: number, end: number): void {
@@ -365,5 +370,13 @@ class H2ServerStream extends H2Stream implements ResponseSender {
 
   wireBytesSent(): number {
     return this.#wireOut;
+  }
+
+  headBytesReceived(): number {
+    return this.headIn;
+  }
+
+  headBytesSent(): number {
+    return this.#headOut;
   }
 }

@@ -117,6 +117,12 @@ export interface ConnectionInfo {
   readonly tls: TlsDetails | undefined;
   readonly listenerName: string;
   readonly chainName: string;
+  /** Metadata of the listener and of the filter chain. */
+  readonly listenerMetadata?: Metadata;
+  readonly chainMetadata?: Metadata;
+  /** When it was accepted, and when TLS stood, ms since the epoch. */
+  readonly acceptedAt?: number;
+  readonly handshakeAt?: number | undefined;
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
   /** State that filters share for the life of the connection, by filter name. */
   readonly state: Map<string, unknown>;
@@ -156,6 +162,14 @@ export class StreamInfo {
   /** Downstream bytes with heads and framing. */
   wireBytesReceived = 0;
   wireBytesSent = 0;
+  /** Of that, lines of heads. */
+  headBytesReceived = 0;
+  headBytesSent = 0;
+  /** Bytes of the last try with heads and framing, and lines of heads among them. */
+  upstreamWireSent = 0;
+  upstreamWireReceived = 0;
+  upstreamHeadSent = 0;
+  upstreamHeadReceived = 0;
   /** ms; -1 until the end. */
   duration = -1;
   // Moments, ms since the epoch; -1 = it did not come to that.
@@ -176,9 +190,12 @@ export class StreamInfo {
   upstreamHostName = '';
   upstreamMetadata: Metadata | undefined;
   /** Hosts of all tries, when there was more than one. */
-  upstreamTried: SocketAddr[] | undefined;
+  upstreamTried: HostSpec[] | undefined;
+  upstreamSpec: HostSpec | undefined;
   upstreamProtocol = '';
   upstreamTransport: Transport | undefined;
+  /** Connections of all tries, when there was more than one. */
+  upstreamTransports: Transport[] | undefined;
   downstreamFailure = '';
   virtualHostMetadata: Metadata | undefined;
   /** Told to the caller in the response (tracing/decorator.ts); empty = nothing. */
@@ -255,13 +272,22 @@ export class StreamInfo {
   }
 
   setHost(spec: HostSpec): void {
+    this.upstreamSpec = spec;
     this.upstreamHost = spec.address;
     this.upstreamHostName = spec.hostname;
     this.upstreamMetadata = spec.metadata;
   }
 
   setUpstream(transport: Transport): void {
+    if (this.upstreamTransport) {
+      this.upstreamTransports ??= [this.upstreamTransport];
+      this.upstreamTransports.push(transport);
+    }
     this.upstreamTransport = transport;
+    this.upstreamWireSent = 0;
+    this.upstreamWireReceived = 0;
+    this.upstreamHeadSent = 0;
+    this.upstreamHeadReceived = 0;
     this.upstreamLocal = transport.local;
     this.upstreamTls = transport.tls;
   }

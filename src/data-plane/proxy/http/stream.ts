@@ -589,6 +589,8 @@ export class HttpStream implements RequestReceiver, RequestView {
     info.duration = manager.deps.clock.now() - info.startTime;
     info.wireBytesReceived = this.sender.wireBytesReceived();
     info.wireBytesSent = this.sender.wireBytesSent();
+    info.headBytesReceived = this.sender.headBytesReceived();
+    info.headBytesSent = this.sender.headBytesSent();
     manager.complete(this);
     this.#giveBack();
   }

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { Listener as ListenerMessage } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import type { LogEntry } from '../access-log/logger.ts';
+import { metadataOf, NO_METADATA } from '../cluster/endpoints.ts';
 import { addressText, type SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
 import { type ChainContext, chainFingerprint, FilterChain } from '../filter-chain/chain.ts';
@@ -355,7 +356,7 @@ export class Listener {
   /** No chain: the client gets RST for a request that nobody read (curl: 56). */
   #refuse(arrival: Arrival, inspection: Inspection): void {
     this.#counters.noChain.value += 1;
-    const info = new StreamInfo(this.#info(arrival, inspection, '', undefined), this.#deps.clock.now());
+    const info = new StreamInfo(this.#info(arrival, inspection, undefined, undefined), this.#deps.clock.now());
     info.flags = FLAG.NR;
     info.responseDetails = 'filter_chain_not_found';
     info.duration = 0;
@@ -389,7 +390,7 @@ export class Listener {
   }
 
   #handshakeFailed(arrival: Arrival, inspection: Inspection, chain: FilterChain, reason: string): void {
-    const info = new StreamInfo(this.#info(arrival, inspection, chain.name, undefined), this.#deps.clock.now());
+    const info = new StreamInfo(this.#info(arrival, inspection, chain, undefined), this.#deps.clock.now());
     info.duration = 0;
     info.connectionTermination = reason.replaceAll(' ', '_');
     this.#log?.(info);
@@ -397,11 +398,16 @@ export class Listener {
   }
 
   #serve(chain: FilterChain, arrival: Arrival, inspection: Inspection, transport: Transport): void {
-    const info = this.#info(arrival, inspection, chain.name, transport.tls);
+    const info = this.#info(arrival, inspection, chain, transport.tls);
     chain.built.handler.accept(transport, info, () => this.#gone(arrival));
   }
 
-  #info(arrival: Arrival, inspection: Inspection, chainName: string, tls: ConnectionInfo['tls']): ConnectionInfo {
+  #info(
+    arrival: Arrival,
+    inspection: Inspection,
+    chain: FilterChain | undefined,
+    tls: ConnectionInfo['tls'],
+  ): ConnectionInfo {
     return {
       id: this.#deps.nextConnectionId(),
       local: arrival.local,
@@ -413,7 +419,11 @@ export class Listener {
       alpn: inspection.alpn,
       tls,
       listenerName: this.name,
-      chainName,
+      chainName: chain?.name ?? '',
+      listenerMetadata: metadataOf(this.message.metadata),
+      chainMetadata: chain?.metadata ?? NO_METADATA,
+      acceptedAt: arrival.at,
+      handshakeAt: tls && this.#deps.clock.now(),
       direction: this.settings.direction,
       state: new Map(),
       metadata: new Map(arrival.metadata),

@@ -410,6 +410,10 @@ class TcpSession implements LbContext {
     info.duration = this.#handler.deps.clock.now() - info.startTime;
     info.wireBytesReceived = info.bytesReceived;
     info.wireBytesSent = info.bytesSent;
+    if (this.#up) {
+      info.upstreamWireSent = info.bytesReceived;
+      info.upstreamWireReceived = info.bytesSent;
+    }
     this.#handler.counters.received.value += info.bytesReceived;
     this.#handler.counters.sent.value += info.bytesSent;
     if (this.#counted) for (const observer of this.#handler.observers) observer.onClose(info);

@@ -244,6 +244,8 @@ function exchange(
       paused = false;
     },
     wireBytesReceived: () => 0,
+    headBytesReceived: () => 0,
+    headBytesSent: () => 0,
     wireBytesSent: () => 0,
   };
   const stream = new HttpStream(

@@ -1,5 +1,6 @@
 // The narrow interface between bytes on a socket (plain or TLS) and everything above it: codecs, tcp_proxy, inspectors.
 // A second implementation (OpenSSL called directly) can stand beside socket-transport.ts without a change above this line.
+import type { X509Certificate } from 'node:crypto';
 import type { SocketAddr } from '../config/address.ts';
 import type { PeerCertificate } from './peer-certificate.ts';
 
@@ -40,6 +41,7 @@ export interface TlsDetails {
   readonly localUris: readonly string[];
   readonly localDns: readonly string[];
   readonly localSubject: string;
+  readonly localCertificate: X509Certificate | undefined;
 }
 
 /** Why a connection ended badly. `reason` is Envoy's "transport failure reason" or a socket error code. */

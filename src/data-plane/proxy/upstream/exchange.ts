@@ -11,8 +11,18 @@ export type UpstreamReset =
   | 'protocol-error'
   | 'overflow';
 
+/** Bytes of one exchange, with heads and framing; `Head`: lines of heads among them. */
+export interface WireCount {
+  upstreamWireSent: number;
+  upstreamWireReceived: number;
+  upstreamHeadSent: number;
+  upstreamHeadReceived: number;
+}
+
 /** The router's side of one exchange with an upstream. */
 export interface ResponseReceiver {
+  /** Who wants to know how much went over the wire. */
+  readonly wire?: WireCount | undefined;
   /** A 1xx answer other than 101. */
   onResponseInformational(status: number, headers: HeaderMap): void;
   /** `headers` stay valid until the exchange is over. With `endStream` the exchange is over for the upstream. */

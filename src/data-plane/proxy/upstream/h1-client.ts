@@ -16,7 +16,7 @@ import { putBytes, putLineEnd, putValue } from '../http/texts.ts';
 import { HARD_MAX_HEAD_BYTES } from '../limits.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
-import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset } from './exchange.ts';
+import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset, WireCount } from './exchange.ts';
 import type { UpstreamHttp } from './http-options.ts';
 import type { ConnectionOwner, PooledConnection } from './pool.ts';
 
@@ -26,6 +26,10 @@ const NO_BODY_LINE = Buffer.from('content-length: 0\r\n');
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'TRACE', 'CONNECT']);
 const VERSION = Buffer.from(' HTTP/1.1\r\n');
 const HEAD_SLACK = 128;
+
+/** Line ends of a chunk. */
+const CHUNK_FRAME = 4;
+const hexDigits = (size: number): number => (35 - Math.clz32(size)) >> 2;
 
 const STATUS_START = Buffer.from('HTTP/1.');
 
@@ -48,6 +52,8 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
   readonly #headers = new HeaderMap();
   readonly #decoder = new BodyDecoder();
   #receiver: ResponseReceiver | undefined;
+  /** Of the exchange under way. */
+  #wire: WireCount | undefined;
   #pending: Buffer | undefined;
   #headDone = false;
   #headRequest = false;
@@ -102,6 +108,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
 
   begin(head: OutgoingHead, receiver: ResponseReceiver): void {
     this.#receiver = receiver;
+    this.#wire = receiver.wire;
     this.#headDone = false;
     this.#requestDone = false;
     this.#responseDone = false;
@@ -125,11 +132,13 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     this.#upgrade = head.upgrade;
     const connect = head.upgrade === 'connect';
     let at = transport.reserve(2 * headers.writtenSize() + head.method.length + head.path.length + HEAD_SLACK);
+    const from = at;
     const out = arena.buffer;
     at = putValue(out, at, head.method);
     out[at++] = 32;
     at = putValue(out, at, connect ? (headers.get(H.host) ?? '') : head.path);
     at = putBytes(out, at, VERSION);
+    const first = at;
     at = headers.write(out, at, this.#headerCase.proper);
     this.#chunked = head.body === 'chunked';
     if (this.#chunked) at = putBytes(out, at, CHUNKED_LINE);
@@ -139,11 +148,18 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
       at += out.write(`connection: upgrade\r\nupgrade: ${head.upgrade}\r\n`, at, 'latin1');
     at = putLineEnd(out, at);
     transport.commit(at);
+    const wire = this.#wire;
+    if (wire) {
+      wire.upstreamWireSent += at - from;
+      wire.upstreamHeadSent += at - first - 2;
+    }
     if (head.body === 'none' && head.upgrade === '') this.#requestDone = true;
   }
 
   sendData(bytes: Buffer, start: number, end: number): void {
     if (start === end) return;
+    if (this.#wire)
+      this.#wire.upstreamWireSent += end - start + (this.#chunked ? CHUNK_FRAME + hexDigits(end - start) : 0);
     if (this.#chunked) writeChunks(this.transport, bytes, start, end);
     else this.transport.write(bytes, start, end);
   }
@@ -153,8 +169,10 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
       this.transport.end();
       return;
     }
-    if (this.#chunked && !this.#requestDone)
-      writeLastChunk(this.transport, this.#enableTrailers ? trailers : undefined);
+    if (this.#chunked && !this.#requestDone) {
+      const size = writeLastChunk(this.transport, this.#enableTrailers ? trailers : undefined);
+      if (this.#wire) this.#wire.upstreamWireSent += size;
+    }
     this.#requestDone = true;
     if (this.#responseDone) this.#finish();
   }
@@ -200,6 +218,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
       const receiver = this.#receiver;
       if (!receiver) break;
       if (this.#tunnel) {
+        if (this.#wire) this.#wire.upstreamWireReceived += end - at;
         receiver.onResponseData(bytes, at, end);
         return;
       }
@@ -209,7 +228,9 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
         continue;
       }
       if (this.#responseDone) break;
-      at = this.#decoder.feed(bytes, at, end, this);
+      const from = at;
+      at = this.#decoder.feed(bytes, from, end, this);
+      if (at > from && this.#wire) this.#wire.upstreamWireReceived += at - from;
       if (at < 0) {
         this.#fail('protocol-error');
         return;
@@ -242,6 +263,12 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     }
     this.#headers.clear();
     this.#headers.load(bytes, at, stop, this.#headerCase.keep);
+    const wire = this.#wire;
+    if (wire) {
+      wire.upstreamWireReceived += stop - at;
+      // Without the status line and the empty line.
+      wire.upstreamHeadReceived += stop - bytes.indexOf(10, at) - 3;
+    }
     const info = this.#info;
     const error = parseResponseHead(this.#headers, stop - at, info, this.#maxHeaders);
     // A status without a body that says it has one: who believed which would lose step.
@@ -303,6 +330,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
   /** After response end; a request still being sent makes the connection useless. */
   #finish(): void {
     this.#receiver = undefined;
+    this.#wire = undefined;
     if (this.#paused) {
       this.#paused = false;
       this.transport.resume();

@@ -12,7 +12,7 @@ import { STATUS } from '../http/hpack-table.ts';
 import { H } from '../http/names.ts';
 import { DEFAULT_MAX_HEAD_BYTES, H2_STREAMS_BEFORE_SETTINGS } from '../limits.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
-import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset } from './exchange.ts';
+import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset, WireCount } from './exchange.ts';
 import type { UpstreamHttp } from './http-options.ts';
 import type { ConnectionOwner, PoolDeps, PooledConnection } from './pool.ts';
 
@@ -172,6 +172,7 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
   readonly protocol = 'HTTP/2';
   readonly #connection: H2ClientConnection;
   #receiver: ResponseReceiver | undefined;
+  #wire: WireCount | undefined;
   #upgrade = '';
   #headRequest = false;
   #headDone = false;
@@ -190,6 +191,7 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
   begin(head: OutgoingHead, receiver: ResponseReceiver): void {
     const { session } = this;
     this.#receiver = receiver;
+    this.#wire = receiver.wire;
     if (session.dead) {
       // It died between the choice and now.
       this.closed = true;
@@ -221,10 +223,14 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
     const authority = headers.get(H.host);
     if (authority !== undefined) at = encoder.authority(out, at, authority);
     at = encoder.fields(out, at, headers);
-    writer.endBlock(at, this.id, ends);
+    const size = writer.endBlock(at, this.id, ends);
+    if (!this.#wire) return;
+    this.#wire.upstreamWireSent += size;
+    this.#wire.upstreamHeadSent += size;
   }
 
   sendData(bytes: Buffer, start: number, end: number): void {
+    if (this.#wire) this.#wire.upstreamWireSent += end - start;
     this.sendBody(bytes, start, end);
   }
 
@@ -250,6 +256,10 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
 
   onBlock(head: H2Head, headers: HeaderMap, endStream: boolean): void {
     this.#touched = true;
+    if (this.#wire) {
+      this.#wire.upstreamWireReceived += head.wireBytes;
+      this.#wire.upstreamHeadReceived += head.wireBytes;
+    }
     if (this.#headDone) {
       if (endStream && head.pseudo === 0) this.session.endOfStream(this, headers);
       else this.session.messageError(this.id);
@@ -292,6 +302,7 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
   }
 
   protected onBodyData(bytes: Buffer, start: number, end: number): void {
+    if (this.#wire) this.#wire.upstreamWireReceived += end - start;
     if (this.#headDone) this.#receiver?.onResponseData(bytes, start, end);
     else this.session.messageError(this.id);
   }

@@ -90,6 +90,7 @@ export function detailsOf(
     localUris: own?.uris ?? [],
     localDns: own?.dns ?? [],
     localSubject: own?.subject ?? '',
+    localCertificate: own?.chain[0],
   };
 }
 
