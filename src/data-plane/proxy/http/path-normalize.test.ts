@@ -17,6 +17,14 @@ test('BASE resolves dots and backslashes, also escaped dots, and keeps // and %2
   ok('/../../x', '/x');
   ok('/a/.', '/a/');
   ok('/a/..', '/');
+  ok('/x/..;/admin', '/admin');
+  ok('/..;a=b/admin', '/admin');
+  ok('/x/%2e%2e;/admin', '/admin');
+  ok('/x/y/..;/../admin', '/admin');
+  ok('/x/.;p/b', '/x/b');
+  ok('/x/..;', '/');
+  ok('/x/..;?/../q', '/?/../q');
+  ok('/x/...;/y;/..a;/.b', '/x/...;/y;/..a;/.b');
   assert.deepEqual(normalizePath('/a%00', BASE), { kind: 'reject' });
 });
 
@@ -36,12 +44,27 @@ test('rejecting and redirecting escaped slashes; nothing is touched when nothing
 });
 
 test('no dot segment survives, and a second pass changes nothing', () => {
-  const segment = fc.constantFrom('a', '.', '..', '', '%2e', '%2E%2e', '%41', 'b%2f', '\\', '..\\');
+  const segment = fc.constantFrom(
+    'a',
+    '.',
+    '..',
+    '',
+    '%2e',
+    '%2E%2e',
+    '%41',
+    'b%2f',
+    '\\',
+    '..\\',
+    '..;',
+    '.;x',
+    '%2e.;',
+    ';',
+  );
   fc.assert(
     fc.property(fc.array(segment, { maxLength: 8 }), (parts) => {
       const once = normalizePath(`/${parts.join('/')}`, BASE);
       if (once.kind !== 'ok') return;
-      assert.ok(!once.path.split('/').some((part) => part === '.' || part === '..'), once.path);
+      assert.ok(!once.path.split('/').some((part) => /^\.{1,2}(;|$)/.test(part)), once.path);
       assert.ok(once.path.startsWith('/'), once.path);
       assert.deepEqual(normalizePath(once.path, BASE), once);
     }),

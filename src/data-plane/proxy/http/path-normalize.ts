@@ -44,15 +44,19 @@ function decodeUnreserved(path: string): string {
   });
 }
 
-/** Dot segments are resolved; empty segments stay. */
+/** Servers that know path parameters read `..;x` as `..`, and a policy must see what they do. */
+const PARENT = /^\.\.(?:;|$)/;
+const HERE = /^\.(?:;|$)/;
+
+/** Dot segments are resolved, also those with parameters; empty segments stay. */
 function removeDots(path: string): string {
   const out: string[] = [];
   const parts = path.split('/');
   for (const [i, part] of parts.entries()) {
     const last = i === parts.length - 1;
-    if (part === '.') {
+    if (HERE.test(part)) {
       if (last) out.push('');
-    } else if (part === '..') {
+    } else if (PARENT.test(part)) {
       if (out.length > 1) out.pop();
       if (last) out.push('');
     } else out.push(part);
