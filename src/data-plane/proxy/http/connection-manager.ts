@@ -330,7 +330,8 @@ export class ConnectionManager {
     } else stream.authority = host;
     if (stream.authority !== this.#goodHost) {
       // Two Host headers join with a comma, which no host contains.
-      if (/[\s,/?#@\\]/.test(stream.authority)) return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
+      if (/[^!-~]|[,/?#@\\<>^`{|}"]/.test(stream.authority))
+        return { status: 400, flags: FLAG.DPE, details: 'invalid_authority' };
       this.#goodHost = stream.authority;
     }
     if (stream.path.charCodeAt(0) !== 47) {

@@ -75,6 +75,10 @@ const CORPUS: readonly [string, string, string | undefined][] = [
   ['space in the target', 'GET /a b HTTP/1.1\r\n\r\n', 'http1.codec_error'],
   ['tab for space', 'GET\t/ HTTP/1.1\r\n\r\n', 'http1.codec_error'],
   ['raw UTF-8 in the target', 'GET /\xc3\xa9 HTTP/1.1\r\n\r\n', 'http1.codec_error'],
+  ['an absolute target without a host', 'GET http:///x HTTP/1.1\r\n\r\n', 'http1.invalid_url'],
+  ['a quote in the host of a target', 'GET http://a"b/ HTTP/1.1\r\n\r\n', 'http1.codec_error'],
+  ['a backslash in the host of a target', 'GET http://a\\b/ HTTP/1.1\r\n\r\n', 'http1.codec_error'],
+  ['a Host beyond ASCII', 'GET / HTTP/1.1\r\nHost: a\xe9\r\n\r\n', 'http.invalid_authority'],
   ['HTTP/2.0 in a line', 'GET / HTTP/2.0\r\n\r\n', 'low_version'],
   ['HTTP/1.10', 'GET / HTTP/1.10\r\n\r\n', 'http1.codec_error'],
 ];

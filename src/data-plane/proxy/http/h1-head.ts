@@ -45,6 +45,7 @@ export type HeadError =
   | 'http1.content_length_and_chunked_not_allowed'
   | 'http1.too_many_headers'
   | 'http1.invalid_scheme'
+  | 'http1.invalid_url'
   | 'http.invalid_authority'
   /** HTTP/1.0 where it is not wanted, or no version of HTTP/1 at all. */
   | 'low_version';
@@ -150,10 +151,17 @@ export function parseResponseHead(
   return parseFields(headers, i + 2, end, info, maxHeaders, false);
 }
 
+/** Its authority becomes the Host that policies and servers see: never empty, and of bytes that a Host may have. */
+const ABSOLUTE = /^https?:\/\/[^/?#\\<>^`{|}"]+(?:[/?#]|$)/i;
+
 /** The forms a target has: a path, `*` of OPTIONS, what CONNECT names, or a URL whose scheme we speak. */
 function targetError(info: HeadInfo): HeadError | undefined {
   const { target } = info;
-  if (target.charCodeAt(0) === 47 || info.method === 'CONNECT' || /^https?:\/\//i.test(target)) return undefined;
+  if (target.charCodeAt(0) === 47 || info.method === 'CONNECT') return undefined;
+  if (/^https?:\/\//i.test(target)) {
+    if (/^https?:\/\/(?:[/?#]|$)/i.test(target)) return 'http1.invalid_url';
+    return ABSOLUTE.test(target) ? undefined : 'http1.codec_error';
+  }
   if (target === '*' && info.method === 'OPTIONS') return undefined;
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(target) ? 'http1.invalid_scheme' : 'http1.codec_error';
 }
@@ -238,7 +246,7 @@ function parseLines(headers: HeaderMap, start: number, end: number, maxHeaders: 
 
 /** Bytes that stand in no host: they end it in a URL, and a server behind us may read another host than we do. */
 const HOST_BYTES = Uint8Array.from({ length: 256 }, (_, byte) =>
-  /[\s/?#\\<>^`{|}"]/.test(String.fromCharCode(byte)) ? 0 : 1,
+  byte > 126 || /[\s/?#\\<>^`{|}"]/.test(String.fromCharCode(byte)) ? 0 : 1,
 );
 
 function hostError(headers: HeaderMap): HeadError | undefined {
