@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { generateCommit } from './commit.ts';
 import { generateCompileCache } from './compile-cache.ts';
 import { generateCrds } from './crds.ts';
 import { generateKubernetesSchemas } from './kubernetes-schemas.ts';
@@ -26,6 +27,7 @@ async function generateAll(): Promise<void> {
   mkdirSync(out, { recursive: true });
   // The schemas depend on nothing else and keep a core busy as long as the rest does.
   const schemas = inOtherProcess(SCHEMAS_ONLY);
+  generateCommit(root, path.join(out, 'commit'));
   generateProto(root, path.join(out, 'proto'));
   generatePrograms(root, path.join(out, 'programs'));
   await generateCompileCache(root, path.join(out, 'compile-cache'));

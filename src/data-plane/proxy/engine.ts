@@ -169,7 +169,7 @@ export class Engine implements AdminTarget {
     stats.bounds = this.naming.bounds;
     const node = nodeMetadata(bootstrap);
     this.istioStats = new IstioStats(stats, typeof node.ISTIO_VERSION === 'string' ? node.ISTIO_VERSION : undefined);
-    const nodeMessage = ownNode(bootstrap.node, options);
+    const nodeMessage = ownNode(bootstrap.node, options, this.version);
     this.node = nodeMessage;
     this.runtime = new Runtime(bootstrap.layeredRuntime, {
       stats,

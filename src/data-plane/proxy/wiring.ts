@@ -38,8 +38,21 @@ const {
   writeSync,
 } = process.getBuiltinModule('node:fs');
 
-/** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it; the commit is not known to a checkout. */
-export const VERSION = `${'0'.repeat(40)}/${MELTEMI_VERSION}/Clean/RELEASE/OpenSSL`;
+/** The commit of the checkout when it was installed, beside the bundles or, for the sources, in the root; else zeros. */
+function installedCommit(): string {
+  const here = import.meta.dirname;
+  const file = here.endsWith('programs') ? '../commit' : '../../../generated/commit';
+  try {
+    const commit = readFileSync(new URL(file, `file://${here}/`), 'utf8');
+    if (/^[0-9a-f]{40}$/.test(commit)) return commit;
+  } catch {
+    // Nobody knew it.
+  }
+  return '0'.repeat(40);
+}
+
+/** `<commit>/<version>/<state>/<type>/<ssl>` as Envoy prints it. */
+export const VERSION = `${installedCommit()}/${MELTEMI_VERSION}/Clean/RELEASE/OpenSSL`;
 
 export interface ProcessLog {
   readonly log: ProcessLogger;

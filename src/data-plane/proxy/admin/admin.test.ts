@@ -43,6 +43,7 @@ test('clusters, listeners, help, errors', async (t) => {
     'a::high_priority::max_retries::3',
     'a::added_via_api::false',
     'a::127.0.0.1:1::cx_connect_fail::1',
+    'a::127.0.0.1:1::rq_pending_active::0',
     'a::127.0.0.1:1::health_flags::healthy',
     'a::127.0.0.1:1::weight::1',
     'a::127.0.0.1:1::success_rate::-1',
@@ -91,7 +92,16 @@ test('clusters, listeners, help, errors', async (t) => {
     'total_thread_cache',
     'total_physical_bytes',
   ]);
-  assert.equal(JSON.parse((await get('/server_info')).body).node.id, 'n');
+  const { node } = JSON.parse((await get('/server_info')).body);
+  assert.deepEqual(
+    [node.id, node.user_agent_name, node.user_agent_build_version.metadata['revision.sha']],
+    ['n', 'envoy', 'test'],
+  );
+  const dumped = JSON.parse((await get('/config_dump?mask=bootstrap')).body).configs[0].bootstrap.node;
+  assert.deepEqual(dumped.user_agent_build_version, node.user_agent_build_version);
+  const used = (await get('/stats?usedonly')).body;
+  assert.match(used, /^cluster\.a\.upstream_rq_pending_active: 0$/m, 'a gauge that was used');
+  assert.doesNotMatch(used, /^http\.test\.downstream_cx_ssl_active/m, 'and one that was not');
 });
 
 test('config dump: whole, one resource, masks, names', async (t) => {
@@ -182,7 +192,7 @@ test('statistics in every format', async (t) => {
   });
   await ask(proxy.port('in'), '/');
   proxy.engine.stats.turn();
-  const text = await get('/stats?filter=^http.test.downstream_rq_(5xx|time)');
+  const text = await get('/stats?filter=^http.test.downstream_rq_(5xx|time)$');
   assert.match(text.body, /^http\.test\.downstream_rq_5xx: 1\nhttp\.test\.downstream_rq_time: P0\(\d[^)]*\) P25\(/);
   const buckets = await get('/stats?filter=downstream_rq_time$&histogram_buckets=cumulative');
   assert.match(buckets.body, /^http\.test\.downstream_rq_time: B1\(\d,\d\) B100000\(1,1\)\n$/);
@@ -198,7 +208,7 @@ test('statistics in every format', async (t) => {
     /:\n {2}totals=.*\n {2}intervals=.*\n {2}summary=P0/,
   );
   assert.doesNotMatch((await get('/stats?type=Gauges')).body, /downstream_rq_5xx/);
-  assert.doesNotMatch((await get('/stats?usedonly')).body, /: 0$/m);
+  assert.doesNotMatch((await get('/stats?usedonly')).body, /_total: 0$/m);
   assert.match((await get('/stats?format=html&filter=<b>')).body, /value="&lt;b&gt;"/);
   const prometheus = await get('/stats/prometheus?filter=downstream_rq_time$');
   assert.equal(prometheus.headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8');

@@ -44,6 +44,7 @@ function hostStats(host: Host, others: HostCounts | undefined): [string, number]
     ['cx_total', host.cxTotal + (others?.cxTotal ?? 0)],
     ['rq_active', host.active + (others?.active ?? 0)],
     ['rq_error', host.rqError + (others?.rqError ?? 0)],
+    ['rq_pending_active', host.pending + (others?.pending ?? 0)],
     ['rq_success', host.rqSuccess + (others?.rqSuccess ?? 0)],
     ['rq_timeout', host.rqTimeout + (others?.rqTimeout ?? 0)],
     ['rq_total', host.rqTotal + (others?.rqTotal ?? 0)],
@@ -121,7 +122,7 @@ function successRates({ outlierRates: rates }: Cluster): readonly (readonly [str
   ];
 }
 
-const GAUGES: ReadonlySet<string> = new Set(['cx_active', 'rq_active']);
+const GAUGES: ReadonlySet<string> = new Set(['cx_active', 'rq_active', 'rq_pending_active']);
 const EDS_HEALTH = {
   healthy: 'HEALTHY',
   degraded: 'DEGRADED',

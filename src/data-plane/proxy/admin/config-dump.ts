@@ -125,7 +125,10 @@ function sections(target: AdminTarget, keep: (name: string) => boolean, withEndp
   const out: Section[] = [
     {
       type: `${ADMIN}BootstrapConfigDump`,
-      fields: { bootstrap: bare(json(BootstrapSchema, bootstrap)), last_updated: time(target.startedAt) },
+      fields: {
+        bootstrap: bare(json(BootstrapSchema, { ...bootstrap, node: target.node })),
+        last_updated: time(target.startedAt),
+      },
       lists: [],
     },
     clusters(target, keep),

@@ -22,6 +22,8 @@ export interface HostCounts {
   readonly cxConnectFail: number;
   readonly cxTotal: number;
   readonly active: number;
+  /** Requests that wait for a connection. */
+  readonly pending: number;
   readonly rqError: number;
   readonly rqSuccess: number;
   readonly rqTimeout: number;

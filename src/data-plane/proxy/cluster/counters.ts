@@ -118,3 +118,9 @@ export function countUpstreamEnd(
   rare.add(RARE.cxDestroyBusy);
   rare.add(remote ? RARE.cxDestroyRemoteBusy : RARE.cxDestroyLocalBusy);
 }
+
+/** A connection that never stood: we gave up waiting, or it was refused. */
+export function countFailedDial(counters: Pick<ClusterCounters, 'cxDestroy' | 'rare'>, timedOut: boolean): void {
+  counters.cxDestroy.value += 1;
+  counters.rare.add(timedOut ? RARE.cxDestroyLocal : RARE.cxDestroyRemote);
+}

@@ -119,6 +119,8 @@ export class Host {
   /** Connections of all workers, where a limit asks for them. */
   places: Places | undefined;
   active = 0;
+  /** Requests that wait for a connection. */
+  pending = 0;
   cxActive = 0;
   cxTotal = 0;
   cxConnectFail = 0;

@@ -261,7 +261,11 @@ export class RouterExchange
 
   onRequestData(bytes: Buffer, start: number, end: number): void {
     if (this.#done) return;
-    this.#body.keep(bytes, start, end, this.#mayRepeat(), !this.#exchange);
+    const body = this.#body;
+    const whole = body.chunks !== undefined;
+    body.keep(bytes, start, end, this.#mayRepeat(), !this.#exchange);
+    if (whole && body.chunks === undefined && (this.#retries || this.action.internalRedirect))
+      this.#cluster.counters.rare.add(RARE.retryAbandoned);
     if (this.#mirrors) for (const mirror of this.#mirrors) mirror.onRequestData(bytes, start, end);
     this.#exchange?.sendData(bytes, start, end);
   }

@@ -4,6 +4,7 @@
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { Cluster } from '../cluster/cluster.ts';
+import { countFailedDial, countUpstreamEnd } from '../cluster/counters.ts';
 import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
 import type { LbContext, MetadataMatch } from '../cluster/lb-context.ts';
@@ -106,6 +107,7 @@ class TcpSession implements LbContext {
   #cluster: Cluster | undefined;
   #host: Host | undefined;
   #attempts = 0;
+  #joinedAt = 0;
   #over = false;
   /** Connections that send what waits although the session is over: they count as open until they have gone. */
   #lingering = 0;
@@ -195,6 +197,7 @@ class TcpSession implements LbContext {
     cluster.counters.cxTotal.value += 1;
     cluster.counters.cxActive.value += 1;
     info.setHost(host.spec);
+    const asked = this.#handler.deps.clock.now();
     this.#giveUp = dial(
       {
         target: host.spec.address,
@@ -210,11 +213,15 @@ class TcpSession implements LbContext {
       },
       (result) => {
         this.#giveUp = undefined;
-        if (result.kind === 'connected') return this.#joined(result.transport);
+        if (result.kind === 'connected') {
+          this.#joinedAt = this.#handler.deps.clock.now();
+          cluster.counters.connectMs.record(this.#joinedAt - asked);
+          return this.#joined(result.transport);
+        }
         cluster.counters.cxConnectFail.value += 1;
         host.cxConnectFail += 1;
         cluster.onOutcome(host, result.kind === 'timeout' ? 'connect-timeout' : 'connect-failure');
-        this.#leaveHost();
+        this.#leaveHost(result.kind === 'timeout');
         if (this.#attempts < this.#handler.settings.maxAttempts) return this.#connect();
         if (result.kind === 'timeout') cluster.counters.cxConnectTimeout.value += 1;
         cluster.counters.cxAttemptsExceeded.value += 1;
@@ -375,15 +382,18 @@ class TcpSession implements LbContext {
     this.#finish();
   }
 
-  #leaveHost(): void {
+  #leaveHost(timedOut = false): void {
     const host = this.#host;
     const cluster = this.#cluster;
     this.#host = undefined;
     if (!host || !cluster) return;
     host.active -= 1;
     host.cxActive -= 1;
-    cluster.counters.cxActive.value -= 1;
-    cluster.counters.cxDestroy.value += 1;
+    const { counters } = cluster;
+    counters.cxActive.value -= 1;
+    if (this.#up)
+      countUpstreamEnd(counters, this.#up.peerEnded, false, this.#handler.deps.clock.now() - this.#joinedAt);
+    else countFailedDial(counters, timedOut);
   }
 
   #leaveUpstream(): void {

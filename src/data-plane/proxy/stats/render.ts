@@ -67,15 +67,22 @@ function unborn(name: string, value: number): boolean {
   return (name.endsWith('xx') && /_rq_\dxx$/.test(name)) || name.endsWith('.upstream_rq_drop_overload');
 }
 
+interface Shown {
+  readonly name: string;
+  readonly value: number;
+  /** Of gauges: it was set, and may be 0 again. */
+  readonly used?: boolean;
+}
+
 type Entry = readonly [name: string, value: number | string];
 
 /** Counters and gauges, and texts before them as Envoy lists them. */
 function entries(stats: StatsStore, query: StatsQuery): { readonly texts: Entry[]; readonly numbers: Entry[] } {
   const keep = (name: string): boolean => stats.shown(name) && query.wanted(name);
   const numbers: Entry[] = [];
-  const add = (all: Iterable<{ readonly name: string; readonly value: number }>): void => {
-    for (const { name, value } of all)
-      if ((!query.usedOnly || value !== 0) && !unborn(name, value) && keep(name)) numbers.push([name, value]);
+  const add = (all: Iterable<Shown>): void => {
+    for (const { name, value, used } of all)
+      if ((!query.usedOnly || value !== 0 || used) && !unborn(name, value) && keep(name)) numbers.push([name, value]);
   };
   if (query.type === 'All' || query.type === 'Counters') add(stats.allCounters());
   if (query.type === 'All' || query.type === 'Gauges') add(stats.gauges.values());
@@ -158,12 +165,13 @@ export function* statsPrometheus(stats: StatsStore, naming: StatNaming, query: S
     else families.set(tagged.name, { type, members: [member] });
   };
   const sample = (value: number | string) => (family: string, labels: string) => `${family}{${labels}} ${value}\n`;
-  const keep = (name: string, value: number) =>
-    (!query.usedOnly || value !== 0) && !unborn(name, value) && stats.shown(name) && query.wanted(name);
+  const keep = (name: string, value: number, used = false) =>
+    (!query.usedOnly || value !== 0 || used) && !unborn(name, value) && stats.shown(name) && query.wanted(name);
   if (query.type === 'All' || query.type === 'Counters')
     for (const { name, value } of stats.allCounters()) if (keep(name, value)) add(name, 'counter', sample(value));
   if (query.type === 'All' || query.type === 'Gauges')
-    for (const { name, value } of stats.gauges.values()) if (keep(name, value)) add(name, 'gauge', sample(value));
+    for (const { name, value, used } of stats.gauges.values())
+      if (keep(name, value, used)) add(name, 'gauge', sample(value));
   if (query.textReadouts)
     for (const [name, value] of stats.texts)
       if (keep(name, 1))

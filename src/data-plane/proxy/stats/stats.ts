@@ -11,9 +11,18 @@ export class Counter {
 
 export class Gauge {
   readonly name: string;
-  value = 0;
+  /** It was set once, though maybe to 0. */
+  used = false;
+  #value = 0;
   constructor(name: string) {
     this.name = name;
+  }
+  get value(): number {
+    return this.#value;
+  }
+  set value(next: number) {
+    this.used = true;
+    this.#value = next;
   }
 }
 

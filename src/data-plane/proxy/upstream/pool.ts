@@ -1,7 +1,7 @@
 // Connections to one host with one transport socket, of HTTP/1 or HTTP/2: free ones are reused, requests wait in a bounded
 // queue. Owned by a cluster; the router asks for an exchange.
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { type ClusterCounters, countUpstreamEnd, RARE } from '../cluster/counters.ts';
+import { type ClusterCounters, countFailedDial, countUpstreamEnd, RARE } from '../cluster/counters.ts';
 import type { Host } from '../cluster/host.ts';
 import type { Protocol } from '../http/codec.ts';
 import type { H2Counters } from '../http/h2-options.ts';
@@ -156,6 +156,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     }
     counters.rqPendingTotal.value += 1;
     counters.rqPendingActive.value += 1;
+    this.host.pending += 1;
     this.#waiting.push(waiter);
     this.#dialIfNeeded();
     return () => {
@@ -239,6 +240,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
   #leaveQueue(): void {
     this.#breakers.pending.leave();
     this.#counters.rqPendingActive.value -= 1;
+    this.host.pending -= 1;
   }
 
   #dialIfNeeded(): void {
@@ -296,8 +298,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
         this.host.cxConnectFail += 1;
         counters.cxActive.value -= 1;
         counters.cxConnectFail.value += 1;
-        counters.cxDestroy.value += 1;
-        counters.rare.add(result.kind === 'timeout' ? RARE.cxDestroyLocal : RARE.cxDestroyRemote);
+        countFailedDial(counters, result.kind === 'timeout');
         this.#breakers.connections.leave();
         if (result.kind === 'timeout') counters.cxConnectTimeout.value += 1;
         this.#failAll(

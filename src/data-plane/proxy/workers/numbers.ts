@@ -16,7 +16,7 @@ export function numbersOf(stats: StatsStore, istio: IstioStats, clusters: readon
   stats.settle();
   return {
     counters: [...stats.counters.values()].filter(({ value }) => value !== 0).map(({ name, value }) => [name, value]),
-    gauges: [...stats.gauges.values()].filter(({ value }) => value !== 0).map(({ name, value }) => [name, value]),
+    gauges: [...stats.gauges.values()].filter(({ used }) => used).map(({ name, value }) => [name, value]),
     histograms: [...stats.histograms.values()].filter(({ count }) => count > 0).map(histogramNumbers),
     istio: istio.numbers(),
     hosts: clusters.flatMap((view) =>
@@ -32,6 +32,7 @@ export function numbersOf(stats: StatsStore, istio: IstioStats, clusters: readon
                   cxConnectFail: host.cxConnectFail,
                   cxTotal: host.cxTotal,
                   active: host.active,
+                  pending: host.pending,
                   rqError: host.rqError,
                   rqSuccess: host.rqSuccess,
                   rqTimeout: host.rqTimeout,
@@ -50,7 +51,10 @@ export function addUp(main: StatsStore, istio: IstioStats, workers: readonly Num
   stats.shown = main.shown;
   stats.bounds = main.bounds;
   for (const { name, value } of main.counters.values()) stats.counter(name).value = value;
-  for (const { name, value } of main.gauges.values()) stats.gauge(name).value = value;
+  for (const { name, value, used } of main.gauges.values()) {
+    const gauge = stats.gauge(name);
+    if (used) gauge.value = value;
+  }
   for (const [name, text] of main.texts) stats.texts.set(name, text);
   for (const [prefix, names] of main.unmade) stats.unmade.set(prefix, names);
   for (const histogram of main.histograms.values())
@@ -78,6 +82,7 @@ function addCounts(a: HostCounts | undefined, b: HostCounts): HostCounts {
     cxConnectFail: a.cxConnectFail + b.cxConnectFail,
     cxTotal: a.cxTotal + b.cxTotal,
     active: a.active + b.active,
+    pending: a.pending + b.pending,
     rqError: a.rqError + b.rqError,
     rqSuccess: a.rqSuccess + b.rqSuccess,
     rqTimeout: a.rqTimeout + b.rqTimeout,
