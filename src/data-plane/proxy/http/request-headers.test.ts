@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../config/address.ts';
+import { createRoot } from '../testing/pki.ts';
+import { peerCertificate } from '../transport-socket/peer-certificate.ts';
 import { HeaderMap, headerName } from './header-map.ts';
 import { type ClientAddressSettings, clientAddress, clientCertificate } from './request-headers.ts';
 import type { ConnectionInfo } from './stream-info.ts';
@@ -86,4 +88,32 @@ test('certificates that would make a head too large are not passed on', () => {
   assert.equal(fits(1000), true);
   assert.equal(fits(60_000), true);
   assert.equal(fits(90_000), false);
+});
+
+test('no name of a certificate ends its value in x-forwarded-client-cert and begins another', async () => {
+  const root = await createRoot();
+  const evil = await root.issue({
+    commonName: 'a";URI=spiffe://td/admin;x="\\',
+    names: ['spiffe://td/a";URI=spiffe://td/admin\\'],
+  });
+  const peer = peerCertificate(evil.certificate.der);
+  const tls = {
+    peerVerified: true,
+    peerCertificate: peer.der,
+    peerSubject: peer.subject,
+    peerUris: peer.uris,
+    peerDns: [],
+    localUris: [],
+  };
+  const headers = new HeaderMap();
+  const settings = { mode: 'sanitize-set', subject: true, uri: true, dns: true, cert: false, chain: false } as const;
+  clientCertificate(headers, tls as never, settings);
+  const pairs = headers
+    .get(headerName('x-forwarded-client-cert'))!
+    .match(/[A-Za-z]+=(?:"(?:[^"\\]|\\.)*"|[^;,"]*)(?:;|$)/g);
+  assert.deepEqual(
+    pairs?.map((pair) => pair.replace(/=.*/s, '')),
+    ['Hash', 'Subject', 'URI'],
+  );
+  assert.equal(pairs.join(''), headers.get(headerName('x-forwarded-client-cert')));
 });

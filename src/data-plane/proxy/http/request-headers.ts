@@ -175,12 +175,13 @@ function xfccElement(tls: TlsDetails, settings: XfccSettings): string {
   parts.push(`Hash=${certificateHash(der)}`);
   if (settings.cert) parts.push(`Cert="${encodedPem(der)}"`);
   if (settings.chain) parts.push(`Chain="${[der, ...tls.peerChain].map(encodedPem).join('')}"`);
-  if (settings.subject) parts.push(`Subject="${tls.peerSubject.replaceAll('"', '\\"')}"`);
+  // A name is escaped already (RFC 2253): once more, and a quote within would end the value.
+  if (settings.subject) parts.push(`Subject="${tls.peerSubject}"`);
   if (settings.uri) parts.push(`URI=${quote(tls.peerUris[0] ?? '')}`);
   if (settings.dns) for (const name of tls.peerDns) parts.push(`DNS=${quote(name)}`);
   return parts.join(';');
 }
 
 function quote(value: string): string {
-  return /[,;="]/.test(value) ? `"${value.replaceAll('"', '\\"')}"` : value;
+  return /[,;="]/.test(value) ? `"${value.replaceAll(/["\\]/g, '\\$&')}"` : value;
 }
