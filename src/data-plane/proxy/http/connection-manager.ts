@@ -21,6 +21,7 @@ import { h2Counters } from './h2-options.ts';
 import { H2ServerConnection } from './h2-server.ts';
 import { type HeaderMap, headerName } from './header-map.ts';
 import {
+  countEnd,
   type httpCounters,
   listenerCounters,
   type ManagerCounters,
@@ -156,7 +157,7 @@ export class ConnectionManager {
         forgetAge?.();
         if (version) version.cxActive.value -= 1;
         this.#bytes.close(transport);
-        this.#countEnd(connection, began);
+        countEnd(counters, connection, this.deps.clock.now() - began);
         closed();
       },
     };
@@ -173,20 +174,6 @@ export class ConnectionManager {
     if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
     connection.start();
     if (this.settings.maxConnectionMs > 0) forgetAge = this.#limitAge(connection);
-  }
-
-  /** `began`: when the connection came. */
-  #countEnd({ transport, interrupted }: ServerConnection, began: number): void {
-    const { counters } = this;
-    const remote = transport.peerEnded;
-    counters.cxActive.value -= 1;
-    if (transport.tls) counters.cxSslActive.value -= 1;
-    counters.cxDestroy.value += 1;
-    (remote ? counters.cxDestroyRemote : counters.cxDestroyLocal).value += 1;
-    counters.cxLength.record(this.deps.clock.now() - began);
-    if (!interrupted) return;
-    counters.cxDestroyBusy.value += 1;
-    (remote ? counters.cxDestroyRemoteBusy : counters.cxDestroyLocalBusy).value += 1;
   }
 
   /** max_connection_duration: the connection ends, but not in the middle of a request. */

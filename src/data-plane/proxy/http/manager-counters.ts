@@ -1,6 +1,7 @@
 // The statistics of an HTTP connection manager with Envoy's names. Made by connection-manager.ts, added to by it, its streams and
 // the router.
 import type { StatsScope, StatsStore } from '../stats/stats.ts';
+import type { ServerConnection } from './codec.ts';
 
 export function underscoreCounters(stats: StatsStore, version: 'http1' | 'http2') {
   return {
@@ -75,6 +76,19 @@ export function managerCounters(scope: StatsScope) {
 }
 
 export type ManagerCounters = ReturnType<typeof managerCounters>;
+
+/** A connection is gone after `ms`. */
+export function countEnd(counters: ManagerCounters, { transport, interrupted }: ServerConnection, ms: number): void {
+  const remote = transport.peerEnded;
+  counters.cxActive.value -= 1;
+  if (transport.tls) counters.cxSslActive.value -= 1;
+  counters.cxDestroy.value += 1;
+  (remote ? counters.cxDestroyRemote : counters.cxDestroyLocal).value += 1;
+  counters.cxLength.record(ms);
+  if (!interrupted) return;
+  counters.cxDestroyBusy.value += 1;
+  (remote ? counters.cxDestroyRemoteBusy : counters.cxDestroyLocalBusy).value += 1;
+}
 
 /** Answers of one connection manager on one listener. */
 export function listenerCounters(scope: StatsScope, statPrefix: string) {

@@ -14,7 +14,8 @@ export class ByteBooks implements Lagging {
   readonly #sent: Counter;
   /** Bytes that wait to be sent. */
   readonly #waiting: Gauge;
-  readonly #open = new Map<Transport, Told>();
+  /** Made with the first connection: most clusters never have one. */
+  #open: Map<Transport, Told> | undefined;
   #waitingTold = 0;
 
   constructor(stats: StatsStore, received: Counter, sent: Counter, waiting: Gauge) {
@@ -25,23 +26,25 @@ export class ByteBooks implements Lagging {
   }
 
   open(transport: Transport): void {
+    this.#open ??= new Map();
     if (this.#open.size === 0) this.#stats.lagging.add(this);
     this.#open.set(transport, { read: 0, written: 0 });
   }
 
   close(transport: Transport): void {
-    const told = this.#open.get(transport);
-    if (!told) return;
+    const open = this.#open;
+    const told = open?.get(transport);
+    if (!open || !told) return;
     this.#tell(transport, told);
-    this.#open.delete(transport);
-    if (this.#open.size > 0) return;
+    open.delete(transport);
+    if (open.size > 0) return;
     this.#wait(0);
     this.#stats.lagging.delete(this);
   }
 
   settle(): void {
     let waiting = 0;
-    for (const [transport, told] of this.#open) {
+    for (const [transport, told] of this.#open ?? []) {
       this.#tell(transport, told);
       waiting += transport.backlogBytes;
     }

@@ -31,6 +31,14 @@ const HEAD_SLACK = 128;
 const CHUNK_FRAME = 4;
 const hexDigits = (size: number): number => (35 - Math.clz32(size)) >> 2;
 
+/** Behind the first line of a head. A call of `indexOf` costs more than the few bytes of a reason. */
+function endOfLine(bytes: Buffer, from: number, end: number): number {
+  let at = from + SHORTEST_STATUS_LINE;
+  while (at < end && bytes[at] !== 10) at += 1;
+  return at + 1;
+}
+const SHORTEST_STATUS_LINE = 'HTTP/1.1 200'.length;
+
 const STATUS_START = Buffer.from('HTTP/1.');
 
 function startsStatusLine(bytes: Buffer, at: number, end: number): boolean {
@@ -263,12 +271,6 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     }
     this.#headers.clear();
     this.#headers.load(bytes, at, stop, this.#headerCase.keep);
-    const wire = this.#wire;
-    if (wire) {
-      wire.upstreamWireReceived += stop - at;
-      // Without the status line and the empty line.
-      wire.upstreamHeadReceived += stop - bytes.indexOf(10, at) - 3;
-    }
     const info = this.#info;
     const error = parseResponseHead(this.#headers, stop - at, info, this.#maxHeaders);
     // A status without a body that says it has one: who believed which would lose step.
@@ -276,6 +278,12 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     if (error || bodiless || (info.status === 101 && (this.#upgrade === '' || this.#upgrade === 'connect'))) {
       this.#fail('protocol-error');
       return -1;
+    }
+    const wire = this.#wire;
+    if (wire) {
+      wire.upstreamWireReceived += stop - at;
+      // Without the status line and the empty line.
+      wire.upstreamHeadReceived += stop - endOfLine(bytes, at, stop) - 2;
     }
     if (info.status < 200 && info.status !== 101) {
       receiver.onResponseInformational(info.status, this.#headers);
