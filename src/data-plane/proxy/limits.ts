@@ -162,6 +162,8 @@ export const MAX_XDS_FILE_BYTES = 64 * 1024 * 1024;
 /** Hosts a route table remembers from on-demand discovery (VHDS), and requests that wait for one. */
 export const MAX_ON_DEMAND_HOSTS = 10_000;
 export const MAX_ON_DEMAND_WAITING = 1_024;
+/** Names that a table remembers to have no host: clients make them up, and the oldest makes room. */
+export const MAX_ON_DEMAND_ABSENT = 1_024;
 /** Envoy's default for initial_fetch_timeout, ms. */
 export const DEFAULT_INITIAL_FETCH_MS = 15_000;
 /** Label sets of one Istio metric; further ones are counted in `istio_stats.dropped_series`. */

@@ -109,6 +109,8 @@ export class MirrorHub extends DiscoveryHub {
   ): Channel {
     const key = keyOf(kind, source);
     const found = new Set<string>();
+    /** Of those, the names that stand for nothing, by which they were asked for. */
+    const absent = new Map<string, readonly string[]>();
     const mirrored: Receiver = {
       typeUrl: receiver.typeUrl,
       nameOf: (any) => receiver.nameOf(any),
@@ -119,6 +121,8 @@ export class MirrorHub extends DiscoveryHub {
         const rejected = receiver.apply(update);
         const refused = new Set(rejected.map(({ name }) => name));
         for (const { name, version, any, aliases } of update.resources) {
+          if (any) absent.delete(name);
+          else if (!found.has(name)) absent.set(name, [name, ...aliases]);
           found.add(name);
           // What is refused is an answer too: somebody waits for it.
           const bytes = refused.has(name) ? undefined : any?.value;
@@ -126,6 +130,7 @@ export class MirrorHub extends DiscoveryHub {
         }
         for (const name of update.removed) {
           found.delete(name);
+          absent.delete(name);
           this.#tell({ kind: 'lost', key, name });
         }
         return rejected;
@@ -135,10 +140,12 @@ export class MirrorHub extends DiscoveryHub {
     this.#onDemand.set(key, receiver);
     return {
       setNames: (wanted) => {
-        // What belongs to a table that is gone is forgotten; one of the same name asks anew.
+        // What belongs to a table that is gone is forgotten, one of the same name asks anew; so is that there is nothing where
+        // nobody asks any more.
         for (const name of found)
-          if (!isPart(name, wanted)) {
+          if (!isPart(name, wanted) || absent.get(name)?.some((each) => wanted.has(each)) === false) {
             found.delete(name);
+            absent.delete(name);
             this.#tell({ kind: 'forgotten', key, name });
           }
         channel.setNames(wanted);

@@ -4,7 +4,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import type { Any } from '@bufbuild/protobuf/wkt';
 import { type VirtualHost, VirtualHostSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { errorText } from '../../../base/runtime/log.ts';
-import { MAX_ON_DEMAND_HOSTS, MAX_ON_DEMAND_WAITING } from '../limits.ts';
+import { MAX_ON_DEMAND_ABSENT, MAX_ON_DEMAND_HOSTS, MAX_ON_DEMAND_WAITING } from '../limits.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import type { Channel, DiscoveryHub } from './hub.ts';
 import { readResource, VHDS } from './kinds.ts';
@@ -29,8 +29,11 @@ interface Table {
   readonly hosts: Map<string, VirtualHost>;
   /** Requests that wait, by host. */
   readonly waiting: Map<string, (() => void)[]>;
-  /** Hosts that have an answer, among them that there is none. */
-  readonly answered: Set<string>;
+  /** Names a host was found by, and names that have none, oldest first. Nobody asks for them again. */
+  readonly found: Set<string>;
+  readonly absent: Set<string>;
+  /** Forgotten in this turn: until the server has heard of it, it would not answer again. */
+  readonly leaving: Set<string>;
 }
 
 export class HostDiscovery {
@@ -74,7 +77,14 @@ class HostStream implements Receiver {
   }
 
   add(name: string, sink: HostSink): Pick<FollowedHosts, 'request'> {
-    const table: Table = { sink, hosts: new Map(), waiting: new Map(), answered: new Set() };
+    const table: Table = {
+      sink,
+      hosts: new Map(),
+      waiting: new Map(),
+      found: new Set(),
+      absent: new Set(),
+      leaving: new Set(),
+    };
     this.#tables.set(name, table);
     this.#tell();
     return { request: (host, done) => this.#request(table, host, done) };
@@ -90,14 +100,14 @@ class HostStream implements Receiver {
   }
 
   #request(table: Table, host: string, done: () => void): boolean {
-    if (table.answered.has(host)) return false;
+    if (table.found.has(host) || table.absent.has(host) || table.leaving.has(host)) return false;
     const runs = table.waiting.get(host);
     if (runs) {
       if (runs.length >= MAX_ON_DEMAND_WAITING) return false;
       runs.push(done);
       return true;
     }
-    if (table.waiting.size >= MAX_ON_DEMAND_WAITING || table.answered.size >= MAX_ON_DEMAND_HOSTS) return false;
+    if (table.waiting.size >= MAX_ON_DEMAND_WAITING || table.found.size >= MAX_ON_DEMAND_HOSTS) return false;
     table.waiting.set(host, [done]);
     this.#tell();
     return true;
@@ -109,7 +119,7 @@ class HostStream implements Receiver {
     const table = owner === undefined ? undefined : this.#tables.get(owner);
     if (owner === undefined || !table) return false;
     const host = name.slice(owner.length + 1);
-    return table.answered.has(host) || this.#request(table, host, () => {});
+    return table.found.has(host) || this.#request(table, host, () => {});
   }
 
   #tell(): void {
@@ -117,7 +127,8 @@ class HostStream implements Receiver {
     for (const [name, table] of this.#tables) {
       names.add(name);
       for (const host of table.waiting.keys()) names.add(`${name}/${host}`);
-      for (const host of table.answered) names.add(`${name}/${host}`);
+      for (const host of table.found) names.add(`${name}/${host}`);
+      for (const host of table.absent) names.add(`${name}/${host}`);
     }
     this.channel?.setNames(names);
   }
@@ -176,18 +187,35 @@ class HostStream implements Receiver {
       stats.counter(`${table.sink.statPrefix}update_rejected`).value += 1;
       return resources.map((resource) => ({ name: resource.name, reason: errorText(error) }));
     } finally {
-      const names = resources.flatMap((resource) => [resource.name, ...resource.aliases]);
-      for (const each of [...names, ...removed])
-        if (each.startsWith(prefix)) this.#answer(table, each.slice(prefix.length));
+      for (const resource of resources)
+        for (const each of [resource.name, ...resource.aliases])
+          if (each.startsWith(prefix)) this.#answer(table, each.slice(prefix.length), table.hosts.has(resource.name));
+      for (const each of removed) if (each.startsWith(prefix)) this.#answer(table, each.slice(prefix.length), false);
     }
     return [];
   }
 
-  #answer(table: Table, host: string): void {
+  #answer(table: Table, host: string, there: boolean): void {
     const runs = table.waiting.get(host);
+    const { found, absent } = table;
     table.waiting.delete(host);
-    table.answered.add(host);
+    if (there) {
+      absent.delete(host);
+      found.add(host);
+    } else {
+      found.delete(host);
+      absent.add(host);
+      if (absent.size > MAX_ON_DEMAND_ABSENT) this.#forget(table, absent.values().next().value!);
+    }
     for (const run of runs ?? []) run();
+  }
+
+  #forget(table: Table, absent: string): void {
+    table.absent.delete(absent);
+    table.leaving.add(absent);
+    this.#tell();
+    // What was told in this turn is sent at its end.
+    queueMicrotask(() => table.leaving.delete(absent));
   }
 
   refusal(rejected: readonly Rejection[]): string {
