@@ -113,6 +113,8 @@ class TcpSession implements LbContext {
   #lingering = 0;
   #downEnded = false;
   #upEnded = false;
+  /** Its end was the end of the session. */
+  #upEndedLast = false;
   #early: Buffer[] = [];
   #giveUp: (() => void) | undefined;
   #leaveWatch: (() => void) | undefined;
@@ -314,6 +316,7 @@ class TcpSession implements LbContext {
     },
     onEnd: () => {
       this.#upEnded = true;
+      this.#upEndedLast = this.#downEnded;
       this.#down.end();
       this.#bothEnded();
     },
@@ -392,7 +395,12 @@ class TcpSession implements LbContext {
     const { counters } = cluster;
     counters.cxActive.value -= 1;
     if (this.#up)
-      countUpstreamEnd(counters, this.#up.peerEnded, false, this.#handler.deps.clock.now() - this.#joinedAt);
+      countUpstreamEnd(
+        counters,
+        this.#up.peerEnded && (!this.#upEnded || this.#upEndedLast),
+        true,
+        this.#handler.deps.clock.now() - this.#joinedAt,
+      );
     else countFailedDial(counters, timedOut);
   }
 
