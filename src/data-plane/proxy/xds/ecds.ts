@@ -66,12 +66,20 @@ export class ExtensionManager implements ExtensionProvider {
     };
     const known = this.#entries.get(key);
     const entry: Entry = known ?? { followers: new Set(), any: undefined, settled: false, release: () => {} };
-    entry.followers.add(follower);
-    if (!known) {
-      this.#entries.set(key, entry);
-      entry.release = this.#follow(entry, category, source, name, path);
-    } else if (entry.any) follower.prepare(entry.any).commit();
-    else if (entry.settled) ready = true;
+    // A configuration that is refused here must not stay: each later one would be refused for its sake.
+    try {
+      entry.followers.add(follower);
+      if (!known) {
+        this.#entries.set(key, entry);
+        entry.release = this.#follow(entry, category, source, name, path);
+      } else if (entry.any) follower.prepare(entry.any).commit();
+      else if (entry.settled) ready = true;
+    } catch (error) {
+      entry.followers.delete(follower);
+      if (!known) this.#entries.delete(key);
+      fallback?.dispose?.();
+      throw error;
+    }
     let released = false;
     return {
       live: {
