@@ -10,7 +10,7 @@ import type { Numbers } from './protocol.ts';
 const MAIN_ONLY =
   /^(?:cluster_manager|listener_manager|server|runtime|control_plane|overload|sds|istio_stats)\.|\.circuit_breakers\.|\.(?:membership_\w+|update_\w+|version|config_reload\w*|max_host_weight)$/;
 /** Gauges that count what a worker has; others say how things are, and of limits the main thread knows what all use. */
-const ADDS_UP = /(?:_active|_buffered|\.active)$/;
+const ADDS_UP = /(?:_active|_buffered|\.active|\.active_connections|\.active_faults)$/;
 
 export function numbersOf(stats: StatsStore, istio: IstioStats, clusters: readonly ClusterView[]): Numbers {
   stats.settle();

@@ -186,6 +186,8 @@ test('numbers add up where workers count, and not where they are configured', ()
     stats.counter('http.in.downstream_rq_total').value = 3;
     stats.counter('cluster_manager.cluster_added').value = 1;
     stats.gauge('http.in.downstream_cx_active').value = 2;
+    stats.gauge('connection_limit.a.active_connections').value = 1;
+    stats.gauge('http.in.fault.active_faults').value = 3;
     stats.gauge('cluster.a.membership_total').value = 5;
     stats.gauge('cluster.a.circuit_breakers.default.cx_open').value = 1;
     stats.histogram('http.in.downstream_rq_time').record(7);
@@ -204,11 +206,13 @@ test('numbers add up where workers count, and not where they are configured', ()
       'http.in.downstream_rq_total',
       'cluster_manager.cluster_added',
       'http.in.downstream_cx_active',
+      'connection_limit.a.active_connections',
+      'http.in.fault.active_faults',
       'cluster.a.membership_total',
       // Limits count in all threads; the main thread knows.
       'cluster.a.circuit_breakers.default.cx_open',
     ].map(value),
-    [6, 1, 4, 5, undefined],
+    [6, 1, 4, 2, 6, 5, undefined],
   );
   assert.deepEqual(
     [stats.histogram('http.in.downstream_rq_time').count, stats.histogram('http.in.downstream_rq_time').sum],
