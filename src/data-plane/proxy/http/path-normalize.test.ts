@@ -17,6 +17,9 @@ test('BASE resolves dots and backslashes, also escaped dots, and keeps // and %2
   ok('/../../x', '/x');
   ok('/a/.', '/a/');
   ok('/a/..', '/');
+  ok('/a"<>^`{|}b?"<>', '/a%22%3C%3E%5E%60%7B%7C%7Db?"<>');
+  ok('/caf\xc3\xa9', '/caf%C3%A9');
+  ok("/a!$&'()*+,;=:@~[]-._b", "/a!$&'()*+,;=:@~[]-._b");
   ok('/x/..;/admin', '/admin');
   ok('/..;a=b/admin', '/admin');
   ok('/x/%2e%2e;/admin', '/admin');

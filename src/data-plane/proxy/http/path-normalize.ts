@@ -12,7 +12,7 @@ export type NormalizedPath =
   | { readonly kind: 'reject' }
   | { readonly kind: 'redirect'; readonly path: string };
 
-const NEEDS_WORK = /[%\\]|\/\.|\/\//;
+const NEEDS_WORK = /["%<>\\^`{|}\u0080-\u00ff]|\/\.|\/\//;
 
 /** `target` is a path with its query; the query is never changed. */
 export function normalizePath(target: string, settings: PathSettings): NormalizedPath {
@@ -22,7 +22,7 @@ export function normalizePath(target: string, settings: PathSettings): Normalize
   let path = bare;
   if (settings.normalize) {
     if (/%00/.test(path)) return { kind: 'reject' };
-    path = removeDots(decodeUnreserved(path).replaceAll('\\', '/'));
+    path = removeDots(encodeForbidden(decodeUnreserved(path)).replaceAll('\\', '/'));
     if (path === '') return { kind: 'reject' };
   }
   let redirect = false;
@@ -42,6 +42,11 @@ function decodeUnreserved(path: string): string {
     const char = String.fromCharCode(Number.parseInt(hex, 16));
     return /[A-Za-z0-9\-._~]/.test(char) ? char : whole;
   });
+}
+
+/** What stands in no path as it is: else a policy would have to know two spellings of one path. */
+function encodeForbidden(path: string): string {
+  return path.replaceAll(/["<>^`{|}\u0080-\u00ff]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
 /** Servers that know path parameters read `..;x` as `..`, and a policy must see what they do. */
