@@ -116,7 +116,11 @@ export function grpcTimeout(headers: HeaderMap): number | undefined {
 }
 
 /** max_stream_duration of a stream, ms: the route's, or a gRPC caller's own within the route's bound, or `manager`'s. */
-export function streamDuration(duration: StreamDuration | undefined, manager: number, stream: HttpStream): number {
+export function streamDuration(
+  duration: StreamDuration | undefined,
+  manager: number,
+  stream: Pick<HttpStream, 'grpc' | 'headers'>,
+): number {
   if (!duration) return manager;
   const own = stream.grpc && duration.grpcMaxMs !== undefined ? grpcTimeout(stream.headers) : undefined;
   if (own === undefined) return duration.maxMs ?? manager;

@@ -1,15 +1,8 @@
 // One request on its way: downstream codec → filters → router → upstream and back. Made by the connection manager.
 
-import type { Deadline } from '../../../base/runtime/deadlines.ts';
-import type { PerFilter } from '../http-filter/per-filter.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { RedirectHistory } from '../http-filter/router-redirect.ts';
-import { streamDuration } from '../http-filter/router-request.ts';
 import { MAX_EDITED_HEAD_BYTES, MAX_FILTER_BODY_BYTES } from '../limits.ts';
-import type { ClusterChoice } from '../route/action.ts';
-import type { CompiledRoute } from '../route/compiled.ts';
-import { applyEdits } from '../route/header-edits.ts';
-import type { RequestView } from '../route/matchers.ts';
 import { decorateRequest, decorateResponse } from '../tracing/decorator.ts';
 import type { TraceReason } from '../tracing/sampling.ts';
 import type {
@@ -26,8 +19,9 @@ import { HeaderMap } from './header-map.ts';
 import { giveHeaders, noHeaders } from './header-pool.ts';
 import { type LocalReply, localReplyHead } from './local-reply.ts';
 import { H } from './names.ts';
+import { RoutedRequest } from './routed-request.ts';
 import { httpDate } from './status.ts';
-import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from './stream-info.ts';
+import { type ConnectionInfo, FLAG, LOG_TYPE } from './stream-info.ts';
 
 /** The terminal filter's side of a stream: the router, or the admin interface. */
 export interface RequestTarget {
@@ -45,39 +39,24 @@ const RESET_FLAGS: Readonly<Record<RequestReset, number>> = {
   protocol: FLAG.DPE,
 };
 
-const GRPC_DEADLINE_EXCEEDED = 4;
-
 /** `application/grpc` itself, or with `+proto` and the like. */
 function isGrpcType(type: string | undefined): boolean {
   if (type === undefined || !type.startsWith('application/grpc')) return false;
   return type.length === 16 || type.charCodeAt(16) === 43;
 }
 
-export class HttpStream implements RequestReceiver, RequestView {
-  readonly manager: ConnectionManager;
+export class HttpStream extends RoutedRequest implements RequestReceiver {
   /** The filters this request began with. */
   readonly plan: FilterPlan;
-  info: StreamInfo;
-  readonly connection: ConnectionInfo;
   readonly sender: ResponseSender;
-  headers!: HeaderMap;
-  method = '';
-  path = '';
-  authority = '';
-  scheme = 'http';
-  upgrade = '';
   traceReason: TraceReason = 'none';
   /** The upgrade was allowed. */
   upgraded = false;
   body: BodyKind = 'none';
   /** What the client speaks. */
   protocol: Protocol = 'HTTP/1.1';
-  grpc = false;
-  /** The caller is one of ours (x-envoy-internal). */
-  internal = false;
   /** ALPN list for the upstream TLS handshake, when a filter (istio.alpn) wants another than the cluster's. */
   upstreamAlpn: readonly string[] | undefined;
-  requestEnded = false;
   /** Known once the request has ended. */
   requestTrailers: HeaderMap | undefined;
   responseStarted = false;
@@ -87,12 +66,6 @@ export class HttpStream implements RequestReceiver, RequestView {
   target: RequestTarget | undefined;
   /** Redirects of upstreams that this request has followed. */
   redirects: RedirectHistory | undefined;
-  /** The cluster a forwarding route chose for this request. */
-  choice: ClusterChoice | undefined;
-  #idleMs: number;
-  #cancelDuration: (() => void) | undefined;
-  #route: CompiledRoute | undefined;
-  #routeKnown = false;
   /** The next filter to see the request; the one before it is where the request is stopped. */
   #filter = 0;
   /** Body that waits for a stopped filter. */
@@ -106,93 +79,11 @@ export class HttpStream implements RequestReceiver, RequestView {
   #holdFull = false;
   #clientSlow = false;
   #responseHeld = false;
-  #idle: { cancel(): void } | undefined;
-  #touchedAt = 0;
-  #timers: Deadline[] | undefined;
 
   constructor(manager: ConnectionManager, connection: ConnectionInfo, sender: ResponseSender) {
-    this.manager = manager;
+    super(manager, connection);
     this.plan = manager.plan;
-    this.connection = connection;
     this.sender = sender;
-    this.info = new StreamInfo(connection, manager.deps.clock.now());
-    this.#idleMs = manager.settings.streamIdleMs;
-  }
-
-  /** The route of this request; found once. */
-  get route(): CompiledRoute | undefined {
-    if (!this.#routeKnown) {
-      this.#routeKnown = true;
-      const table = this.manager.routes.tableFor(this);
-      // Before anything can match them.
-      if (table && !this.internal) for (const name of table.internalOnly) this.headers.remove(name);
-      this.#route = table?.find(this, this.manager.deps.random);
-      const host = this.#route?.virtualHost ?? table?.findHost(this.authority);
-      this.info.virtualHost = host?.name ?? '';
-      this.#onRoute();
-    }
-    return this.#route;
-  }
-
-  /** What a route says about the whole stream: cluster, idle time, duration. */
-  #onRoute(): void {
-    const route = this.#route;
-    const { settings, deps } = this.manager;
-    this.info.routeName = route?.name ?? '';
-    this.info.routeMetadata = route?.metadata;
-    this.info.virtualHostMetadata = route?.virtualHost.metadata;
-    const forward = route?.action.kind === 'forward' ? route.action : undefined;
-    this.choice = forward?.choose(this, deps.random);
-    // A cluster that does not exist is no upstream.
-    const name = this.choice?.name ?? '';
-    this.info.setCluster(name === '' ? undefined : deps.clusters.find(name));
-    const idleMs = forward && forward.idleTimeoutMs >= 0 ? forward.idleTimeoutMs : settings.streamIdleMs;
-    if (idleMs !== this.#idleMs) {
-      this.#idleMs = idleMs;
-      this.#idle?.cancel();
-      this.#idle = undefined;
-      this.touch();
-    }
-    this.#cancelDuration?.();
-    this.#cancelDuration = undefined;
-    const duration = streamDuration(forward?.duration, settings.maxStreamMs, this);
-    if (duration > 0) this.#cancelDuration = this.after(duration, () => this.#tooLong());
-  }
-
-  #tooLong(): void {
-    this.manager.counters.rqMaxDuration.value += 1;
-    this.localReply({
-      status: this.requestEnded ? 504 : 408,
-      body: 'downstream duration timeout',
-      flags: 0,
-      grpcStatus: GRPC_DEADLINE_EXCEEDED,
-      details: 'max_duration_timeout',
-    });
-  }
-
-  setScheme(scheme: string): void {
-    this.scheme = scheme;
-    this.info.scheme = scheme;
-  }
-
-  /** The request asks for something else; the route is looked up anew. */
-  retarget(scheme: string, authority: string, path: string, method: string): void {
-    this.setScheme(scheme);
-    this.authority = authority;
-    this.path = path;
-    this.method = method;
-    this.info.method = method;
-    this.info.path = path;
-    this.info.authority = authority;
-    this.headers.set(H.host, authority);
-    this.forgetRoute();
-  }
-
-  /** Undoes a look-up that `retarget` caused. */
-  keepRoute(route: CompiledRoute): void {
-    this.#route = route;
-    this.#routeKnown = true;
-    this.#onRoute();
   }
 
   #decorate(): void {
@@ -208,7 +99,7 @@ export class HttpStream implements RequestReceiver, RequestView {
     before.duration = now - before.startTime;
     this.info = before.again(now);
     this.manager.note(before);
-    this.#onRoute();
+    this.onRoute();
     this.target = undefined;
     this.#filter = 0;
     this.slots.length = 0;
@@ -222,21 +113,6 @@ export class HttpStream implements RequestReceiver, RequestView {
       for (const chunk of body) this.info.bytesReceived += chunk.length;
     }
     this.continueRequest();
-  }
-
-  /** Header edits that the route and its weighted cluster want on every answer. */
-  applyResponseEdits(headers: HeaderMap): void {
-    const route = this.#route;
-    if (!route) return;
-    const own = this.choice?.responseEdits;
-    if (own && !route.specificLast) applyEdits(own, headers, this.info);
-    for (const edits of route.responseEdits) applyEdits(edits, headers, this.info);
-    if (own && route.specificLast) applyEdits(own, headers, this.info);
-  }
-
-  /** The table may have changed: the route is looked up again. */
-  forgetRoute(): void {
-    this.#routeKnown = false;
   }
 
   // --- from the codec
@@ -330,25 +206,6 @@ export class HttpStream implements RequestReceiver, RequestView {
     if (!this.target) this.localReply({ status: 500, body: '', flags: 0, details: 'no_terminal_filter' });
   }
 
-  /** Settings of the route, virtual host or table for a filter, the most specific ones. */
-  settingsOf(name: string): unknown {
-    return this.perFilter?.get(name)?.settings;
-  }
-
-  /** Settings of all levels, the most specific first. */
-  levelsOf(name: string): unknown[] {
-    const out: unknown[] = [];
-    for (let entry = this.perFilter?.get(name); entry; entry = entry.outer)
-      if (entry.settings !== undefined) out.push(entry.settings);
-    return out;
-  }
-
-  get perFilter(): PerFilter | undefined {
-    // First: with the route the choice is another.
-    const { route } = this;
-    return this.choice?.perFilter ?? route?.perFilter;
-  }
-
   /** The terminal filter took the request. */
   attach(target: RequestTarget): void {
     this.target = target;
@@ -427,14 +284,6 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.#holdFull = false;
     if (this.#endPending) this.#passRequestEnd(after);
     else if (!this.#targetFull) this.sender.resumeRequest();
-  }
-
-  /** A timer that ends with the stream. */
-  after(delayMs: number, run: () => void): () => void {
-    const timer = this.manager.deadlines.after(delayMs, run);
-    this.#timers ??= [];
-    this.#timers.push(timer);
-    return () => timer.cancel();
   }
 
   // --- response
@@ -548,32 +397,6 @@ export class HttpStream implements RequestReceiver, RequestView {
     this.sendEnd();
   }
 
-  /** Something happened: the idle clock starts again. */
-  touch(): void {
-    const ms = this.#idleMs;
-    if (ms <= 0) return;
-    this.#touchedAt = this.manager.deps.clock.now();
-    this.#idle ??= this.manager.deadlines.after(ms, () => this.#checkIdle());
-  }
-
-  /** One timer a stream, however often it is touched: when it ends early it waits for the rest. */
-  #checkIdle(): void {
-    const { clock } = this.manager.deps;
-    const left = this.#touchedAt + this.#idleMs - clock.now();
-    if (left > 0) {
-      const cancel = clock.after(left, () => this.#checkIdle());
-      this.#idle = { cancel };
-      return;
-    }
-    this.manager.counters.rqIdleTimeout.value += 1;
-    this.localReply({
-      status: this.requestEnded ? 504 : 408,
-      body: 'stream timeout',
-      flags: FLAG.SI,
-      details: 'stream_idle_timeout',
-    });
-  }
-
   /** The answer is whole; what is left of the request is not read. */
   #answered(): void {
     if (!this.requestEnded && !this.finished) this.manager.countEarlyAnswer();
@@ -583,8 +406,7 @@ export class HttpStream implements RequestReceiver, RequestView {
   #complete(): void {
     if (this.finished) return;
     this.finished = true;
-    this.#idle?.cancel();
-    if (this.#timers) for (const timer of this.#timers) timer.cancel();
+    this.endTimers();
     const { info, manager } = this;
     info.duration = manager.deps.clock.now() - info.startTime;
     info.wireBytesReceived = this.sender.wireBytesReceived();
