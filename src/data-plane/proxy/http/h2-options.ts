@@ -5,6 +5,7 @@ import {
   Http2ProtocolOptionsSchema,
   KeepaliveSettingsSchema,
 } from '#proto/envoy/config/core/v3/protocol_pb.js';
+import type { Clock } from '../../../base/runtime/clock.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import {
   DEFAULT_H2_CONNECTION_WINDOW,
@@ -20,6 +21,7 @@ import {
 } from '../limits.ts';
 import type { StatsScope } from '../stats/stats.ts';
 import { DEFAULT_WINDOW, MAX_WINDOW } from './h2-frames.ts';
+import type { HeadLimits } from './hpack-decoder.ts';
 
 export interface KeepaliveOptions {
   /** 0 = no regular PING. */
@@ -172,3 +174,13 @@ export function h2Counters(scope: Pick<StatsScope, 'counter' | 'gauge'>) {
   };
 }
 export type H2Counters = ReturnType<typeof h2Counters>;
+
+/** What a session is made with, beside its transport and its owner. */
+export interface SessionContext {
+  readonly options: H2Options;
+  readonly limits: HeadLimits;
+  readonly counters: H2Counters;
+  readonly clock: Clock;
+  /** Time a finished message may wait for the peer's window, ms; 0 = for ever. */
+  readonly flushTimeoutMs: number;
+}

@@ -140,7 +140,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
   }
 
   onBacklog(full: boolean): void {
-    this.#session.onBacklog(full);
+    this.#session.outlet.onBacklog(full);
   }
 
   onClose(_failure: TransportFailure | undefined): void {

@@ -1,6 +1,5 @@
 // The protocol of one HTTP/2 connection, the same for both sides: settings, streams, flow control, errors. What a new
 // stream or a response means is the owner's: h2-server.ts and upstream/h2-client.ts.
-import type { Clock } from '../../../base/runtime/clock.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import { HeaderBlock } from './h2-block.ts';
 import {
@@ -18,7 +17,6 @@ import {
   GOAWAY,
   HEADERS,
   INTERNAL_ERROR,
-  MAX_FRAME,
   MAX_WINDOW,
   NO_ERROR,
   PADDED,
@@ -35,7 +33,8 @@ import {
 } from './h2-frames.ts';
 import { H2Guard } from './h2-guard.ts';
 import { H2Head } from './h2-head.ts';
-import type { H2Counters, H2Options } from './h2-options.ts';
+import type { H2Options, SessionContext } from './h2-options.ts';
+import { H2Outlet } from './h2-outlet.ts';
 import { PastStreams } from './h2-past.ts';
 import { type FrameSink, H2Reader } from './h2-reader.ts';
 import { applySettings, writeSettings } from './h2-settings.ts';
@@ -43,7 +42,7 @@ import type { H2Stream } from './h2-stream.ts';
 import { H2Writer } from './h2-writer.ts';
 import type { HeaderMap } from './header-map.ts';
 import { takeHeaders } from './header-pool.ts';
-import { type HeadLimits, HpackDecoder } from './hpack-decoder.ts';
+import { HpackDecoder } from './hpack-decoder.ts';
 import { encodedBound, HpackEncoder } from './hpack-encoder.ts';
 
 /** The side of a connection that knows what streams are for. */
@@ -59,15 +58,6 @@ export interface SessionOwner {
   onSessionError(code: number, details: string): void;
 }
 
-export interface SessionContext {
-  readonly options: H2Options;
-  readonly limits: HeadLimits;
-  readonly counters: H2Counters;
-  readonly clock: Clock;
-  /** Time a finished message may wait for the peer's window, ms; 0 = for ever. */
-  readonly flushTimeoutMs: number;
-}
-
 const PRIORITY_BYTES = 5;
 const PING_BYTES = 8;
 const CODEC_ERROR = 'http2.codec_error';
@@ -77,6 +67,7 @@ export class H2Session implements FrameSink {
   readonly transport: Transport;
   readonly options: H2Options;
   readonly writer: H2Writer;
+  readonly outlet: H2Outlet;
   readonly encoder: HpackEncoder;
   readonly streams = new Map<number, H2Stream>();
   readonly context: SessionContext;
@@ -94,14 +85,10 @@ export class H2Session implements FrameSink {
   readonly #decoder: HpackDecoder;
   readonly #guard: H2Guard;
   readonly #head = new H2Head();
-  readonly #waiting = new Set<H2Stream>();
   /** Streams that closed lately. */
   readonly past = new PastStreams();
-  #sendWindow = DEFAULT_WINDOW;
   #recvWindow: number;
   #credit = 0;
-  /** The socket takes no more. */
-  #blocked = false;
   #data: H2Stream | undefined;
   #dataEnds = false;
   #dataLeft = 0;
@@ -120,6 +107,7 @@ export class H2Session implements FrameSink {
     this.encoder = new HpackEncoder(this.options.tableSize);
     this.#decoder = new HpackDecoder(this.options.tableSize);
     this.#guard = new H2Guard(this.options, context.counters, context.clock);
+    this.outlet = new H2Outlet(this.writer, this.#guard);
     this.#reader = new H2Reader(this, server);
     this.#block = new HeaderBlock(context.limits.maxBytes);
     this.#recvWindow = this.options.connectionWindow;
@@ -314,17 +302,14 @@ export class H2Session implements FrameSink {
     if (code !== NO_ERROR) return code;
     if (id === 0) {
       if (more === 0) return PROTOCOL_ERROR;
-      this.#sendWindow += more;
-      if (this.#sendWindow > MAX_WINDOW) return FLOW_CONTROL_ERROR;
-      this.pump();
-      return NO_ERROR;
+      return this.outlet.grow(more) ? NO_ERROR : FLOW_CONTROL_ERROR;
     }
     const stream = this.streams.get(id);
     if (!stream) return this.#owner.isIdle(id) ? PROTOCOL_ERROR : NO_ERROR;
     stream.sendWindow += more;
     if (more === 0) this.reset(stream, PROTOCOL_ERROR, 'protocol');
     else if (stream.sendWindow > MAX_WINDOW) this.reset(stream, FLOW_CONTROL_ERROR, 'protocol');
-    else if (stream.waiting > 0) this.pump();
+    else if (stream.waiting > 0) this.outlet.pump();
     return NO_ERROR;
   }
 
@@ -347,7 +332,7 @@ export class H2Session implements FrameSink {
     this.writer.frame(SETTINGS, ACK, 0, bytes, start, start);
     this.writer.countControl();
     this.#owner.onSettings();
-    this.pump();
+    this.outlet.pump();
     return NO_ERROR;
   }
 
@@ -384,21 +369,6 @@ export class H2Session implements FrameSink {
   }
 
   // --- frames to the peer
-
-  /** Sends what the windows allow as DATA; returns the number of bytes. */
-  sendData(stream: H2Stream, bytes: Buffer, start: number, end: number): number {
-    const allowed = Math.min(end - start, stream.sendWindow, this.#sendWindow);
-    let sent = 0;
-    while (sent < allowed && !this.#blocked) {
-      const size = Math.min(allowed - sent, MAX_FRAME);
-      this.writer.streamFrame(DATA, stream.id, bytes, start + sent, start + sent + size);
-      this.#guard.dataFrames += 1;
-      sent += size;
-    }
-    stream.sendWindow -= sent;
-    this.#sendWindow -= sent;
-    return sent;
-  }
 
   /** Ends our side of a stream. */
   sendEnd(stream: H2Stream, trailers: HeaderMap | undefined): void {
@@ -437,10 +407,6 @@ export class H2Session implements FrameSink {
 
   // --- waiting output
 
-  await(stream: H2Stream): void {
-    this.#waiting.add(stream);
-  }
-
   /** A message is complete and waits for the peer, but not for ever. */
   awaitFlush(stream: H2Stream): void {
     const { flushTimeoutMs, clock, counters } = this.context;
@@ -450,25 +416,6 @@ export class H2Session implements FrameSink {
       counters.txFlushTimeout.value += 1;
       this.reset(stream, NO_ERROR, undefined);
     });
-  }
-
-  onBacklog(full: boolean): void {
-    this.#blocked = full;
-    if (full) return;
-    this.writer.settle();
-    this.pump();
-  }
-
-  /** Gives every waiting stream its share until nothing moves. */
-  pump(): void {
-    let moved = this.#waiting.size > 0;
-    while (moved && !this.#blocked && this.#sendWindow > 0) {
-      moved = false;
-      for (const stream of this.#waiting) {
-        if (stream.pump()) moved = true;
-        if (stream.waiting === 0) this.#waiting.delete(stream);
-      }
-    }
   }
 
   #checkOutput(): void {
@@ -521,7 +468,7 @@ export class H2Session implements FrameSink {
     stream.cancelFlush?.();
     stream.dropOutput();
     if (byUs || !stream.remoteEnded) stream.dropInput();
-    this.#waiting.delete(stream);
+    this.outlet.forget(stream);
     if (!this.streams.delete(stream.id)) return;
     this.context.counters.streamsActive.value -= 1;
     if (!byUs) this.past.add(stream.id, false);

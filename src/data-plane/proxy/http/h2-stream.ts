@@ -67,12 +67,12 @@ export abstract class H2Stream {
   protected sendBody(bytes: Buffer, start: number, end: number): void {
     if (this.closed || this.#endQueued) return;
     let at = start;
-    if (this.#outboxBytes === 0) at += this.session.sendData(this, bytes, at, end);
+    if (this.#outboxBytes === 0) at += this.session.outlet.send(this, bytes, at, end);
     if (at >= end) return;
     this.#outbox ??= [];
     this.#outbox.push(Buffer.from(bytes.subarray(at, end)));
     this.#outboxBytes += end - at;
-    this.session.await(this);
+    this.session.outlet.await(this);
     if (this.#outboxBytes <= H2_STREAM_HIGH_BYTES || this.#backlogged) return;
     this.#backlogged = true;
     this.onBacklog(true);
@@ -95,7 +95,7 @@ export abstract class H2Stream {
     const outbox = this.#outbox;
     const first = outbox?.[0];
     if (!outbox || !first) return false;
-    const sent = this.session.sendData(this, first, 0, Math.min(first.length, QUANTUM));
+    const sent = this.session.outlet.send(this, first, 0, Math.min(first.length, QUANTUM));
     if (sent === 0) return false;
     this.#outboxBytes -= sent;
     if (sent === first.length) outbox.shift();

@@ -122,7 +122,7 @@ export class H2ClientConnection implements PooledConnection, TransportSink, Sess
   }
 
   onBacklog(full: boolean): void {
-    this.session.onBacklog(full);
+    this.session.outlet.onBacklog(full);
   }
 
   onClose(_failure: TransportFailure | undefined): void {
