@@ -84,6 +84,8 @@ export const TLS_PLAIN_BUFFER_BYTES = 256 * 1024;
 export const MAX_TLS_CONTROL_BACKLOG_BYTES = 64 * 1024;
 /** A TLS session can be resumed this long, s (Envoy's default for session_timeout). */
 export const TLS_SESSION_TIMEOUT_S = 7_200;
+/** Certificates a peer may send in a handshake. A session that is kept keeps them. */
+export const MAX_PEER_CERTIFICATE_BYTES = 32 * 1024;
 /** Sessions one downstream TLS context keeps for clients that come again, for each certificate; the oldest go first. */
 export const MAX_SERVER_SESSIONS = 1_024;
 /** Sessions one upstream TLS context remembers, over all its hosts. */

@@ -1,4 +1,4 @@
-// Tests of how long a client may take for the head of a request.
+// Tests of how long a client may take for the head of a request, and be idle.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
@@ -7,8 +7,9 @@ import { H1ServerConnection } from './h1-server.ts';
 
 function setup() {
   const timers = new Map<() => void, number>();
+  const time = { now: 0 };
   const clock = {
-    now: () => 0,
+    now: () => time.now,
     after(ms: number, run: () => void) {
       timers.set(run, ms);
       return () => void timers.delete(run);
@@ -70,7 +71,7 @@ function setup() {
   };
   /** The timers of a head that are running. */
   const waits = () => [...timers].filter(([, ms]) => ms === REQUEST_HEAD_TIMEOUT_MS).map(([run]) => run);
-  return { connection, feed, waits, sent, heads, refused };
+  return { connection, time, feed, waits, sent, heads, refused };
 }
 
 test('a head that trickles in has one deadline, and then the client hears 408', () => {
@@ -95,4 +96,11 @@ test('a head that comes whole, or in time, or not at all because the client left
   gone.feed('GET /');
   gone.connection.onClose(undefined);
   assert.equal(gone.waits().length, 0);
+});
+
+test('empty lines between requests keep no connection open', () => {
+  const { connection, time, feed } = setup();
+  time.now = 1_000;
+  feed('\r\n');
+  assert.equal(connection.lastActive, 0);
 });

@@ -104,7 +104,6 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   // --- from the transport
 
   onData(bytes: Buffer, start: number, end: number): void {
-    this.lastActive = this.#clock.now();
     if (this.#pending) {
       const all = this.#append(this.#pending, bytes, start, end);
       this.#pending = undefined;

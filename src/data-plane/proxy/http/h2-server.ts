@@ -129,7 +129,6 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
   // --- from the transport
 
   onData(bytes: Buffer, start: number, end: number): void {
-    this.lastActive = this.#deps.clock.now();
     this.#session.feed(bytes, start, end);
   }
 

@@ -13,6 +13,7 @@ import {
   WORKER_STOP_MS,
 } from '../limits.ts';
 import type { Command, Discovered, Numbers, OutcomeRun, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
+import { StandingCommands } from './standing.ts';
 
 /** A thread; node:worker_threads in production, a fake in tests. */
 export interface Thread {
@@ -52,12 +53,14 @@ interface Seat {
 
 /** How long the same question of several workers has one answer, ms. */
 const SAME_ANSWER_MS = 500;
+/** An answer that the main thread did not ask for again is nobody's any more. */
+const MAIN_ANSWER_MS = 300_000;
 
 export class Supervisor {
   readonly #deps: SupervisorDeps;
   readonly #seats: Seat[];
   readonly #mirror = new Map<string, Discovered>();
-  readonly #commands: Command[] = [];
+  readonly #commands = new StandingCommands();
   readonly #pending: Told[] = [];
   readonly #numbers = new Map<number, (seat: number, numbers: Numbers) => void>();
   /** The port that the first worker got for a socket whose port the kernel chooses. */
@@ -123,9 +126,7 @@ export class Supervisor {
   }
 
   command(command: Command): void {
-    // A worker that starts later must come to the same state.
-    if (command.kind !== 'reset-counters' && command.kind !== 'reopen-logs' && command.kind !== 'stop')
-      this.#commands.push(command);
+    this.#commands.note(command);
     for (const seat of this.#seats) seat.thread?.post({ kind: 'command', command });
   }
 
@@ -180,7 +181,7 @@ export class Supervisor {
       index: seat.index,
       count,
       mirror: [...this.#deps.known(), ...this.#mirror.values()],
-      commands: [...this.#commands],
+      commands: this.#commands.list(),
     });
     seat.thread = thread;
     thread.onMessage((message) => this.#take(seat, thread, message));
@@ -298,6 +299,9 @@ export class Supervisor {
     const asked = this.#deps.resolve(hostname, family, how);
     this.#mainAnswers.delete(key);
     this.#mainAnswers.set(key, asked);
+    this.#deps.clock.after(MAIN_ANSWER_MS, () => {
+      if (this.#mainAnswers.get(key) === asked) this.#mainAnswers.delete(key);
+    });
     if (this.#mainAnswers.size > MAX_DNS_ANSWERS)
       for (const oldest of this.#mainAnswers.keys()) {
         this.#mainAnswers.delete(oldest);

@@ -3,7 +3,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { SecureVersion } from 'node:tls';
 import { readPem } from '../../../../base/x509/pem.ts';
-import { MAX_SERVER_SESSIONS } from '../../limits.ts';
+import { MAX_PEER_CERTIFICATE_BYTES, MAX_SERVER_SESSIONS } from '../../limits.ts';
 import type { CertificateMaterial, TrustMaterial } from '../secrets.ts';
 import type { ContextSpec } from '../tls-context.ts';
 import { NO_CERTIFICATE_COMPRESSION } from '../tls-params.ts';
@@ -13,6 +13,7 @@ const CTRL = {
   mode: 33,
   sessionCacheSize: 42,
   sessionCache: 44,
+  peerCertificates: 51,
   ticketKeys: 59,
   chainCertificate: 89,
   groups: 92,
@@ -86,6 +87,7 @@ function fill(ssl: OpenSsl, context: Pointer, spec: ContextSpec): void {
   must(ssl.SSL_CTX_set_ciphersuites(context, params.suites13) === 1, 'cipher suites');
   must(ctrl(CTRL.groups, 0, params.groups), 'groups');
   if (params.sigalgs !== '') must(ctrl(CTRL.sigalgs, 0, params.sigalgs), 'signature algorithms');
+  ctrl(CTRL.peerCertificates, MAX_PEER_CERTIFICATE_BYTES, '');
   ctrl(CTRL.mode, MODE_RELEASE_BUFFERS | MODE_AUTO_RETRY | MODE_MOVING_BUFFER | MODE_NO_AUTO_CHAIN, '');
   const kept = role.server && spec.tickets && role.sessionStore && !spec.ticketKey;
   ctrl(CTRL.sessionCache, kept ? CACHE.server : CACHE.off, '');

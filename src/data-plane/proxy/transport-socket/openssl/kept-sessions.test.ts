@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { before, type TestContext, test } from 'node:test';
 import { connect } from 'node:tls';
 import type { JsonObject } from '@bufbuild/protobuf';
-import { MAX_SERVER_SESSIONS } from '../../limits.ts';
+import { MAX_PEER_CERTIFICATE_BYTES, MAX_SERVER_SESSIONS } from '../../limits.ts';
 import { until } from '../../testing/engine.ts';
 import { createRoot, type Entity } from '../../testing/pki.ts';
 import { startTlsServer, TestSecrets, visit } from '../../testing/tls.ts';
@@ -100,4 +100,14 @@ test('disable_stateful_session_resumption has sessions sealed into tickets', asy
   assert.equal(ask(SESSIONS_KEPT), 0);
   assert.equal((await visit(running.port, { ...own(), session: first.session! })).reused, true);
   assert.equal(ask(SESSIONS_KEPT), 0);
+});
+
+test('a client that sends more certificates than anybody needs gets no session to keep them in', async (t) => {
+  const { running, ask } = await start(t);
+  const few = await visit(running.port, { cert: client.pem + root.pem.repeat(4), key: client.keyPem });
+  assert.equal(few.outcome, 'ok');
+  const many = Math.ceil(MAX_PEER_CERTIFICATE_BYTES / 300);
+  const all = await visit(running.port, { cert: client.pem + root.pem.repeat(many), key: client.keyPem });
+  assert.notEqual(all.outcome, 'ok');
+  assert.equal(ask(SESSIONS_KEPT), 1);
 });
