@@ -227,8 +227,8 @@ async function latency(
   }
 }
 
-/** Longer than the proxy waits until it gives back what its start left behind. */
-const SETTLE_MS = 4_000;
+/** Longer than the proxy waits, at most, for a stretch of rest in which it gives back what its start left behind. */
+const SETTLE_MS = 6_000;
 const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
 
 async function memory(s: Surroundings, engine: EngineName, clusters: number): Promise<Measured> {

@@ -54,7 +54,7 @@ export function headerName(text: string): HeaderName {
 }
 
 /** Lines there is room for at first, and what one takes beside its text: four offsets, a hash, a state. */
-const INITIAL_LINES = 32;
+const INITIAL_LINES = 16;
 const LINE_BYTES = 21;
 
 /** State of one parsed line. */
@@ -84,7 +84,7 @@ export class HeaderMap {
   /** It goes back to the pool when its message is complete (header-pool.ts). */
   pooled = false;
 
-  constructor(capacity = 512) {
+  constructor(capacity = 256) {
     // One block of memory for all: seven cost a new connection six times as much.
     const block = new ArrayBuffer(INITIAL_LINES * LINE_BYTES + capacity);
     const numbers = (i: number): Uint32Array => new Uint32Array(block, i * INITIAL_LINES * 4, INITIAL_LINES);
