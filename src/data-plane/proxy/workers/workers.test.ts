@@ -160,6 +160,27 @@ test('the same name is asked of DNS once for all', async () => {
   ]);
 });
 
+test("an answer of the main thread's own holds for workers until nobody there asks for it any more", async () => {
+  const { supervisor, threads, asked, clock } = supervise();
+  const how = { servers: [], serversAsFallback: false, search: true, ttl: false };
+  const say = (id: number): void => threads[0]!.say({ kind: 'resolve', id, hostname: 'a.example', family: 4, how });
+  await supervisor.resolve('a.example', 4, how);
+  await clock.advance(299_000);
+  say(1);
+  await settle();
+  assert.deepEqual(asked, ['a.example'], 'the worker takes what the main thread knows');
+  // Asked again: what the first answer's end was is forgotten.
+  await supervisor.resolve('a.example', 4, how);
+  await clock.advance(299_000);
+  say(2);
+  await settle();
+  assert.equal(asked.length, 2);
+  await clock.advance(1_000);
+  say(3);
+  await settle();
+  assert.equal(asked.length, 3, 'the worker asks for itself');
+});
+
 test('numbers are waited for, but not for ever; the end too', async () => {
   const { supervisor, threads, clock } = supervise();
   for (const thread of threads) thread.say({ kind: 'started' });
