@@ -217,3 +217,20 @@ test('a request that crosses the final GOAWAY is ignored with its body, and open
   assert.equal(engine.counter('http.test.downstream_rq_total'), 1);
   assert.equal(engine.counter('http.test.downstream_cx_protocol_error'), 0);
 });
+
+test('PING frames keep no connection open that has no requests', async (t) => {
+  const engine = await proxy(t, { common_http_protocol_options: { idle_timeout: '0.3s' } });
+  const socket = connect(engine.port('in'), '127.0.0.1');
+  t.after(() => socket.destroy());
+  socket.on('error', () => {}).resume();
+  socket.write(Buffer.concat([PREFACE, SETTINGS]));
+  let closed = false;
+  socket.on('end', () => {
+    closed = true;
+  });
+  await until(() => {
+    if (socket.writable) socket.write(frame(6, 0, 0, Buffer.alloc(8)));
+    return closed;
+  }, 'it is closed all the same');
+  assert.equal(engine.counter('http.test.downstream_cx_idle_timeout'), 1);
+});
