@@ -10,6 +10,7 @@ import { refreshGauges } from './admin/gauges.ts';
 import { type AdminOptions, AdminServer } from './admin/server.ts';
 import type { AdminTarget, Gathered, ServerState } from './admin/target.ts';
 import type { Resolve } from './cluster/dns.ts';
+import type { SharedNames } from './cluster/dns-cache.ts';
 import type { ToldHealth } from './cluster/health/remote.ts';
 import type { HealthTeller } from './cluster/host-health.ts';
 import { ClusterManager } from './cluster/manager.ts';
@@ -33,6 +34,7 @@ import { Runtime } from './runtime/runtime.ts';
 import { IstioStats } from './stats/istio-stats.ts';
 import { readNaming, type StatNaming } from './stats/render.ts';
 import { StatsStore } from './stats/stats.ts';
+import type { SharedHosts } from './tally/host-numbers.ts';
 import { type SharedBlocks, SharedNumbers } from './tally/numbers.ts';
 import { LocalPlaces } from './tally/places.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
@@ -78,6 +80,8 @@ export interface EngineDeps {
   readonly sockets?: SocketSharing;
   /** Memory that all workers count in. */
   readonly shared?: SharedBlocks;
+  readonly sharedHosts?: SharedHosts;
+  readonly sharedNames?: SharedNames;
   /** What the main thread tells of the health of hosts, and what a worker was told. */
   readonly healthTeller?: HealthTeller;
   readonly toldHealth?: ToldHealth;
@@ -253,6 +257,8 @@ export class Engine implements AdminTarget {
       healthTeller: deps.healthTeller,
       toldHealth: deps.toldHealth,
       shared,
+      sharedHosts: deps.sharedHosts,
+      sharedNames: deps.sharedNames,
       tlsTransport: deps.tlsTransport ?? 'openssl',
     });
     this.listeners = new ListenerManager({

@@ -300,7 +300,15 @@ export function createEngine(
   /** Of an engine with workers, or of a worker. */
   threads: Pick<
     EngineDeps,
-    'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared' | 'healthTeller' | 'toldHealth'
+    | 'createHub'
+    | 'sockets'
+    | 'workers'
+    | 'resolve'
+    | 'shared'
+    | 'sharedHosts'
+    | 'sharedNames'
+    | 'healthTeller'
+    | 'toldHealth'
   > & {
     readonly isWorker?: boolean;
   } = {

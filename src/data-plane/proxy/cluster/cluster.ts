@@ -8,6 +8,7 @@ import { type H2Counters, h2Counters } from '../http/h2-options.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import type { HostLedger, SharedHosts } from '../tally/host-numbers.ts';
 import type { SharedNumbers } from '../tally/numbers.ts';
 import type { ProxiedFor, UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
 import type { SecretLease, SecretStore, TlsBuildContext } from '../transport-socket/tls-context.ts';
@@ -15,7 +16,7 @@ import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
 import { HttpPool, type PoolDeps } from '../upstream/pool.ts';
 import { type Balancer, BalancerCounters } from './balancer/balancer.ts';
-import { createBalancer } from './balancer/make.ts';
+import { createBalancer, goesByLoad } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
 import { inTurns } from './connection-config.ts';
 import { type ClusterCounters, clusterCounters } from './counters.ts';
@@ -24,7 +25,7 @@ import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endp
 import { ForwardProxy } from './forward-proxy.ts';
 import type { ToldHealth } from './health/remote.ts';
 import { HEALTH, type Host, type Metadata } from './host.ts';
-import { createHostHealth, type HealthTeller, type HostHealth, type OutcomeSink } from './host-health.ts';
+import { createHostHealth, type HealthTeller, type HostHealth, hostName, type OutcomeSink } from './host-health.ts';
 import type { LbContext, Outcome, RoutingPriority } from './lb-context.ts';
 import { Membership } from './membership.ts';
 import { OriginalDst } from './original-dst.ts';
@@ -44,6 +45,7 @@ export interface ClusterDeps extends Omit<TlsBuildContext, 'secrets'> {
   readonly outlierLogPath: string;
   /** What limits count by when there are workers. */
   readonly shared?: SharedNumbers | undefined;
+  readonly sharedHosts?: SharedHosts | undefined;
   /** Of the main thread of workers: they learn what it finds about hosts. */
   readonly healthTeller?: HealthTeller | undefined;
   /** Of a worker: it is told about hosts, and neither checks nor ejects any. */
@@ -72,6 +74,8 @@ export class Cluster {
   /** Hosts of the message itself: static ones, or the names DNS asks for. */
   readonly configured: Assignment;
   readonly #byPriority: { readonly high: Breakers };
+  /** What all workers use of the hosts; undefined = nobody asks, or this thread serves alone. */
+  readonly #ledger: HostLedger | undefined;
   readonly #deps: ClusterDeps;
   readonly #print: string;
   readonly #sockets: SocketMatches;
@@ -141,6 +145,7 @@ export class Cluster {
     this.breakers = breakers.default;
     this.#byPriority = breakers;
     this.#balancer = this.#makeBalancer();
+    this.#ledger = this.#makeLedger();
     this.#membership = this.#makeMembership();
     this.#health = this.#makeHealth();
     this.#outcomes = this.#health?.outcomes;
@@ -193,7 +198,7 @@ export class Cluster {
       scope,
       counters: new BalancerCounters(scope),
       panicThreshold: settings.common.panicThreshold,
-      active: () => counters.rqActive.value,
+      active: () => this.hosts[0]?.numbers?.clusterActive ?? counters.rqActive.value,
     });
   }
 
@@ -209,7 +214,8 @@ export class Cluster {
       counters,
       onSets: (sets) => this.#balancer.update(sets),
       onMembers: (added, removed) => {
-        this.#countHosts(added);
+        this.#ledger?.removed(removed.map((host) => hostName(host, settings)));
+        this.#ledger?.added(added.map((host) => hostName(host, settings)));
         this.#health?.onMembers(added, removed);
         if (settings.common.closeOnHostChange) for (const key of [...this.#pools.keys()]) this.#dropPool(key);
         else for (const host of removed) this.#dropPools(host);
@@ -217,13 +223,12 @@ export class Cluster {
     });
   }
 
-  /** Limits of one host count what all workers use of it; hosts of DNS come to each thread at its own time. */
-  #countHosts(hosts: readonly Host[]): void {
-    const { shared } = this.#deps;
-    const { type } = this.settings;
-    if (!shared || (type !== 'eds' && type !== 'static')) return;
-    if (!this.message.circuitBreakers?.perHostThresholds.length) return;
-    for (const host of hosts) host.places = shared.counters(`host ${this.name} ${this.#print} ${host.key}`)(0);
+  #makeLedger(): HostLedger | undefined {
+    const { sharedHosts } = this.#deps;
+    if (!goesByLoad(this.settings.policy) && !this.message.circuitBreakers?.perHostThresholds.length) return undefined;
+    return sharedHosts?.open(`${this.name} ${this.#print}`, (host, numbers) =>
+      this.#membership.find(host)?.share(numbers),
+    );
   }
 
   #makeHealth(): HostHealth | undefined {
@@ -467,6 +472,7 @@ export class Cluster {
     this.#originalDst?.stop();
     this.forward?.stop();
     this.#health?.stop();
+    this.#ledger?.close();
   }
 
   /** TLS material in use, for /certs. */

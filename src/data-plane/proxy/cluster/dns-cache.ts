@@ -79,8 +79,17 @@ export interface CachedName {
   resolved: boolean;
   lastUsed: number;
   failures: number;
-  waiting: (() => void)[];
+  /** Counted among the names of all workers. */
+  held: boolean;
+  waiting: ((overflow: boolean) => void)[];
   cancel: (() => void) | undefined;
+}
+
+/** The names of all workers' caches, which one limit counts; workers/name-desk.ts. */
+export interface SharedNames {
+  /** False: `max` others are there. */
+  hold(cache: string, name: string, max: number): Promise<boolean>;
+  letGo(cache: string, name: string): void;
 }
 
 export interface DnsCacheDeps {
@@ -90,6 +99,7 @@ export interface DnsCacheDeps {
   readonly stats: StatsStore;
   /** What limits count by when there are workers. */
   readonly shared?: SharedNumbers | undefined;
+  readonly sharedNames?: SharedNames | undefined;
 }
 
 export class DnsCache {
@@ -116,14 +126,14 @@ export class DnsCache {
   }
 
   /**
-   * Makes sure that `key` is known. `ready`: it is; `waiting`: `done` is called when it is, or has failed; `overflow` and
-   * `pending-overflow`: the limits of the cache are reached.
+   * Makes sure that `key` is known. `ready`: it is; `waiting`: `done` is called when it is, or has failed, or there are too
+   * many names in all workers (`overflow`); `overflow` and `pending-overflow`: the limits of the cache are reached.
    */
   load(
     key: string,
     name: string,
     port: number,
-    done: () => void,
+    done: (overflow: boolean) => void,
   ): 'ready' | 'waiting' | 'overflow' | 'pending-overflow' {
     let entry = this.find(key);
     if (entry?.resolved) return 'ready';
@@ -143,9 +153,9 @@ export class DnsCache {
         return 'ready';
       }
     }
-    entry.waiting.push(() => {
+    entry.waiting.push((overflow) => {
       this.#pending.leave();
-      done();
+      done(overflow);
     });
     return 'waiting';
   }
@@ -163,23 +173,46 @@ export class DnsCache {
   }
 
   #add(key: string, name: string, port: number): CachedName {
+    const isIp = parseIp(name) !== undefined;
+    const held = this.#deps.sharedNames === undefined;
     const entry: CachedName = {
       key,
       name,
       port,
-      addresses: parseIp(name) ? [name] : [],
-      resolved: parseIp(name) !== undefined,
+      addresses: isIp ? [name] : [],
+      resolved: isIp && held,
       lastUsed: this.#deps.clock.now(),
       failures: 0,
+      held,
       waiting: [],
       cancel: undefined,
     };
     this.#names.set(key, entry);
-    this.#counters.added.value += 1;
     this.#counters.hosts.value = this.#names.size;
-    if (entry.resolved) this.#later(entry, this.settings.dns.refreshMs);
-    else void this.#ask(entry);
+    if (!held) void this.#hold(entry);
+    else this.#begin(entry);
     return entry;
+  }
+
+  #begin(entry: CachedName): void {
+    this.#counters.added.value += 1;
+    if (parseIp(entry.name)) this.#settle(entry, this.settings.dns.refreshMs);
+    else void this.#ask(entry);
+  }
+
+  /** Other workers may have filled the cache. */
+  async #hold(entry: CachedName): Promise<void> {
+    const { name, maxHosts } = this.settings;
+    entry.held = await this.#deps.sharedNames!.hold(name, entry.key, maxHosts);
+    if (this.#stopped) return;
+    if (entry.held) {
+      this.#begin(entry);
+      return;
+    }
+    this.#names.delete(entry.key);
+    this.#counters.hosts.value = this.#names.size;
+    this.#counters.overflow.value += 1;
+    for (const run of entry.waiting.splice(0)) run(true);
   }
 
   async #ask(entry: CachedName): Promise<void> {
@@ -209,8 +242,12 @@ export class DnsCache {
       entry.failures += 1;
     }
     if (this.#stopped) return;
+    this.#settle(entry, delay);
+  }
+
+  #settle(entry: CachedName, delay: number): void {
     entry.resolved = true;
-    for (const run of entry.waiting.splice(0)) run();
+    for (const run of entry.waiting.splice(0)) run(false);
     this.#later(entry, delay);
   }
 
@@ -227,6 +264,7 @@ export class DnsCache {
       const unused = clock.now() - entry.lastUsed;
       if (unused >= this.settings.hostTtlMs) {
         this.#names.delete(entry.key);
+        this.#deps.sharedNames?.letGo(this.settings.name, entry.key);
         this.#counters.removed.value += 1;
         this.#counters.hosts.value = this.#names.size;
         for (const run of [...this.#watchers]) run(entry, true);

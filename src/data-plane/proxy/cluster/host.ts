@@ -3,7 +3,7 @@
 import type { JsonObject } from '@bufbuild/protobuf';
 import type { SocketAddr } from '../config/address.ts';
 import { addressText } from '../config/address.ts';
-import type { Places } from '../tally/places.ts';
+import type { HostNumbers } from '../tally/host-numbers.ts';
 import type { UpstreamSocket } from '../transport-socket/dial.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
 
@@ -116,8 +116,8 @@ export class Host {
   outlier: OutlierView | undefined;
   /** The pool that was asked for last, while the question stays the same. */
   lastPool: PoolMemo | undefined;
-  /** Connections of all workers, where a limit asks for them. */
-  places: Places | undefined;
+  /** Of all workers, where a balancer or a limit asks for them. */
+  numbers: HostNumbers | undefined;
   active = 0;
   /** Requests that wait for a connection. */
   pending = 0;
@@ -168,6 +168,50 @@ export class Host {
   /** Counts neither as healthy nor as unhealthy. */
   get excluded(): boolean {
     return (this.flags & EXCLUDED) !== 0;
+  }
+
+  /** Requests under way, of all workers where balancers go by them. */
+  get load(): number {
+    return this.numbers === undefined ? this.active : this.numbers.active;
+  }
+
+  get connections(): number {
+    return this.numbers === undefined ? this.cxActive : this.numbers.cx.used;
+  }
+
+  beginRequest(): void {
+    this.active += 1;
+    this.numbers?.begin();
+  }
+
+  endRequest(): void {
+    this.active -= 1;
+    this.numbers?.end();
+  }
+
+  beginConnection(): void {
+    this.cxActive += 1;
+    this.numbers?.cx.enter();
+  }
+
+  endConnection(): void {
+    this.cxActive -= 1;
+    this.numbers?.cx.leave();
+  }
+
+  /** What this thread uses already counts among all. */
+  share(numbers: HostNumbers): void {
+    const before = this.numbers;
+    if (before === numbers) return;
+    this.numbers = numbers;
+    for (let i = 0; i < this.active; i++) {
+      before?.end();
+      numbers.begin();
+    }
+    for (let i = 0; i < this.cxActive; i++) {
+      before?.cx.leave();
+      numbers.cx.enter();
+    }
   }
 
   has(flag: number): boolean {

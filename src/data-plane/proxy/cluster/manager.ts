@@ -7,11 +7,12 @@ import { fingerprint } from '../config/fingerprint.ts';
 import type { Source } from '../xds/source.ts';
 import { Cluster, type ClusterDeps } from './cluster.ts';
 import { followDns, type Resolve } from './dns.ts';
-import { DnsCaches } from './dns-cache.ts';
+import { DnsCaches, type SharedNames } from './dns-cache.ts';
 import { NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
 
 export interface ClusterManagerDeps extends Omit<ClusterDeps, 'dnsCaches'> {
   readonly resolve: Resolve;
+  readonly sharedNames?: SharedNames | undefined;
   readonly endpoints: EndpointSource;
 }
 

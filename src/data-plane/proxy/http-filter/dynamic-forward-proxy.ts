@@ -76,9 +76,11 @@ function resolve(stream: HttpStream, forward: ForwardProxy): 'continue' | 'stop'
   if (!target) return refuse(stream, 'DNS resolution failure', FLAG.DF, 'dns_resolution_failure{invalid_host}');
   const known = (): boolean => (forward.cache.find(target.key)?.addresses.length ?? 0) > 0;
   const failed = (): 'stop' => refuse(stream, 'DNS resolution failure', FLAG.DF, 'dns_resolution_failure');
-  const state = forward.cache.load(target.key, target.name, target.port, () => {
+  const overflowed = (): 'stop' => refuse(stream, 'DNS cache overflow', 0, 'dns_cache_overflow');
+  const state = forward.cache.load(target.key, target.name, target.port, (overflow) => {
     if (stream.finished) return;
-    if (known()) stream.continueRequest();
+    if (overflow) overflowed();
+    else if (known()) stream.continueRequest();
     else failed();
   });
   switch (state) {
@@ -87,7 +89,7 @@ function resolve(stream: HttpStream, forward: ForwardProxy): 'continue' | 'stop'
     case 'waiting':
       return 'stop';
     case 'overflow':
-      return refuse(stream, 'DNS cache overflow', 0, 'dns_cache_overflow');
+      return overflowed();
     case 'pending-overflow':
       return refuse(
         stream,

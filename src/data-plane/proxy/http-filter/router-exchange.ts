@@ -170,7 +170,7 @@ export class RouterExchange
       setAuthority(stream, this.action, hostname, this.#options);
     if (stream.manager.settings.schemeOfUpstream)
       stream.setScheme(cluster.socketFor(host).kind === 'tls' ? 'https' : 'http');
-    host.active += 1;
+    host.beginRequest();
     this.noteHost(host, this.#attempt);
     if (this.#books.completeAt >= 0) this.#timers?.start();
     const pool = cluster.pool(
@@ -585,7 +585,7 @@ export class RouterExchange
     const host = this.#host;
     if (!host) return;
     this.#host = undefined;
-    host.active -= 1;
+    host.endRequest();
     if (result === 'error') host.rqError += 1;
   }
 

@@ -101,7 +101,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
       this.#done = true;
       return;
     }
-    this.#host.active += 1;
+    this.#host.beginRequest();
     if (timeoutMs > 0)
       this.#cancelTimeout = stream.manager.deps.clock.after(timeoutMs, () => {
         this.#cluster.counters.rqTimeout.value += 1;
@@ -212,7 +212,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
     const cluster = this.#cluster;
     cluster.breakers.requests.leave();
     if (this.#counted) cluster.counters.rqActive.value -= 1;
-    if (this.#host) this.#host.active -= 1;
+    this.#host?.endRequest();
   }
 }
 

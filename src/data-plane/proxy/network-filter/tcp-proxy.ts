@@ -193,9 +193,9 @@ class TcpSession implements LbContext {
       return;
     }
     this.#host = host;
-    host.active += 1;
+    host.beginRequest();
     host.cxTotal += 1;
-    host.cxActive += 1;
+    host.beginConnection();
     cluster.counters.cxTotal.value += 1;
     cluster.counters.cxActive.value += 1;
     info.setHost(host.spec);
@@ -390,8 +390,8 @@ class TcpSession implements LbContext {
     const cluster = this.#cluster;
     this.#host = undefined;
     if (!host || !cluster) return;
-    host.active -= 1;
-    host.cxActive -= 1;
+    host.endRequest();
+    host.endConnection();
     const { counters } = cluster;
     counters.cxActive.value -= 1;
     if (this.#up)

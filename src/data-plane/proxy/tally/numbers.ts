@@ -34,7 +34,8 @@ export class SharedNumbers {
   counters(path: string): (index: number) => SharedPlaces {
     const { thread, threads } = this.#blocks;
     const block = this.#blocks.get(this.#key(path), threads * CELLS_PER_THREAD * 4, true, () => {});
-    return (index) => new SharedPlaces(block, thread, index);
+    const cells = new Int32Array(block);
+    return (index) => new SharedPlaces(cells, thread, index);
   }
 
   bucket(path: string, settings: BucketSettings, clock: Clock): Bucket {

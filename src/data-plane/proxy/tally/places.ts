@@ -41,17 +41,20 @@ export class SharedPlaces implements Places {
   readonly #cells: Int32Array;
   readonly #first: number;
   readonly #own: number;
+  readonly #part: number;
 
-  constructor(block: SharedArrayBuffer, thread: number, cell: number) {
-    this.#cells = new Int32Array(block);
+  /** `part`: cells of one thread. */
+  constructor(cells: Int32Array, thread: number, cell: number, part = CELLS_PER_THREAD) {
+    this.#cells = cells;
     this.#first = cell;
-    this.#own = thread * CELLS_PER_THREAD + cell;
+    this.#own = thread * part + cell;
+    this.#part = part;
   }
 
   get used(): number {
     const cells = this.#cells;
     let sum = 0;
-    for (let at = this.#first; at < cells.length; at += CELLS_PER_THREAD) sum += Atomics.load(cells, at);
+    for (let at = this.#first; at < cells.length; at += this.#part) sum += Atomics.load(cells, at);
     return sum;
   }
 
@@ -75,8 +78,9 @@ export class SharedPlaces implements Places {
   }
 }
 
-/** Lets go what a thread that is gone has used. */
-export function clearThread(block: SharedArrayBuffer, thread: number): void {
+/** Lets go what one of `threads` threads has used, which is gone. */
+export function clearThread(block: SharedArrayBuffer, thread: number, threads: number): void {
   const cells = new Int32Array(block);
-  for (let i = 0; i < CELLS_PER_THREAD; i++) Atomics.store(cells, thread * CELLS_PER_THREAD + i, 0);
+  const part = cells.length / threads;
+  for (let i = 0; i < part; i++) Atomics.store(cells, thread * part + i, 0);
 }

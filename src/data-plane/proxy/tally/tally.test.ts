@@ -58,7 +58,7 @@ test('real threads never exceed a limit together', async () => {
   const code = `
     const { workerData } = require('node:worker_threads');
     import(workerData.module).then(({ SharedPlaces }) => {
-      const places = new SharedPlaces(workerData.block, workerData.thread, 0);
+      const places = new SharedPlaces(new Int32Array(workerData.block), workerData.thread, 0);
       const seen = new Int32Array(workerData.seen);
       for (let i = 0; i < 20000; i++) {
         if (!places.tryEnter(1)) continue;
@@ -75,7 +75,7 @@ test('real threads never exceed a limit together', async () => {
   const [, together, entered] = new Int32Array(seen);
   assert.equal(together, 0);
   assert.ok(entered! > 0);
-  assert.equal(new SharedPlaces(block, 2, 0).used, 0);
+  assert.equal(new SharedPlaces(new Int32Array(block), 2, 0).used, 0);
 });
 
 test('a shared bucket gives what arithmetic says, whoever asks', () => {

@@ -230,8 +230,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     countUpstreamEnd(this.#counters, transport.peerEnded, connection.interrupted, this.#deps.clock.now() - began);
     if (connection.listed) this.#free.splice(this.#free.indexOf(connection), 1);
     connection.listed = false;
-    this.host.cxActive -= 1;
-    this.host.places?.leave();
+    this.host.endConnection();
     this.#counters.cxActive.value -= 1;
     this.#breakers.connections.leave();
     this.#dialIfNeeded();
@@ -249,8 +248,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
   }
 
   #hostFull(): boolean {
-    const { host } = this;
-    return (host.places ? host.places.used : host.cxActive) >= this.#breakers.hostConnections;
+    return this.host.connections >= this.#breakers.hostConnections;
   }
 
   #dial(): void {
@@ -265,8 +263,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
     counters.cxTotal.value += 1;
     counters.cxActive.value += 1;
     this.host.cxTotal += 1;
-    this.host.cxActive += 1;
-    this.host.places?.enter();
+    this.host.beginConnection();
     const { options } = this;
     if (options.protocol === 'http1') counters.cxHttp1Total.value += 1;
     else if (options.protocol === 'http2') counters.cxHttp2Total.value += 1;
@@ -293,8 +290,7 @@ export class HttpPool implements UpstreamPool, ConnectionOwner {
           this.#connected(result.transport);
           return;
         }
-        this.host.cxActive -= 1;
-        this.host.places?.leave();
+        this.host.endConnection();
         this.host.cxConnectFail += 1;
         counters.cxActive.value -= 1;
         counters.cxConnectFail.value += 1;

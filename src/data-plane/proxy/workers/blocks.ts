@@ -55,7 +55,7 @@ export class BlockMaker implements SharedBlocks {
   ended(worker: number): void {
     for (const { block, counts } of this.#entries.values()) {
       const living = counts ? block.deref() : undefined;
-      if (living) clearThread(living, worker);
+      if (living) clearThread(living, worker, this.threads);
     }
   }
 }

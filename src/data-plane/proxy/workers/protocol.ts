@@ -52,6 +52,20 @@ export type BlockTold =
   | { readonly kind: 'block'; readonly key: string; readonly block: SharedArrayBuffer }
   | { readonly kind: 'block-gone'; readonly key: string };
 
+/** Where in a block the numbers of a cluster's hosts stand. `cluster` names its configuration too. */
+export type HostsTold =
+  | {
+      readonly kind: 'hosts';
+      readonly cluster: string;
+      /** Key and bytes of the block, and of the cluster's first, which has the sum. */
+      readonly segment: string;
+      readonly bytes: number;
+      readonly first: string;
+      readonly firstBytes: number;
+      readonly slots: readonly (readonly [host: string, slot: number])[];
+    }
+  | { readonly kind: 'hosts-gone'; readonly cluster: string; readonly hosts: readonly string[] };
+
 /** What the main thread found out about hosts. `cluster` names its configuration too. */
 export type HealthTold =
   | {
@@ -69,7 +83,7 @@ export type HealthTold =
 export type OutcomeRun = readonly [cluster: string, host: string, outcome: Outcome, count: number];
 
 /** Everything that reaches the workers in the order in which it came about in the main thread. */
-export type Told = Discovered | BlockTold | HealthTold;
+export type Told = Discovered | BlockTold | HostsTold | HealthTold;
 
 /** What an operator asked of the whole proxy. */
 export type Command =
@@ -101,6 +115,9 @@ export type ToMain =
       readonly family: 4 | 6;
       readonly how: ResolverSettings;
     }
+  /** A name of a DNS cache, which has `max` in all workers; answered with whether it may be one of them. */
+  | { readonly kind: 'name'; readonly id: number; readonly cache: string; readonly name: string; readonly max: number }
+  | { readonly kind: 'name-gone'; readonly cache: string; readonly name: string }
   /** Something that is only discovered on demand. */
   | { readonly kind: 'want'; readonly key: string; readonly names: readonly string[] }
   /** The next ones are sent when these were taken. */

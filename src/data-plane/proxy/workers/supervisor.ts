@@ -12,6 +12,7 @@ import {
   WORKER_RESTART_MAX_MS,
   WORKER_STOP_MS,
 } from '../limits.ts';
+import type { NameDesk } from './name-desk.ts';
 import type { Command, Discovered, Numbers, OutcomeRun, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 import { StandingCommands } from './standing.ts';
 
@@ -36,6 +37,7 @@ export interface SupervisorDeps {
   readonly known: () => readonly Told[];
   /** A worker is gone. */
   readonly ended: (worker: number) => void;
+  readonly names: NameDesk;
   readonly outcomes: (runs: readonly OutcomeRun[]) => void;
   readonly traffic: (cluster: string) => void;
   /** Asks for something on demand; the answer is for this worker alone: it has to be told "no" at once. */
@@ -253,6 +255,17 @@ export class Supervisor {
       }
       case 'traffic':
         this.#deps.traffic(message.cluster);
+        return;
+      case 'name':
+        thread.post({
+          kind: 'answer',
+          id: message.id,
+          value: this.#deps.names.hold(seat.index, message.cache, message.name, message.max),
+          error: undefined,
+        });
+        return;
+      case 'name-gone':
+        this.#deps.names.letGo(seat.index, message.cache, message.name);
         return;
       case 'bound':
         this.#noteBound(message.socket, message.address);

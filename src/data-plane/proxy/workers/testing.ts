@@ -11,7 +11,10 @@ import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
 import { HealthBook } from './health-book.ts';
 import { HealthDesk } from './health-desk.ts';
+import { HostBook } from './host-book.ts';
+import { HostDesk } from './host-desk.ts';
 import { MirrorHub } from './mirror-hub.ts';
+import { NameDesk } from './name-desk.ts';
 import type { ToMain, ToWorker } from './protocol.ts';
 import { Supervisor, type Thread, type ThreadStart } from './supervisor.ts';
 import { MainLink, type Port, runWorker, takeFirst } from './worker.ts';
@@ -41,14 +44,20 @@ export function startThreads(
   const ends: ((error: unknown) => void)[] = [];
   let hub: MirrorHub | undefined;
   const blocks: BlockMaker = new BlockMaker(count, (told) => supervisor.tell(told));
+  const hosts: HostDesk = new HostDesk(blocks, (told) => supervisor.tell(told));
   const health: HealthDesk = new HealthDesk((told) => supervisor.tell(told));
+  const names = new NameDesk();
   const supervisor = new Supervisor({
     count,
     clock: systemClock,
     log: silentLog,
     resolve,
-    known: () => [...blocks.known(), ...health.known()],
-    ended: (worker) => blocks.ended(worker),
+    known: () => [...blocks.known(), ...hosts.known(), ...health.known()],
+    ended: (worker) => {
+      blocks.ended(worker);
+      names.ended(worker);
+    },
+    names,
     outcomes: (runs) => health.onOutcomes(runs),
     want: (key, names) => hub?.want(key, names) ?? [],
     traffic: (cluster) => health.onTraffic(cluster),
@@ -70,6 +79,7 @@ export function startThreads(
       resolve: (hostname, family, how) => supervisor.resolve(hostname, family, how),
       log,
       shared: blocks,
+      sharedHosts: hosts,
       healthTeller: health,
     },
   });
@@ -126,7 +136,8 @@ function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, por
   const link = new MainLink(port);
   const blocks = new BlockBook(start.index, start.count, log);
   const health = new HealthBook(systemClock, (message) => link.send(message));
-  const books = { blocks, health };
+  const hosts = new HostBook(blocks);
+  const books = { blocks, hosts, health };
   const discovered = takeFirst(structuredClone(start.mirror), books);
   let hub: FollowerHub | undefined;
   const made = makeEngine(t, config, {
@@ -134,6 +145,8 @@ function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, por
     deps: {
       log,
       shared: blocks,
+      sharedHosts: hosts,
+      sharedNames: link,
       toldHealth: health,
       resolve: (hostname, family, how) => link.resolve(hostname, family, how),
       createHub: (deps) => {

@@ -12,7 +12,10 @@ import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
 import { HealthBook } from './health-book.ts';
 import { HealthDesk } from './health-desk.ts';
+import { HostBook } from './host-book.ts';
+import { HostDesk } from './host-desk.ts';
 import { MirrorHub } from './mirror-hub.ts';
+import { NameDesk } from './name-desk.ts';
 import type { ToMain, WorkerStart } from './protocol.ts';
 import { Supervisor, type Thread } from './supervisor.ts';
 import { MainLink, runWorker, takeFirst } from './worker.ts';
@@ -21,7 +24,15 @@ const YOUNG_GENERATION_MB = 6;
 
 type Threads = Pick<
   EngineDeps,
-  'createHub' | 'sockets' | 'workers' | 'resolve' | 'shared' | 'healthTeller' | 'toldHealth'
+  | 'createHub'
+  | 'sockets'
+  | 'workers'
+  | 'resolve'
+  | 'shared'
+  | 'sharedHosts'
+  | 'sharedNames'
+  | 'healthTeller'
+  | 'toldHealth'
 > & {
   readonly isWorker?: boolean;
 };
@@ -36,14 +47,20 @@ export function createWorkers(
   const bytes = toBinary(BootstrapSchema, bootstrap);
   let hub: MirrorHub | undefined;
   const blocks: BlockMaker = new BlockMaker(options.concurrency, (told) => supervisor.tell(told));
+  const hosts: HostDesk = new HostDesk(blocks, (told) => supervisor.tell(told));
   const health: HealthDesk = new HealthDesk((told) => supervisor.tell(told));
+  const names = new NameDesk();
   const supervisor = new Supervisor({
     count: options.concurrency,
     clock: systemClock,
     log: log.scope('main'),
     resolve: systemResolve,
-    known: () => [...blocks.known(), ...health.known()],
-    ended: (worker) => blocks.ended(worker),
+    known: () => [...blocks.known(), ...hosts.known(), ...health.known()],
+    ended: (worker) => {
+      blocks.ended(worker);
+      names.ended(worker);
+    },
+    names,
     outcomes: (runs) => health.onOutcomes(runs),
     want: (key, names) => hub?.want(key, names) ?? [],
     traffic: (cluster) => health.onTraffic(cluster),
@@ -65,6 +82,7 @@ export function createWorkers(
       workers: supervisor,
       resolve: (hostname, family, how) => supervisor.resolve(hostname, family, how),
       shared: blocks,
+      sharedHosts: hosts,
       healthTeller: health,
     },
     stop: () => supervisor.stop(),
@@ -101,7 +119,8 @@ export async function runThisWorker(): Promise<void> {
   let hub: FollowerHub | undefined;
   const blocks = new BlockBook(start.index, start.count, log.scope('main'));
   const health = new HealthBook(systemClock, (message) => link.send(message));
-  const books = { blocks, health };
+  const hosts = new HostBook(blocks);
+  const books = { blocks, hosts, health };
   const discovered = takeFirst(start.mirror, books);
   const engine = createEngine(
     bootstrap,
@@ -116,6 +135,8 @@ export async function runThisWorker(): Promise<void> {
     {
       isWorker: true,
       shared: blocks,
+      sharedHosts: hosts,
+      sharedNames: link,
       toldHealth: health,
       resolve: (hostname, family, how) => link.resolve(hostname, family, how),
       createHub: (deps) => {

@@ -2,12 +2,14 @@
 
 import { errorText } from '../../../base/runtime/log.ts';
 import type { DnsAnswer } from '../cluster/dns.ts';
+import type { SharedNames } from '../cluster/dns-cache.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
 import type { Engine } from '../engine.ts';
 import type { BlockBook } from './blocks.ts';
 import type { FollowerHub } from './follower-hub.ts';
 import type { HealthBook } from './health-book.ts';
+import type { HostBook } from './host-book.ts';
 import { numbersOf } from './numbers.ts';
 import type { Command, Discovered, Numbers, Told, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 
@@ -17,7 +19,7 @@ export interface Port {
 }
 
 /** Questions to the main thread. */
-export class MainLink {
+export class MainLink implements SharedNames {
   readonly #port: Port;
   readonly #waiting = new Map<number, (value: unknown, error: string | undefined) => void>();
   #lastId = 0;
@@ -44,6 +46,15 @@ export class MainLink {
     return this.#ask((id) => ({ kind: 'port', id, socket })) as Promise<number>;
   }
 
+  /** A name of a DNS cache; see protocol.ts. */
+  hold(cache: string, name: string, max: number): Promise<boolean> {
+    return this.#ask((id) => ({ kind: 'name', id, cache, name, max })) as Promise<boolean>;
+  }
+
+  letGo(cache: string, name: string): void {
+    this.send({ kind: 'name-gone', cache, name });
+  }
+
   bound(socket: string, address: SocketAddr): void {
     this.send({ kind: 'bound', socket, address });
   }
@@ -66,15 +77,20 @@ export function takeFirst(mirror: readonly Told[], books: Books): Discovered[] {
 /** What was told about other things than resources. */
 export interface Books {
   readonly blocks: BlockBook;
+  readonly hosts: HostBook;
   readonly health: HealthBook;
 }
 
 /** Answers with what is left for the hub. */
-function note(told: Told, { blocks, health }: Books): Discovered | undefined {
+function note(told: Told, { blocks, hosts, health }: Books): Discovered | undefined {
   switch (told.kind) {
     case 'block':
     case 'block-gone':
       blocks.take(told);
+      return undefined;
+    case 'hosts':
+    case 'hosts-gone':
+      hosts.take(told);
       return undefined;
     case 'health':
     case 'health-gone':

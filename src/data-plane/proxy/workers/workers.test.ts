@@ -24,6 +24,7 @@ import { eventually, startProgram } from '../testing/program.ts';
 import { BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
 import { MirrorHub } from './mirror-hub.ts';
+import { NameDesk } from './name-desk.ts';
 import { addUp, numbersOf } from './numbers.ts';
 import type { Discovered, ToMain, ToWorker, WorkerStart } from './protocol.ts';
 import { Supervisor, type Thread } from './supervisor.ts';
@@ -60,6 +61,7 @@ function supervise(count = 2) {
   const supervisor = new Supervisor({
     known: () => blocks.known(),
     ended: (worker) => blocks.ended(worker),
+    names: new NameDesk(),
     outcomes() {},
     traffic() {},
     want: () => [],

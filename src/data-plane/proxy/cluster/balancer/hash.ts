@@ -96,7 +96,7 @@ export class HashBalancer implements Balancer {
     const factor = this.#policy.hashing.balanceFactor;
     if (!host || factor === 0) return host;
     const slots = Math.floor(((this.#deps.active() + 1) * factor + 99) / 100);
-    const overload = (one: Host): number => one.active / Math.max(1, Math.ceil(slots * (entry.weights.get(one) ?? 0)));
+    const overload = (one: Host): number => one.load / Math.max(1, Math.ceil(slots * (entry.weights.get(one) ?? 0)));
     let least = overload(host);
     if (least <= 1) return host;
     // The host is full: others are tried in an order that the hash alone decides.

@@ -4,6 +4,21 @@ import { HashBalancer } from './hash.ts';
 import { SubsetBalancer } from './subset.ts';
 import { WeightedBalancer } from './weighted.ts';
 
+/** Whether hosts are chosen by what is under way to them. */
+export function goesByLoad(policy: LbPolicy): boolean {
+  switch (policy.kind) {
+    case 'least-request':
+      return true;
+    case 'ring-hash':
+    case 'maglev':
+      return policy.hashing.balanceFactor > 0;
+    case 'subset':
+      return goesByLoad(policy.child);
+    default:
+      return false;
+  }
+}
+
 const NEVER: Balancer = { update() {}, pick: () => undefined };
 
 export function createBalancer(policy: LbPolicy, deps: BalancerDeps): Balancer {

@@ -145,8 +145,8 @@ export class WeightedBalancer implements Balancer {
     if (policy.kind === 'random') return weight;
     if (policy.kind === 'least-request') {
       const bias = policy.bias();
-      if (bias === 1) weight /= host.active + 1;
-      else if (bias !== 0) weight /= (host.active + 1) ** bias;
+      if (bias === 1) weight /= host.load + 1;
+      else if (bias !== 0) weight /= (host.load + 1) ** bias;
     }
     return policy.slowStart ? slowStartWeight(host, weight, policy.slowStart, this.#deps.now()) : weight;
   }
@@ -170,9 +170,13 @@ export class WeightedBalancer implements Balancer {
 
 function leastOfSome(hosts: readonly Host[], choices: number, random: () => number): Host {
   let best = hosts[Math.floor(random() * hosts.length)]!;
+  let least = best.load;
   for (let i = 1; i < choices; i++) {
     const other = hosts[Math.floor(random() * hosts.length)]!;
-    if (other.active < best.active) best = other;
+    const { load } = other;
+    if (load >= least) continue;
+    best = other;
+    least = load;
   }
   return best;
 }
@@ -180,13 +184,16 @@ function leastOfSome(hosts: readonly Host[], choices: number, random: () => numb
 /** The least busy of all hosts; among equals each with the same chance. */
 function leastOf(hosts: readonly Host[], random: () => number): Host {
   let best = hosts[0]!;
+  let least = best.load;
   let equals = 1;
   for (let i = 1; i < hosts.length; i++) {
     const host = hosts[i]!;
-    if (host.active < best.active) {
+    const { load } = host;
+    if (load < least) {
       best = host;
+      least = load;
       equals = 1;
-    } else if (host.active === best.active) {
+    } else if (load === least) {
       equals += 1;
       if (random() * equals < 1) best = host;
     }
