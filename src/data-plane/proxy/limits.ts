@@ -246,3 +246,5 @@ export const MAX_LOG_DEPTH = 32;
 export const MAX_EDITED_HEAD_BYTES = 100 * 1024;
 /** Kept-alive connections one request may find closed by their server before it counts as a failure. */
 export const MAX_STALE_CONNECTIONS = 8;
+/** Body of a request to the admin interface. */
+export const MAX_ADMIN_BODY_BYTES = 64 * 1024;

@@ -65,6 +65,17 @@ export function runEngine(engine: EngineCommand, args: readonly string[], cwd: s
   });
 }
 
+export interface AdminMore {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+export interface AdminAnswer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+}
+
 export interface RunningEngine {
   readonly name: EngineName;
   readonly adminPort: number;
@@ -72,7 +83,7 @@ export interface RunningEngine {
   readonly ports: ReadonlyMap<string, number>;
   readonly dir: string;
   crashed(): string | undefined;
-  admin(method: string, path: string): Promise<{ readonly status: number; readonly body: string }>;
+  admin(method: string, path: string, more?: AdminMore): Promise<AdminAnswer>;
   stop(): Promise<void>;
 }
 
@@ -154,25 +165,31 @@ export async function startEngine(
       ports,
       dir,
       crashed: () => ended,
-      admin: (method, target) => ask(port, method, target),
+      admin: (method, target, more) => ask(port, method, target, more),
       stop,
     },
   };
 }
 
-function ask(port: number, method: string, target: string): Promise<{ status: number; body: string }> {
+function ask(port: number, method: string, target: string, { headers, body }: AdminMore = {}): Promise<AdminAnswer> {
   return new Promise((resolve, reject) => {
     const sent = request(
-      { host: '127.0.0.1', port, method, path: target, agent: false, timeout: 5_000 },
+      { host: '127.0.0.1', port, method, path: target, headers: { ...headers }, agent: false, timeout: 5_000 },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }));
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            type: response.headers['content-type'] ?? '',
+            body: Buffer.concat(chunks).toString(),
+          }),
+        );
         response.on('error', reject);
       },
     );
     sent.on('error', reject);
     sent.on('timeout', () => sent.destroy(new Error('admin interface does not answer')));
-    sent.end();
+    sent.end(body);
   });
 }

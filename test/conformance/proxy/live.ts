@@ -1,6 +1,7 @@
 // What a case in TypeScript is given: the same clients and upstreams, driven by code. It returns or notes what it saw, and the
 // notes of the two engines are compared like everything else. Made by session.ts.
 import type { Outcome } from './client.ts';
+import type { AdminAnswer, AdminMore } from './engine-process.ts';
 import type { EngineName, Step } from './format.ts';
 import type { Upstream } from './upstreams.ts';
 
@@ -14,7 +15,8 @@ export interface Live {
   pem(name: string): string;
   send(step: Step): Promise<Outcome>;
   stat(name: string): Promise<number>;
-  admin(method: string, path: string): Promise<{ readonly status: number; readonly body: string }>;
+  admin(method: string, path: string, more?: AdminMore): Promise<AdminAnswer>;
+  readonly adminPort: number;
   /** Waits for a condition; throws when it does not come. */
   until(what: string, test: () => boolean | Promise<boolean>, ms?: number): Promise<void>;
   /** Puts a fact into the observation: compared between the engines. */

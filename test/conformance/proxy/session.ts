@@ -13,7 +13,7 @@ import {
   type Outcome,
 } from './client.ts';
 import type { RunningEngine } from './engine-process.ts';
-import { bytesOf, type LoadedCase, list, type Step } from './format.ts';
+import { bytesOf, type LoadedCase, list, pairsOf, type Step } from './format.ts';
 import { cleanRaw, type Observation, setHeaders, shownBytes } from './observation.ts';
 import type { Upstream } from './upstreams.ts';
 
@@ -196,8 +196,12 @@ class Session {
 
   async #admin(key: string, step: Step): Promise<void> {
     const [method = 'GET', target = '/'] = step.admin!.split(' ');
-    const answer = await this.#input.engine.admin(method, target);
+    const answer = await this.#input.engine.admin(method, target, {
+      headers: Object.fromEntries(pairsOf(step.headers)),
+      ...(typeof step.body === 'string' ? { body: step.body } : {}),
+    });
     this.#seen.set(`${key}.status`, String(answer.status));
+    this.#seen.set(`${key}.header.content-type`, answer.type);
     this.#seen.set(`${key}.body`, this.#clean(shownBytes(Buffer.from(answer.body, 'latin1'))));
   }
 
@@ -238,6 +242,7 @@ class Session {
       send: async (step) => this.#exchange(step),
       stat: async (name) => (await this.#stat(name)) ?? 0,
       admin: engine.admin,
+      adminPort: engine.adminPort,
       until: (what, condition, ms) => this.#until(what, condition, ms),
       note: (key, value) => {
         if (value !== undefined) this.#seen.set(`live.${key}`, this.#clean(String(value)));

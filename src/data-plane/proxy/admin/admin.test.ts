@@ -141,7 +141,7 @@ test('config dump: whole, one resource, masks, names', async (t) => {
     ['?resource=nope', 404, 'nope not found in config dump'],
     ['?resource=bootstrap', 400, 'bootstrap is not a repeated field. Use ?mask=bootstrap to get only this field'],
     ['?mask=zz', 400, 'FieldMask zz could not be successfully applied to any configs.'],
-    ['?name_regex=(', 400, 'INVALID_ARGUMENT: Error while parsing name_regex from (: missing closing ): `(`'],
+    ['?name_regex=(', 400, 'INVALID_ARGUMENT: Error while parsing name_regex from (: missing ): ('],
   ] as const)
     assert.deepEqual(
       [(await get(`/config_dump${path}`)).status, (await get(`/config_dump${path}`)).body],
@@ -211,7 +211,7 @@ test('statistics in every format', async (t) => {
   assert.doesNotMatch((await get('/stats?usedonly')).body, /_total: 0$/m);
   assert.match((await get('/stats?format=html&filter=<b>')).body, /value="&lt;b&gt;"/);
   const prometheus = await get('/stats/prometheus?filter=downstream_rq_time$');
-  assert.equal(prometheus.headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8');
+  assert.equal(prometheus.headers['content-type'], 'text/plain; charset=UTF-8');
   assert.match(
     prometheus.body,
     /^# TYPE envoy_http_downstream_rq_time histogram\nenvoy_http_downstream_rq_time_bucket\{envoy_http_conn_manager_prefix="test",le="1"\}/,
@@ -220,10 +220,25 @@ test('statistics in every format', async (t) => {
     (await get('/stats?format=prometheus&filter=downstream_rq_time$&histogram_buckets=summary')).body,
     /# TYPE \S+ summary\n\S+,quantile="0"\} /,
   );
+  assert.equal((await get('/stats?hidden=only')).body, '');
+  assert.match((await get('/stats?format=active-html&filter="x')).body, /value="&quot;x"[\s\S]*<script>/);
+  const { port } = proxy.engine.adminAddress as { readonly port: number };
+  const native = await ask(port, '/stats/prometheus?filter=downstream_rq_time$&histogram_buckets=prometheusnative', {
+    headers: { accept: 'application/vnd.google.protobuf;q=0.7,text/plain;q=0.3' },
+  });
+  assert.match(native.headers['content-type']!, /^application\/vnd\.google\.protobuf; proto=/);
+  assert.match(native.body, /envoy_http_downstream_rq_time[\s\S]*envoy_http_conn_manager_prefix[\s\S]*test/);
   for (const [path, body] of [
+    ['?histogram_buckets=prometheusnative', 'Invalid histogram_buckets type for non prometheus stats type'],
+    [
+      '?format=prometheus&histogram_buckets=prometheusnative',
+      'unsupported prometheusnative histogram type when not using protobuf exposition format',
+    ],
+    ['/prometheus?histogram_buckets=disjoint', 'unsupported prometheus histogram bucket mode'],
+    ['?hidden=x', 'usage: /stats?hidden=(include|only|exclude)\n\n'],
     ['?type=x', 'invalid &type= param'],
     ['?format=x', 'usage: /stats?format=(html|active-html|json|prometheus|text)\n\n'],
-    ['?filter=(', 'Invalid re2 regex: missing closing ): `(`'],
+    ['?filter=(', 'Invalid re2 regex: missing ): ('],
   ] as const)
     assert.deepEqual([(await get(`/stats${path}`)).status, (await get(`/stats${path}`)).body], [400, body]);
 });

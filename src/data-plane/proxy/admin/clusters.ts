@@ -21,7 +21,7 @@ export async function clustersPage(target: AdminTarget, query: URLSearchParams):
       const regex = RE2JS.compile(filter);
       wanted = (name) => regex.matcher(name).find();
     } catch {
-      return { status: 400, body: `Invalid re2 regex: ${filter}\n` };
+      return { status: 400, body: 'Invalid re2 regex' };
     }
   }
   const { hosts } = await target.gather();

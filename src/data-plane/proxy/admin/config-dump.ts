@@ -17,6 +17,7 @@ import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.
 import { SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/secret_pb.js';
 import { errorText } from '../../../base/runtime/log.ts';
 import { extensionRegistry } from '../config/bootstrap.ts';
+import { regexProblem } from '../stats/query.ts';
 import type { ResourceRecord } from '../xds/hub.ts';
 import { CDS, ECDS, EDS, LDS, RDS } from '../xds/kinds.ts';
 import { type AdminReply, type AdminTarget, JSON_TYPE } from './target.ts';
@@ -56,6 +57,8 @@ function hidden(value: JsonValue, key: string): JsonValue {
   return out;
 }
 
+/** Of errors of this page alone. */
+const PLAIN = 'text/plain';
 const time = (ms: number) => new Date(ms).toISOString();
 
 /** One list of a dump; its elements are made when they are sent. */
@@ -81,8 +84,12 @@ export function configDump(target: AdminTarget, query: URLSearchParams): AdminRe
       const compiled = RE2JS.compile(regex);
       keep = (name) => compiled.testExact(name);
     } catch (error) {
-      const reason = errorText(error).replace(/^error parsing regexp: /, '');
-      return { status: 400, body: `INVALID_ARGUMENT: Error while parsing name_regex from ${regex}: ${reason}` };
+      const reason = regexProblem(error);
+      return {
+        status: 400,
+        type: PLAIN,
+        body: `INVALID_ARGUMENT: Error while parsing name_regex from ${regex}: ${reason}`,
+      };
     }
   }
   const dumps = sections(target, keep, query.has('include_eds'));
@@ -94,6 +101,7 @@ export function configDump(target: AdminTarget, query: URLSearchParams): AdminRe
   if (kept.length === 0)
     return {
       status: 400,
+      type: PLAIN,
       body: `FieldMask ${query.get('mask')} could not be successfully applied to any configs.`,
     };
   return { body: `${JSON.stringify({ configs: kept }, null, 1)}\n`, type: JSON_TYPE };
@@ -373,13 +381,17 @@ function secrets(target: AdminTarget, keep: (name: string) => boolean): Section 
 function oneResource(dumps: readonly Section[], resource: string, mask: readonly string[] | undefined): AdminReply {
   for (const dump of dumps) {
     if (Object.hasOwn(dump.fields, resource))
-      return { status: 400, body: `${resource} is not a repeated field. Use ?mask=${resource} to get only this field` };
+      return {
+        status: 400,
+        type: PLAIN,
+        body: `${resource} is not a repeated field. Use ?mask=${resource} to get only this field`,
+      };
     const list = dump.lists.find((each) => each.key === resource);
     if (!list) continue;
     if (list.items.length === 0) return { body: '{}\n', type: JSON_TYPE };
     return { body: elements(list, mask), type: JSON_TYPE };
   }
-  return { status: 404, body: `${resource} not found in config dump` };
+  return { status: 404, type: PLAIN, body: `${resource} not found in config dump` };
 }
 
 function* elements(list: List, mask: readonly string[] | undefined): Generator<string> {

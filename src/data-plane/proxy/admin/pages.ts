@@ -1,6 +1,6 @@
 // The pages of the admin interface: which there are, what each is for and how it is asked. Called by admin/server.ts for
 // every request.
-import { escapeHtml } from '../stats/render.ts';
+import { escapeHtml } from '../stats/html.ts';
 import { certsPage } from './certs.ts';
 import { clustersPage } from './clusters.ts';
 import { configDump } from './config-dump.ts';
@@ -10,7 +10,7 @@ import { logging } from './logging.ts';
 import { profiler } from './profiler.ts';
 import { serverInfo } from './server-info.ts';
 import { prometheusPage, statsPage } from './stats.ts';
-import { type AdminReply, type AdminTarget, JSON_TYPE, OK, type Page } from './target.ts';
+import { type AdminAsk, type AdminReply, type AdminTarget, JSON_TYPE, OK, type Page } from './target.ts';
 
 const unsupported = (what: string): AdminReply => ({ status: 501, body: `${what} is not supported by this proxy\n` });
 const lookups = (): AdminReply =>
@@ -159,9 +159,12 @@ const PAGES: Readonly<Record<string, Page>> = {
       { name: 'usedonly', help: 'leaves out what is zero' },
       REGEX,
       { name: 'invert_filter', help: 'shows the others' },
-      { name: 'format', help: 'html, text, json or prometheus' },
+      { name: 'format', help: 'html, active-html, text, json or prometheus' },
       { name: 'type', help: 'All, Counters, Gauges, Histograms or TextReadouts' },
-      { name: 'histogram_buckets', help: 'cumulative, disjoint, detailed or summary' },
+      {
+        name: 'histogram_buckets',
+        help: 'cumulative, disjoint, detailed or summary; for Prometheus cumulative, summary or, as protobuf, prometheusnative',
+      },
     ],
     show: statsPage,
   },
@@ -172,7 +175,7 @@ const PAGES: Readonly<Record<string, Page>> = {
       { name: 'text_readouts', help: 'texts too, as gauges with the value 0' },
       REGEX,
       { name: 'invert_filter', help: 'shows the others' },
-      { name: 'histogram_buckets', help: 'cumulative or summary' },
+      { name: 'histogram_buckets', help: 'cumulative, summary or, as protobuf, prometheusnative' },
     ],
     show: prometheusPage,
   },
@@ -197,7 +200,12 @@ const PAGES: Readonly<Record<string, Page>> = {
   },
 };
 
-export function findPage(target: AdminTarget, method: string, url: string): AdminReply | Promise<AdminReply> {
+export function findPage(
+  target: AdminTarget,
+  method: string,
+  url: string,
+  ask: AdminAsk,
+): AdminReply | Promise<AdminReply> {
   const mark = url.indexOf('?');
   const path = mark < 0 ? url : url.slice(0, mark);
   const page = Object.hasOwn(PAGES, path) ? PAGES[path] : undefined;
@@ -205,7 +213,7 @@ export function findPage(target: AdminTarget, method: string, url: string): Admi
   if (page.mutates && method !== 'POST') return { status: 405, body: `Method ${method} not allowed, POST required.` };
   if (method !== 'GET' && method !== 'POST' && method !== 'HEAD')
     return { status: 405, body: `Method ${method} not allowed.` };
-  return page.show(target, new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)));
+  return page.show(target, new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)), ask);
 }
 
 function helpText(): string {

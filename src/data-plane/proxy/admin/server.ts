@@ -9,7 +9,7 @@ import { HeaderMap, headerName } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { httpDate } from '../http/status.ts';
 import { type ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
-import { REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
+import { MAX_ADMIN_BODY_BYTES, REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
 import { systemReason } from '../system-words.ts';
 import { SocketTransport } from '../transport-socket/socket-transport.ts';
 import { findPage } from './pages.ts';
@@ -128,6 +128,10 @@ class AdminRequest implements RequestReceiver {
   readonly #log: LogEntry | undefined;
   #method = '';
   #url = '';
+  readonly #body: Buffer[] = [];
+  #bodyBytes = 0;
+  /** Answered before its end. */
+  #refused = false;
   #full = false;
   #gone = false;
   #resume: (() => void) | undefined;
@@ -149,11 +153,20 @@ class AdminRequest implements RequestReceiver {
     if (endStream) this.#answer();
   }
 
-  /** Bodies of admin requests mean nothing. */
-  onRequestData(): void {}
+  onRequestData(bytes: Buffer, start: number, end: number): void {
+    if (this.#refused) return;
+    this.#bodyBytes += end - start;
+    if (this.#bodyBytes <= MAX_ADMIN_BODY_BYTES) {
+      this.#body.push(Buffer.from(bytes.subarray(start, end)));
+      return;
+    }
+    this.#refused = true;
+    this.#sender.endConnection?.();
+    this.#send({ status: 413, body: 'Payload Too Large' });
+  }
 
   onRequestEnd(): void {
-    this.#answer();
+    if (!this.#refused) this.#answer();
   }
 
   onRequestReset(): void {
@@ -167,7 +180,11 @@ class AdminRequest implements RequestReceiver {
   }
 
   #answer(): void {
-    const reply = findPage(this.#target, this.#method, this.#url);
+    const reply = findPage(this.#target, this.#method, this.#url, {
+      headers: this.#info.requestHeaders ?? new HeaderMap(0),
+      body: Buffer.concat(this.#body).toString(),
+    });
+    this.#body.length = 0;
     if (!(reply instanceof Promise)) {
       this.#send(reply);
       return;
@@ -190,7 +207,10 @@ class AdminRequest implements RequestReceiver {
     headers.add(H.server, 'envoy');
     this.#info.responseCode = status;
     if (typeof reply.body === 'string') headers.add(H.contentLength, String(Buffer.byteLength(reply.body)));
-    const parts = (typeof reply.body === 'string' ? [reply.body] : reply.body)[Symbol.iterator]();
+    const whole = typeof reply.body === 'string' || reply.body instanceof Uint8Array;
+    const parts = (whole ? [reply.body as string | Uint8Array] : (reply.body as Iterable<string | Uint8Array>))[
+      Symbol.iterator
+    ]();
     this.#sender.sendHead(status, headers, false);
     this.#pump(parts, () => {
       this.#sender.sendEnd();
@@ -201,20 +221,22 @@ class AdminRequest implements RequestReceiver {
   }
 
   /** Sends parts while the client takes them and the turn lasts, then goes on in a later turn. */
-  #pump(parts: Iterator<string>, done: () => void): void {
+  #pump(parts: Iterator<string | Uint8Array>, done: () => void): void {
     const { clock } = this.#target;
     const end = clock.now() + SLICE_MS;
     for (;;) {
       let text = '';
+      let binary: Uint8Array | undefined;
       let last = false;
-      while (text.length < PART_CHARS && clock.now() <= end) {
+      while (text.length < PART_CHARS && !binary && clock.now() <= end) {
         const next = parts.next();
         last = next.done === true;
         if (last) break;
-        text += next.value;
+        if (typeof next.value === 'string') text += next.value;
+        else binary = next.value;
       }
       if (this.#gone) return;
-      const bytes = Buffer.from(text);
+      const bytes = binary ? Buffer.concat([Buffer.from(text), binary]) : Buffer.from(text);
       if (bytes.length > 0) {
         this.#info.bytesSent += bytes.length;
         this.#sender.sendData(bytes, 0, bytes.length);

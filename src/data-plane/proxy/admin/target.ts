@@ -4,6 +4,7 @@ import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js
 import type { Node } from '#proto/envoy/config/core/v3/base_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { ClusterView } from '../cluster/manager.ts';
+import type { HeaderMap } from '../http/header-map.ts';
 import type { ListenerView } from '../listener/manager.ts';
 import type { LogControl } from '../process-log.ts';
 import type { Runtime } from '../runtime/runtime.ts';
@@ -33,7 +34,7 @@ export interface HostCounts {
 /** The numbers of all workers together. */
 export interface Gathered {
   readonly stats: StatsStore;
-  readonly istioStats: { render(): string };
+  readonly istioStats: Pick<IstioStats, 'families' | 'render'>;
   /** What other workers counted about a host; undefined when there are none. */
   readonly hosts: ((cluster: string, host: string) => HostCounts | undefined) | undefined;
 }
@@ -67,8 +68,8 @@ export interface AdminTarget {
 }
 
 export interface AdminReply {
-  /** Text, or parts made while the answer is sent: nothing large is made at once. */
-  readonly body: string | Iterable<string>;
+  /** Text or bytes, or parts made while the answer is sent: nothing large is made at once. */
+  readonly body: string | Uint8Array | Iterable<string | Uint8Array>;
   readonly status?: number;
   readonly type?: string;
   /** Runs after the answer was written. */
@@ -81,12 +82,18 @@ export interface Parameter {
   readonly help: string;
 }
 
+/** What was asked beside path and query. */
+export interface AdminAsk {
+  readonly headers: HeaderMap;
+  readonly body: string;
+}
+
 export interface Page {
   readonly help: string;
   /** Changes something: only POST. */
   readonly mutates?: boolean;
   readonly parameters?: readonly Parameter[];
-  readonly show: (target: AdminTarget, query: URLSearchParams) => AdminReply | Promise<AdminReply>;
+  readonly show: (target: AdminTarget, query: URLSearchParams, ask: AdminAsk) => AdminReply | Promise<AdminReply>;
 }
 
 export const OK: AdminReply = { body: 'OK\n' };

@@ -3,6 +3,7 @@
 import { MAX_METRIC_SERIES } from '../limits.ts';
 import { addHistogram, histogramNumbers } from '../workers/histograms.ts';
 import type { IstioNumbers } from '../workers/protocol.ts';
+import { escapeLabel, type Family, type FamilyType, familyText, type Sample } from './families.ts';
 import { Counter, Histogram, StatsStore } from './stats.ts';
 
 /** Label values in the order of `HTTP_LABELS` or `TCP_LABELS`. */
@@ -142,22 +143,33 @@ export class IstioStats {
     return all;
   }
 
-  render(): string {
+  families(): Family[] {
     const http = [...this.#http.values()];
     const tcp = [...this.#tcp.values()];
-    let out =
+    const out: Family[] =
       this.#tag === undefined
-        ? ''
-        : `# TYPE istio_build gauge\nistio_build{component="proxy",tag=${JSON.stringify(this.#tag)}} 1\n`;
-    out += counters('istio_requests_total', http, (series) => series.requests);
-    out += histograms('istio_request_duration_milliseconds', http, (series) => series.duration);
-    out += histograms('istio_request_bytes', http, (series) => series.requestBytes);
-    out += histograms('istio_response_bytes', http, (series) => series.responseBytes);
-    out += counters('istio_tcp_connections_opened_total', tcp, (series) => series.opened);
-    out += counters('istio_tcp_connections_closed_total', tcp, (series) => series.closed);
-    out += counters('istio_tcp_sent_bytes_total', tcp, (series) => series.sent);
-    out += counters('istio_tcp_received_bytes_total', tcp, (series) => series.received);
-    return out;
+        ? []
+        : [
+            family('istio_build', 'gauge', [
+              { labels: labelText(['component', 'tag'], ['proxy', this.#tag]), value: 1 },
+            ]),
+          ];
+    out.push(
+      counters('istio_requests_total', http, (series) => series.requests),
+      histograms('istio_request_duration_milliseconds', http, (series) => series.duration),
+      histograms('istio_request_bytes', http, (series) => series.requestBytes),
+      histograms('istio_response_bytes', http, (series) => series.responseBytes),
+      counters('istio_tcp_connections_opened_total', tcp, (series) => series.opened),
+      counters('istio_tcp_connections_closed_total', tcp, (series) => series.closed),
+      counters('istio_tcp_sent_bytes_total', tcp, (series) => series.sent),
+      counters('istio_tcp_received_bytes_total', tcp, (series) => series.received),
+    );
+    return out.filter(({ samples }) => samples.length > 0);
+  }
+
+  /** As Prometheus' text. */
+  render(): string {
+    return this.families().map(familyText).join('');
   }
 }
 
@@ -171,38 +183,30 @@ export function labelText(names: readonly string[], values: readonly string[]): 
   return parts.join(',');
 }
 
-export function escapeLabel(value: string): string {
-  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+function family(name: string, type: FamilyType, samples: readonly Sample[]): Family {
+  return { name, type, samples };
 }
 
 function counters<S extends { readonly labels: string }>(
   name: string,
   all: readonly S[],
   read: (series: S) => Counter,
-): string {
-  if (all.length === 0) return '';
-  return `# TYPE ${name} counter\n${all.map((series) => `${name}{${series.labels}} ${read(series).value}\n`).join('')}`;
+): Family {
+  return family(
+    name,
+    'counter',
+    all.map((series) => ({ labels: series.labels, value: read(series).value })),
+  );
 }
 
 function histograms<S extends { readonly labels: string }>(
   name: string,
   all: readonly S[],
   read: (series: S) => Histogram,
-): string {
-  if (all.length === 0) return '';
-  return `# TYPE ${name} histogram\n${all.map((series) => histogramLines(name, series.labels, read(series))).join('')}`;
-}
-
-/** Cumulative buckets, sum and count of one series. */
-export function histogramLines(name: string, labels: string, histogram: Histogram): string {
-  const comma = labels === '' ? '' : ',';
-  let total = 0;
-  let out = '';
-  for (const [i, bound] of histogram.bounds.entries()) {
-    total += histogram.cells[i]!;
-    out += `${name}_bucket{${labels}${comma}le="${bound}"} ${total}\n`;
-  }
-  out += `${name}_bucket{${labels}${comma}le="+Inf"} ${histogram.count}\n`;
-  const braces = labels === '' ? '' : `{${labels}}`;
-  return `${out}${name}_sum${braces} ${histogram.sum}\n${name}_count${braces} ${histogram.count}\n`;
+): Family {
+  return family(
+    name,
+    'histogram',
+    all.map((series) => ({ labels: series.labels, histogram: read(series) })),
+  );
 }

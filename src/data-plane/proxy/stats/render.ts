@@ -4,11 +4,12 @@ import type { StatsConfig } from '#proto/envoy/config/metrics/v3/stats_pb.js';
 import { HistogramBucketSettingsSchema, StatsMatcherSchema } from '#proto/envoy/config/metrics/v3/stats_pb.js';
 import { ConfigError, only } from '../config/fields.ts';
 import { stringTest } from '../config/matchers.ts';
-import { histogramsJson, histogramText, QUANTILES, quantile, shortNumber } from './histogram-text.ts';
-import { escapeLabel, histogramLines } from './istio-stats.ts';
+import { type Family, familyText, unborn } from './families.ts';
+import { histogramsJson, histogramText } from './histogram-text.ts';
+import { familyProto } from './prometheus-proto.ts';
 import type { StatsQuery } from './query.ts';
 import { HISTOGRAM_BOUNDS, type Histogram, type StatFilter, type StatsStore } from './stats.ts';
-import { readTags, type TagRules, takeTags } from './tags.ts';
+import { readTags, type TagRules } from './tags.ts';
 
 /** How names become Prometheus names and labels. */
 export interface StatNaming {
@@ -60,13 +61,6 @@ function shownBy(config: StatsConfig | undefined): StatFilter {
   };
 }
 
-/** Counters that Envoy makes when there is something to count. */
-function unborn(name: string, value: number): boolean {
-  if (value !== 0 || !name.startsWith('cluster.')) return false;
-  // Not those of outlier detection (…consecutive_5xx), which are there from the start.
-  return (name.endsWith('xx') && /_rq_\dxx$/.test(name)) || name.endsWith('.upstream_rq_drop_overload');
-}
-
 interface Shown {
   readonly name: string;
   readonly value: number;
@@ -78,7 +72,7 @@ type Entry = readonly [name: string, value: number | string];
 
 /** Counters and gauges, and texts before them as Envoy lists them. */
 function entries(stats: StatsStore, query: StatsQuery): { readonly texts: Entry[]; readonly numbers: Entry[] } {
-  const keep = (name: string): boolean => stats.shown(name) && query.wanted(name);
+  const keep = (name: string): boolean => !query.hiddenOnly && stats.shown(name) && query.wanted(name);
   const numbers: Entry[] = [];
   const add = (all: Iterable<Shown>): void => {
     for (const { name, value, used } of all)
@@ -95,7 +89,7 @@ function entries(stats: StatsStore, query: StatsQuery): { readonly texts: Entry[
 const byName = (a: Entry, b: Entry) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0);
 
 function shownHistograms(stats: StatsStore, query: StatsQuery): Histogram[] {
-  if (query.type !== 'All' && query.type !== 'Histograms') return [];
+  if (query.hiddenOnly || (query.type !== 'All' && query.type !== 'Histograms')) return [];
   return [...stats.histograms.values()]
     .filter(
       (histogram) =>
@@ -136,65 +130,13 @@ export function* statsJson(stats: StatsStore, query: StatsQuery): Generator<stri
   yield ']}';
 }
 
-/** A page with the same lines and the choices as a form. */
-export function* statsHtml(stats: StatsStore, query: StatsQuery, filter: string): Generator<string> {
-  const choice = (name: string, values: readonly string[], chosen: string): string =>
-    `<label>${name} <select name="${name}">${values.map((value) => `<option${value === chosen ? ' selected' : ''}>${value}</option>`).join('')}</select></label>\n`;
-  yield `<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Envoy Admin</title></head><body>\n<form action="stats" method="get">\n`;
-  yield `<label>filter <input name="filter" value="${escapeHtml(filter)}"></label>\n<label>usedonly <input type="checkbox" name="usedonly"${query.usedOnly ? ' checked' : ''}></label>\n`;
-  yield choice('type', ['All', 'Counters', 'Gauges', 'Histograms', 'TextReadouts'], query.type);
-  yield choice('format', ['html', 'text', 'json', 'prometheus'], 'html');
-  yield choice('histogram_buckets', ['summary', 'cumulative', 'disjoint', 'detailed'], query.buckets);
-  yield '<button>show</button>\n</form>\n<pre>\n';
-  for (const part of statsText(stats, query)) yield escapeHtml(part);
-  yield '</pre>\n</body></html>\n';
+/** Prometheus' text, some families at a time. */
+export function* statsPrometheus(families: readonly Family[]): Generator<string> {
+  yield* slices(families, familyText);
 }
 
-export function escapeHtml(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
-}
-
-/** Prometheus text of Envoy's own stats; names get the prefix `envoy_`. */
-export function* statsPrometheus(stats: StatsStore, naming: StatNaming, query: StatsQuery): Generator<string> {
-  const families = new Map<string, { type: string; members: ((family: string) => string)[] }>();
-  const add = (name: string, type: string, line: (family: string, labels: string) => string) => {
-    const tagged = takeTags(name, naming.tags);
-    const member = (family: string): string => line(family, tagged.labels);
-    const family = families.get(tagged.name);
-    if (family) family.members.push(member);
-    else families.set(tagged.name, { type, members: [member] });
-  };
-  const sample = (value: number | string) => (family: string, labels: string) => `${family}{${labels}} ${value}\n`;
-  const keep = (name: string, value: number, used = false) =>
-    (!query.usedOnly || value !== 0 || used) && !unborn(name, value) && stats.shown(name) && query.wanted(name);
-  if (query.type === 'All' || query.type === 'Counters')
-    for (const { name, value } of stats.allCounters()) if (keep(name, value)) add(name, 'counter', sample(value));
-  if (query.type === 'All' || query.type === 'Gauges')
-    for (const { name, value, used } of stats.gauges.values())
-      if (keep(name, value, used)) add(name, 'gauge', sample(value));
-  if (query.textReadouts)
-    for (const [name, value] of stats.texts)
-      if (keep(name, 1))
-        add(name, 'gauge', (family, labels) => {
-          const comma = labels === '' ? '' : ',';
-          return `${family}{${labels}${comma}text_value="${escapeLabel(value)}"} 0\n`;
-        });
-  for (const histogram of shownHistograms(stats, query))
-    if (query.buckets === 'summary')
-      add(histogram.name, 'summary', (family, labels) => summaryLines(family, labels, histogram));
-    else add(histogram.name, 'histogram', (family, labels) => histogramLines(family, labels, histogram));
-  const sorted = [...families].sort(([a], [b]) => (a < b ? -1 : 1));
-  yield* slices(
-    sorted,
-    ([name, { type, members }]) => `# TYPE ${name} ${type}\n${members.map((member) => member(name)).join('')}`,
-  );
-}
-
-function summaryLines(family: string, labels: string, histogram: Histogram): string {
-  const comma = labels === '' ? '' : ',';
-  const lines = QUANTILES.map(
-    (percent) =>
-      `${family}{${labels}${comma}quantile="${percent / 100}"} ${shortNumber(quantile(histogram.bounds, histogram.interval, percent))}\n`,
-  );
-  return `${lines.join('')}${family}_sum{${labels}} ${histogram.sum}\n${family}_count{${labels}} ${histogram.count}\n`;
+/** The same as protobuf. */
+export function* statsPrometheusProto(families: readonly Family[], native: boolean): Generator<Uint8Array> {
+  for (let i = 0; i < families.length; i += SLICE)
+    yield Buffer.concat(families.slice(i, i + SLICE).map((family) => familyProto(family, native)));
 }

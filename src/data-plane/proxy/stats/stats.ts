@@ -40,6 +40,9 @@ export class Histogram {
   count = 0;
   /** What came between the last two calls of `turn`; absent before anything did. */
   interval: Float64Array | undefined;
+  /** Of the interval. */
+  intervalSum = 0;
+  #markSum = 0;
   #mark: Float64Array | undefined;
   constructor(name: string, bounds: readonly number[] = HISTOGRAM_BOUNDS) {
     this.name = name;
@@ -60,6 +63,8 @@ export class Histogram {
     const before = this.#mark;
     this.interval = before ? this.cells.map((value, i) => value - before[i]!) : this.cells.slice();
     this.#mark = this.cells.slice();
+    this.intervalSum = this.sum - this.#markSum;
+    this.#markSum = this.sum;
   }
 }
 

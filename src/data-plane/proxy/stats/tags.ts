@@ -5,7 +5,7 @@ import type { StatsConfig } from '#proto/envoy/config/metrics/v3/stats_pb.js';
 import { TagSpecifierSchema } from '#proto/envoy/config/metrics/v3/stats_pb.js';
 import { only } from '../config/fields.ts';
 import { compileRegex } from '../config/matchers.ts';
-import { escapeLabel } from './istio-stats.ts';
+import { escapeLabel } from './families.ts';
 
 /** A part of a name: its value, and what of the name it takes away. */
 interface Part {

@@ -130,6 +130,7 @@ export interface HistogramNumbers {
   readonly name: string;
   readonly cells: Float64Array;
   readonly interval: Float64Array | undefined;
+  readonly intervalSum: number;
   readonly sum: number;
   readonly count: number;
 }
