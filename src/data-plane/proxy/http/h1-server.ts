@@ -1,6 +1,7 @@
 // HTTP/1 on an accepted connection: one exchange at a time, pipelined requests wait. Made by the connection manager.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { MAX_PIPELINED_BYTES } from '../limits.ts';
+import { newest } from '../newest.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type {
@@ -81,6 +82,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#options = options;
     this.#clock = clock;
     this.lastActive = clock.now();
+    newest.h1Server = this;
   }
 
   get busy(): boolean {

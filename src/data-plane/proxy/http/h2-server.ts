@@ -1,6 +1,7 @@
 // HTTP/2 on an accepted connection. Made by the connection manager.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { PREMATURE_RESET_LIFETIME_MS, PREMATURE_RESET_STREAMS } from '../limits.ts';
+import { newest } from '../newest.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type {
   AbortReason,
@@ -75,6 +76,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
     this.#session = new H2Session(transport, this, context, true);
     this.#session.begin();
     this.#keepalive = Keepalive.make(options.h2.keepalive, this.#session, deps, () => this.#keepaliveLost());
+    newest.h2Server = this;
   }
 
   get busy(): boolean {

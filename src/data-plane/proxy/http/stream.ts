@@ -3,6 +3,7 @@
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { RedirectHistory } from '../http-filter/router-redirect.ts';
 import { MAX_EDITED_HEAD_BYTES, MAX_FILTER_BODY_BYTES } from '../limits.ts';
+import { newest } from '../newest.ts';
 import { decorateRequest, decorateResponse } from '../tracing/decorator.ts';
 import type { TraceReason } from '../tracing/sampling.ts';
 import type {
@@ -415,6 +416,7 @@ export class HttpStream extends RoutedRequest implements RequestReceiver {
     info.headBytesSent = this.sender.headBytesSent();
     manager.complete(this);
     this.#giveBack();
+    newest.stream = this;
   }
 
   /** Pooled header maps serve the next message: who still looks at this stream sees none. */

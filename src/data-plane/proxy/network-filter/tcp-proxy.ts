@@ -13,6 +13,7 @@ import { type ConnectionInfo, FLAG, LOG_TYPE, originalDestination, StreamInfo } 
 import type { LocalPeer } from '../http-filter/peer.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { DEFAULT_TCP_IDLE_MS, READ_BUFFER_BYTES } from '../limits.ts';
+import { newest } from '../newest.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
@@ -131,6 +132,7 @@ class TcpSession implements LbContext {
     this.#gone = gone;
     this.#info = new StreamInfo(info, handler.deps.clock.now());
     this.#info.metadata = info.metadata;
+    newest.tcpSession = this;
   }
 
   get hash(): Hash64 | undefined {

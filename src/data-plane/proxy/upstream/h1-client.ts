@@ -14,6 +14,7 @@ import { HeaderMap } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { putBytes, putLineEnd, putValue } from '../http/texts.ts';
 import { HARD_MAX_HEAD_BYTES } from '../limits.ts';
+import { newest } from '../newest.ts';
 import { arena } from '../transport-socket/arena.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset, WireCount } from './exchange.ts';
@@ -82,6 +83,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     this.#enableTrailers = http.enableTrailers;
     this.#maxHeaders = http.maxHeaders;
     this.#headerCase = http.headerCase;
+    newest.h1Client = this;
   }
 
   start(): void {

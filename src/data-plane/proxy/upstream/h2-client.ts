@@ -11,6 +11,7 @@ import { encodedBound } from '../http/hpack-encoder.ts';
 import { STATUS } from '../http/hpack-table.ts';
 import { H } from '../http/names.ts';
 import { DEFAULT_MAX_HEAD_BYTES, H2_STREAMS_BEFORE_SETTINGS } from '../limits.ts';
+import { newest } from '../newest.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamReset, WireCount } from './exchange.ts';
 import type { UpstreamHttp } from './http-options.ts';
@@ -53,6 +54,7 @@ export class H2ClientConnection implements PooledConnection, TransportSink, Sess
       deps.h2().keepaliveTimeout.value += 1;
       this.#end();
     });
+    newest.h2Client = this;
   }
 
   get active(): number {
@@ -182,6 +184,7 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
     super(connection.session, 0);
     this.#connection = connection;
     this.transport = connection.transport;
+    newest.h2ClientStream = this;
   }
 
   get untouched(): boolean {
