@@ -261,6 +261,8 @@ export interface TlsClient {
   ): Promise<TlsDetails | string>;
   /** Dials and hands the transport out, not started. */
   open(port: number): Promise<DialResult>;
+  /** As a cluster that is drained does. */
+  dispose(): void;
 }
 
 /** Connects by an UpstreamTlsContext. */
@@ -271,9 +273,10 @@ export function createTlsClient(t: TestContext, config: JsonObject, setup: TlsSe
     { ...contextOf(setup), scope: new StatsScope(stats, '') },
     'socket',
   );
-  t.after(() => {
+  const dispose = (): void => {
     if (socket.kind === 'tls') socket.context.dispose();
-  });
+  };
+  t.after(dispose);
   const open = (port: number, extra: { alpn?: readonly string[]; host?: { name: string; verify: boolean } } = {}) =>
     new Promise<DialResult>((resolve) => {
       dial(
@@ -294,6 +297,7 @@ export function createTlsClient(t: TestContext, config: JsonObject, setup: TlsSe
     stats,
     counter: (name) => stats.counters.get(name)?.value ?? 0,
     open,
+    dispose,
     async call(port, extra) {
       const result = await open(port, extra);
       if (result.kind !== 'connected') return result.kind === 'failed' ? result.reason : result.kind;

@@ -1,11 +1,10 @@
 // One TLS configuration (DownstreamTlsContext or UpstreamTlsContext) with live secrets. Rotation makes a new
 // SecureContext for new connections; open connections keep theirs, sessions made before are not resumed. Built by
 // transport-socket/factory.ts.
-import { constants, hash, type X509Certificate } from 'node:crypto';
-import { createSecureContext, type SecureContext } from 'node:tls';
+import { hash, type X509Certificate } from 'node:crypto';
+import type { SecureContext } from 'node:tls';
 import {
   type CommonTlsContext,
-  CommonTlsContext_CombinedCertificateValidationContextSchema,
   CommonTlsContextSchema,
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/tls_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
@@ -15,6 +14,7 @@ import { MAX_CHAIN_CERTIFICATES, MAX_EARLY_ENDS, TLS_SESSION_TIMEOUT_S } from '.
 import { choosePair, type HelloFacts } from './certificate-choice.ts';
 import { pathError, readChain } from './chain.ts';
 import { ClientSessions } from './client-sessions.ts';
+import { nodeContext } from './node-context.ts';
 import { createContext, type OpenSslContext } from './openssl/context.ts';
 import type { PeerCertificate } from './peer-certificate.ts';
 import {
@@ -23,12 +23,11 @@ import {
   constant,
   type DataReader,
   type Live,
-  mergeTrust,
   type TicketKeys,
   type TrustMaterial,
-  trustMaterial,
 } from './secrets.ts';
-import { NO_CERTIFICATE_COMPRESSION, readTlsParams, type TlsParams } from './tls-params.ts';
+import { readTlsParams, type TlsParams } from './tls-params.ts';
+import { trustOf } from './trust-source.ts';
 
 /** Where named secrets come from: `sds` is the ConfigSource as serialized by the caller. */
 export interface SecretProvider {
@@ -136,6 +135,7 @@ export class TlsContext {
   #verified = new WeakMap<PeerCertificate, number>();
   readonly #stops: (() => void)[] = [];
   #resumable = true;
+  #disposed = false;
 
   constructor(message: CommonTlsContext, context: TlsBuildContext, path: string, role: TlsRole) {
     only(CommonTlsContextSchema, message, path, [
@@ -203,6 +203,7 @@ export class TlsContext {
   }
 
   dispose(): void {
+    this.#disposed = true;
     for (const stop of this.#stops) stop();
     this.#forgetContexts();
     this.sessions.clear();
@@ -236,6 +237,8 @@ export class TlsContext {
     if (!made) {
       made = { context: this.#create(certificate), certificate };
       this.#made.set(certificate, made);
+      // A connection that began before may come to its handshake now; OpenSSL keeps for it what it needs.
+      if (this.#disposed) queueMicrotask(() => this.#forgetContexts());
     }
     return made;
   }
@@ -388,35 +391,6 @@ export class TlsContext {
   }
 }
 
-function nodeContext(spec: ContextSpec): SecureContext {
-  const { params, role, certificate, trust } = spec;
-  return createSecureContext({
-    minVersion: params.minVersion,
-    maxVersion: params.maxVersion,
-    ciphers: `${params.suites13}:${params.ciphers}`,
-    ecdhCurve: params.groups,
-    ...(params.sigalgs === '' ? {} : { sigalgs: params.sigalgs }),
-    ...(certificate ? { cert: certificate.chainPem, key: certificate.keyPem } : {}),
-    // Without a validation context nothing is trusted, so Node's built-in roots must not be either.
-    ca: trust?.caPem ? [trust.caPem] : [],
-    allowPartialTrustChain: true,
-    ...(trust && trust.crls.length > 0 && !trust.leafCrlOnly ? { crl: trust.crls.map((crl) => crl.pem) } : {}),
-    ...(role.server
-      ? {
-          honorCipherOrder: true,
-          sessionTimeout: role.sessionTimeoutS,
-          sessionIdContext: spec.sessionContext,
-          ...(spec.tickets && spec.ticketKey ? { ticketKeys: nodeTicketKey(spec.ticketKey) } : {}),
-        }
-      : {}),
-    secureOptions:
-      NO_CERTIFICATE_COMPRESSION +
-      constants.SSL_OP_NO_RENEGOTIATION +
-      (role.server ? constants.SSL_OP_CIPHER_SERVER_PREFERENCE : 0) +
-      (role.server && !spec.tickets ? constants.SSL_OP_NO_TICKET : 0),
-  });
-}
-
 /** What allow_expired_certificate forgives. */
 const TIME_ERRORS: ReadonlySet<string> = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID']);
 
@@ -449,57 +423,5 @@ function pathHolds(
     return pathError(readCertificate(peer.der), presented, rules) === undefined;
   } catch {
     return false;
-  }
-}
-
-/** Node takes 48 bytes: name, MAC key, cipher key. */
-function nodeTicketKey(key: Buffer): Buffer {
-  return Buffer.concat([key.subarray(0, 16), key.subarray(16, 32), key.subarray(48, 64)]);
-}
-
-function trustOf(message: CommonTlsContext, context: TlsBuildContext, path: string): Live<TrustMaterial> | undefined {
-  const kind = message.validationContextType;
-  switch (kind.case) {
-    case 'validationContext': {
-      const at = join(path, 'validation_context');
-      return constant(at, trustMaterial(kind.value, context.reader, at));
-    }
-    case 'validationContextSdsSecretConfig':
-      return context.secrets.trust(kind.value);
-    case 'combinedValidationContext': {
-      const at = join(path, 'combined_validation_context');
-      only(CommonTlsContext_CombinedCertificateValidationContextSchema, kind.value, at, [
-        'default_validation_context',
-        'validation_context_sds_secret_config',
-      ]);
-      const { defaultValidationContext, validationContextSdsSecretConfig } = kind.value;
-      if (!defaultValidationContext || !validationContextSdsSecretConfig)
-        throw new ConfigError(at, 'default_validation_context and validation_context_sds_secret_config are required');
-      const base = trustMaterial(
-        defaultValidationContext,
-        context.reader,
-        join(at, 'default_validation_context'),
-        '',
-        true,
-      );
-      const live = context.secrets.trust(validationContextSdsSecretConfig);
-      let from: TrustMaterial | undefined;
-      let merged: TrustMaterial | undefined;
-      return {
-        name: live.name,
-        ready: () => live.ready(),
-        listen: (changed) => live.listen(changed),
-        current() {
-          const now = live.current();
-          if (now !== from) {
-            from = now;
-            merged = now && mergeTrust(base, now);
-          }
-          return merged;
-        },
-      };
-    }
-    default:
-      return undefined;
   }
 }

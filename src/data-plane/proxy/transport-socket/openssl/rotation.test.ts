@@ -7,6 +7,7 @@ import { connect as tlsConnect } from 'node:tls';
 import { until } from '../../testing/engine.ts';
 import { createRoot, type Entity } from '../../testing/pki.ts';
 import { certificateJson, createTlsClient, startTlsServer, TestSecrets, visit } from '../../testing/tls.ts';
+import { openssl } from './library.ts';
 
 let root: Entity;
 let other: Entity;
@@ -106,4 +107,35 @@ test('a server whose handshake was slow is not trusted later, when its authority
   const opened = await slow;
   if (opened.kind === 'connected') opened.transport.destroy();
   assert.equal(typeof (await upstream.call(running.port)), 'string');
+});
+
+test('a connection that comes to its handshake after its cluster was drained leaves no context behind', async (t) => {
+  const library = openssl();
+  const { SSL_CTX_new, SSL_CTX_free } = library;
+  const running = await startTlsServer(
+    t,
+    { common_tls_context: { tls_certificates: [certificateJson(server)] } },
+    { transport: 'openssl' },
+  );
+  await visit(running.port, {});
+  let living = 0;
+  library.SSL_CTX_new = (method) => {
+    living += 1;
+    return SSL_CTX_new(method);
+  };
+  library.SSL_CTX_free = (context) => {
+    living -= 1;
+    SSL_CTX_free(context);
+  };
+  t.after(() => {
+    library.SSL_CTX_new = SSL_CTX_new;
+    library.SSL_CTX_free = SSL_CTX_free;
+  });
+  const upstream = createTlsClient(t, { common_tls_context: {} }, { transport: 'openssl' });
+  const late = upstream.open(running.port);
+  upstream.dispose();
+  const opened = await late;
+  assert.equal(opened.kind, 'connected');
+  if (opened.kind === 'connected') opened.transport.destroy();
+  assert.equal(living, 0);
 });
