@@ -5,6 +5,7 @@ import { create } from '@bufbuild/protobuf';
 import { type Any, AnySchema } from '@bufbuild/protobuf/wkt';
 import { ExtensionConfigSourceSchema } from '#proto/envoy/config/core/v3/config_source_pb.js';
 import { TypedExtensionConfigSchema } from '#proto/envoy/config/core/v3/extension_pb.js';
+import type { ExtensionCategory } from '../config/discovered.ts';
 import { ConfigError } from '../config/fields.ts';
 import { ExtensionManager } from './ecds.ts';
 import type { DiscoveryHub, NamedSink } from './hub.ts';
@@ -28,8 +29,10 @@ function start() {
   };
   const manager = new ExtensionManager(hub as unknown as DiscoveryHub);
   return {
-    follow: (build: (any: Any) => { readonly type?: string; dispose?(): void }) =>
-      manager.subscribe('http_filter', 'x', MESSAGE, build, 'p'),
+    follow: (
+      build: (any: Any) => { readonly type?: string; dispose?(): void },
+      category: ExtensionCategory = 'http_filter',
+    ) => manager.subscribe(category, 'x', MESSAGE, build, 'p'),
     push(type: string) {
       const typedConfig = create(AnySchema, { typeUrl: type });
       for (const sink of sinks) sink.update(create(TypedExtensionConfigSchema, { name: 'x', typedConfig }), '1');
@@ -57,4 +60,22 @@ test('a source that cannot be followed is tried anew', () => {
   const good = follow((any) => ({ type: any.typeUrl }));
   push('a');
   assert.deepEqual(good.live.current(), { type: 'a' });
+});
+
+test('filters of two kinds follow one name: each takes what is meant for its kind', () => {
+  const { follow, push } = start();
+  const only = (type: string) => (any: Any) => (any.typeUrl === type ? { type } : refusal());
+  const http = follow(only('http'));
+  push('http');
+  const network = follow(only('network'), 'network_filter');
+  assert.deepEqual(
+    [http.live.current(), network.live.current(), network.live.ready()],
+    [{ type: 'http' }, undefined, true],
+  );
+  push('network');
+  assert.deepEqual([http.live.current(), network.live.current()], [{ type: 'http' }, { type: 'network' }]);
+  assert.throws(() => push('neither'), ConfigError);
+  http.release();
+  push('network');
+  assert.deepEqual(network.live.current(), { type: 'network' });
 });

@@ -8,15 +8,22 @@ import type { DiscoveryHub } from './hub.ts';
 import { ECDS } from './kinds.ts';
 import { readSource } from './source.ts';
 
+interface Change {
+  commit(): void;
+  discard(): void;
+}
+
 /** One chain's own object made from the shared configuration. */
 interface Follower {
   /** Throws ConfigError; nothing changes then. The result makes it so, or lets it be. */
-  prepare(any: Any | undefined): { commit(): void; discard(): void };
+  prepare(any: Any | undefined): Change;
   settle(): void;
 }
 
 interface Entry {
-  readonly followers: Set<Follower>;
+  /** By the kind of filter: what is meant for one kind is none of another's. */
+  readonly kinds: Map<ExtensionCategory, Set<Follower>>;
+  /** The last one that some kind took. */
   any: Any | undefined;
   settled: boolean;
   release: () => void;
@@ -65,17 +72,28 @@ export class ExtensionManager implements ExtensionProvider {
       },
     };
     const known = this.#entries.get(key);
-    const entry: Entry = known ?? { followers: new Set(), any: undefined, settled: false, release: () => {} };
+    const entry: Entry = known ?? { kinds: new Map(), any: undefined, settled: false, release: () => {} };
+    const others = entry.kinds.get(category);
+    const followers = others ?? new Set<Follower>();
+    const leave = (): void => {
+      followers.delete(follower);
+      if (followers.size === 0) entry.kinds.delete(category);
+    };
     // A configuration that is refused here must not stay: each later one would be refused for its sake.
     try {
-      entry.followers.add(follower);
+      followers.add(follower);
+      entry.kinds.set(category, followers);
       if (!known) {
         this.#entries.set(key, entry);
         entry.release = this.#follow(entry, category, source, name, path);
-      } else if (entry.any) follower.prepare(entry.any).commit();
-      else if (entry.settled) ready = true;
+      } else if (entry.any) {
+        const first = prepared([follower], entry.any);
+        if (first.error === undefined) for (const change of first.changes) change.commit();
+        else if (others) throw first.error;
+        else ready = true;
+      } else if (entry.settled) ready = true;
     } catch (error) {
-      entry.followers.delete(follower);
+      leave();
       if (!known) this.#entries.delete(key);
       fallback?.dispose?.();
       throw error;
@@ -94,10 +112,10 @@ export class ExtensionManager implements ExtensionProvider {
       release: () => {
         if (released) return;
         released = true;
-        entry.followers.delete(follower);
+        leave();
         current?.dispose?.();
         if (current !== fallback) fallback?.dispose?.();
-        if (entry.followers.size > 0) return;
+        if (entry.kinds.size > 0) return;
         this.#entries.delete(key);
         entry.release();
       },
@@ -112,17 +130,13 @@ export class ExtensionManager implements ExtensionProvider {
     path: string,
   ): () => void {
     const give = (any: Any | undefined): void => {
-      // All or none: a configuration that one chain refuses is refused.
-      const changes: ReturnType<Follower['prepare']>[] = [];
-      try {
-        for (const follower of entry.followers) changes.push(follower.prepare(any));
-      } catch (error) {
-        for (const change of changes) change.discard();
-        throw error;
-      }
+      // All of a kind or none: a configuration that one chain refuses is refused. One kind that takes it is enough.
+      const kinds = [...entry.kinds.values()].map((followers) => prepared([...followers], any));
+      const taken = kinds.filter(({ error }) => error === undefined);
+      if (taken.length === 0 && kinds.length > 0) throw kinds[0]!.error;
       entry.any = any;
       entry.settled = true;
-      for (const change of changes) change.commit();
+      for (const { changes } of taken) for (const change of changes) change.commit();
     };
     return this.#hub.named(
       source,
@@ -137,10 +151,25 @@ export class ExtensionManager implements ExtensionProvider {
         removed: () => give(undefined),
         timedOut() {
           entry.settled = true;
-          for (const follower of entry.followers) follower.settle();
+          for (const followers of entry.kinds.values()) for (const follower of followers) follower.settle();
         },
       },
       path,
     );
+  }
+}
+
+/** Nothing is changed yet; `error`: one of them refuses it, and the others have let it be. */
+function prepared(
+  followers: readonly Follower[],
+  any: Any | undefined,
+): { readonly changes: readonly Change[]; readonly error: unknown } {
+  const changes: Change[] = [];
+  try {
+    for (const follower of followers) changes.push(follower.prepare(any));
+    return { changes, error: undefined };
+  } catch (error) {
+    for (const change of changes) change.discard();
+    return { changes: [], error };
   }
 }
