@@ -89,6 +89,16 @@ repeated config.common.mutation_rules.v3.HeaderMutation request_trailers_mutatio
     fields: [[['message LocalRateLimit {'], 'repeated config.route.v3.RateLimit rate_limits = 17;']],
   },
   {
+    file: 'envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto',
+    fields: [
+      [
+        ['message TlsInspector {'],
+        `google.protobuf.BoolValue enable_ja4_fingerprinting = 3; bool close_connection_on_client_hello_parsing_errors = 4;
+google.protobuf.UInt32Value max_client_hello_size = 5 [(validate.rules).uint32 = {lte: 16384 gt: 255}];`,
+      ],
+    ],
+  },
+  {
     file: 'envoy/type/matcher/v3/filter_state.proto',
     imports: ['xds/core/v3/cidr.proto'],
     fields: [

@@ -11,17 +11,23 @@ import { certificateJson, startTlsServer, type TlsServer, visit } from '../../sr
 import { corpus, fuzz, mutate, seededRandom } from './mutate.ts';
 
 const SEEDS = corpus('client-hello');
+const BOTH = { ja3: true, ja4: true };
 
 test('no bytes break the reader, and how they are cut does not matter', async () => {
   await fuzz(SEEDS, 20_000, (input) => {
-    const whole = readClientHello(input);
+    const whole = readClientHello(input, BOTH);
     if (whole.kind === 'hello') {
+      assert.match(whole.fingerprints?.ja3 ?? '', /^[0-9a-f]{32}$/);
+      assert.match(
+        whole.fingerprints?.ja4 ?? '',
+        /^t(?:0[0]|1[0-3])[di]\d{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$/,
+      );
       assert.ok(whole.serverName.length <= input.length && whole.alpn.length <= input.length);
       assert.equal(whole.serverName, whole.serverName.toLowerCase());
     }
-    const reader = new HelloReader();
+    const reader = new HelloReader(BOTH);
     for (let end = 0; end < input.length; end += 1 + Math.floor(input.length / 32)) {
-      const part = readClientHello(input.subarray(0, end));
+      const part = readClientHello(input.subarray(0, end), BOTH);
       assert.deepEqual(reader.read(input.subarray(0, end)), part);
       if (part.kind !== 'more') assert.deepEqual(part, whole);
     }
@@ -30,10 +36,22 @@ test('no bytes break the reader, and how they are cut does not matter', async ()
 });
 
 test('the seeds are understood', () => {
-  const read = SEEDS.map(readClientHello);
-  assert.ok(read.every((hello) => hello.kind === 'hello'));
-  const names = read.map((hello) => (hello.kind === 'hello' ? hello.serverName : ''));
-  assert.deepEqual(names, ['b.local', 'a.example', 'b.example', 'b.example']);
+  const read = SEEDS.map((seed) => readClientHello(seed, BOTH));
+  const told = read.map((hello) =>
+    hello.kind === 'hello' ? [hello.serverName, hello.fingerprints?.ja3, hello.fingerprints?.ja4] : hello.kind,
+  );
+  // As Envoy 1.40 prints them.
+  assert.deepEqual(told, [
+    ['', '577fbfd57b256f5467f2fe09d1105a26', 't12i020000_f54dd463d39b_000000000000'],
+    ['b.local', '139256aa71991d33e0a33bd948eabeba', 't12d060700_39a52dd9ae43_0f3b2bcde21d'],
+    ['grease.example', '77d088ca6e6dbeb53da36c16dc4d330e', 't13d0509h2_e133e205ac38_9d8884e243a4'],
+    ['a.example', '6274361c9c42323da0f133ff7a0fae28', 't13d5212i1_b262b3658495_8e6e362c5eac'],
+    ['b.example', '12fcd33dadffeb6c616a57e9479a11fa', 't12d490800_a3a57eb31a6a_36cef8aed422'],
+    ['odd.example', '53294b63b4eb8ab2c44cc1f2e481330b', 't11d0202ad_a0546e0689fc_000000000000'],
+    ['old.example', '7e1fda71d3645990da935da84d141b24', 't12d050700_9fb2f9c2e5cc_e7e480e5a997'],
+    ['openssl.example', '9dffdb8b608a430b774a2ff7d36c1a0c', 't13d0411h1_16476d049b0b_78f1d400d464'],
+    ['b.example', '12fcd33dadffeb6c616a57e9479a11fa', 't12d490800_a3a57eb31a6a_36cef8aed422'],
+  ]);
 });
 
 async function start(t: TestContext): Promise<{ running: TlsServer; client: Entity }> {

@@ -194,22 +194,40 @@ function grpc(context: ArgumentContext): Operator {
   }
 }
 
-function serverName(context: ArgumentContext): Operator {
-  const sni: Operator = (info) => some(info.connection.requestedServerName);
-  const host: Operator = (info) => some(info.authority.replace(/:\d+$/, ''));
-  const [order = ''] = (context.argument ?? '').split(':');
+/** What is no character of a name is not printed; clients send what they like. */
+function requestedName(info: StreamInfo): string | undefined {
+  const name = info.connection.requestedServerName;
+  if (name === '' || /^[\w.-]+$/.test(name)) return some(name);
+  return `invalid:${name.replaceAll(/[^\w.-]/g, '_')}`;
+}
+
+const HOSTS: ReadonlyMap<string, Operator> = new Map<string, Operator>([
+  ['HOST', authority],
+  ['ORIG', (info) => info.requestHeaders?.get(H.originalHost)],
+  ['ORIG_OR_HOST', (info) => info.requestHeaders?.get(H.originalHost) ?? some(info.authority)],
+]);
+
+function serverName({ argument = '', path }: ArgumentContext): Operator {
+  const [order = '', which = ''] = argument.split(':');
+  const host = HOSTS.get(which || 'ORIG_OR_HOST');
+  if (!host)
+    throw new ConfigError(
+      path,
+      `Invalid REQUESTED_SERVER_NAME option: '${which}', only 'ORIG_OR_HOST'/'HOST'/'ORIG' are allowed`,
+    );
   switch (order) {
     case '':
     case 'SNI_ONLY':
-      return sni;
-    case 'HOST_ONLY':
-      return host;
+      return requestedName;
     case 'SNI_FIRST':
-      return (info) => sni(info) ?? host(info);
+      return (info) => requestedName(info) ?? host(info);
     case 'HOST_FIRST':
-      return (info) => host(info) ?? sni(info);
+      return (info) => host(info) ?? requestedName(info);
     default:
-      throw new ConfigError(context.path, `Invalid REQUESTED_SERVER_NAME option: '${order}'`);
+      throw new ConfigError(
+        path,
+        `Invalid REQUESTED_SERVER_NAME option: '${order}', only 'SNI_ONLY'/'SNI_FIRST'/'HOST_FIRST' are allowed`,
+      );
   }
 }
 

@@ -131,7 +131,9 @@ test('what an operator does not take is refused', () => {
     ['%REQ(A?B?C)%', /More than 1 alternative header/],
     ['%METADATA(X:y)%', /X is not supported type of metadata/],
     ['%PATH(a)%', /only 'WQ'\/'NQ' are allowed/],
-    ['%TLS_JA4_FINGERPRINT%', /is not supported by this proxy/],
+    ['%REQUESTED_SERVER_NAME(HOST_ONLY)%', /only 'SNI_ONLY'\/'SNI_FIRST'\/'HOST_FIRST' are allowed/],
+    ['%REQUESTED_SERVER_NAME(SNI_FIRST:constructor)%', /only 'ORIG_OR_HOST'\/'HOST'\/'ORIG' are allowed/],
+    ['%TLS_JA4_FINGERPRINT:3%', /TLS_JA4_FINGERPRINT does not take any parameters or length/],
     ['%constructor%', /Couldn't find valid command/],
     ['%HOSTNAME%', /is not supported here by this proxy/],
   ];

@@ -62,4 +62,6 @@ export const TLS_OPERATORS: Readonly<Record<string, Operator>> = {
   DOWNSTREAM_PEER_SERIAL: (i) => some(peer(i)?.serial),
   DOWNSTREAM_PEER_FINGERPRINT_256: (i) => peer(i)?.fingerprint256,
   DOWNSTREAM_PEER_FINGERPRINT_1: (i) => peer(i)?.fingerprint1,
+  TLS_JA3_FINGERPRINT: (i) => some(i.connection.fingerprints?.ja3),
+  TLS_JA4_FINGERPRINT: (i) => some(i.connection.fingerprints?.ja4),
 };

@@ -1,6 +1,8 @@
 // Reads server name and application protocols from the first bytes of a TLS connection (RFC 8446 §4.1.2), without
-// touching them. Hostile input: every length is checked. Called by the inspection step of listeners.
+// touching them, and what the client is known by when somebody asks. Hostile input: every length is checked. Called by the
+// inspection step of listeners.
 import { MAX_CLIENT_HELLO_BYTES } from '../limits.ts';
+import { type Fingerprinting, type Fingerprints, fingerprintsOf } from './fingerprint.ts';
 
 export type HelloResult =
   /** More bytes are needed. */
@@ -12,6 +14,8 @@ export type HelloResult =
       readonly alpn: readonly string[];
       /** The client can verify ECDSA signatures. */
       readonly ecdsa: boolean;
+      /** Only when asked for. */
+      readonly fingerprints?: Fingerprints;
     };
 
 const HANDSHAKE = 22;
@@ -24,8 +28,8 @@ const ECDSA_SCHEMES: ReadonlySet<number> = new Set([0x0403, 0x0503, 0x0603]);
 /** Protocol names in one offer. */
 const MAX_PROTOCOLS = 64;
 
-export function readClientHello(bytes: Buffer): HelloResult {
-  return new HelloReader().read(bytes);
+export function readClientHello(bytes: Buffer, fingerprinting?: Fingerprinting): HelloResult {
+  return new HelloReader(fingerprinting).read(bytes);
 }
 
 const MORE: HelloResult = { kind: 'more' };
@@ -33,6 +37,7 @@ const NOT_TLS: HelloResult = { kind: 'not-tls' };
 
 /** Reads a ClientHello that comes in pieces, in as many records as it takes, and looks at each byte once. */
 export class HelloReader {
+  readonly #fingerprinting: Fingerprinting | undefined;
   /** Where the record begins that is read, and how much of what it holds is taken. */
   #at = 0;
   #taken = 0;
@@ -40,6 +45,10 @@ export class HelloReader {
   #body: Buffer = NOTHING;
   #have = 0;
   #want = -1;
+
+  constructor(fingerprinting?: Fingerprinting) {
+    this.#fingerprinting = fingerprinting;
+  }
 
   /** `bytes`: everything that came so far. */
   read(bytes: Buffer): HelloResult {
@@ -57,7 +66,8 @@ export class HelloReader {
       if (this.#have >= 1 && this.#body[0] !== CLIENT_HELLO) return NOT_TLS;
       if (this.#want < 0 && this.#have >= 4) this.#want = 4 + this.#body.readUIntBE(1, 3);
       if (this.#want > MAX_CLIENT_HELLO_BYTES) return NOT_TLS;
-      if (this.#want >= 0 && this.#have >= this.#want) return parseHello(this.#body.subarray(4, this.#want)) ?? NOT_TLS;
+      if (this.#want >= 0 && this.#have >= this.#want)
+        return parseHello(this.#body.subarray(4, this.#want), this.#fingerprinting) ?? NOT_TLS;
       if (size < length) return MORE;
       this.#at += 5 + length;
       this.#taken = 0;
@@ -120,22 +130,26 @@ class Reader {
   }
 }
 
-function parseHello(body: Buffer): HelloResult | undefined {
+function parseHello(body: Buffer, fingerprinting: Fingerprinting | undefined): HelloResult | undefined {
   const reader = new Reader(body);
-  reader.take(2 + 32);
+  const version = reader.number(2);
+  reader.take(32);
   reader.take(reader.number(1));
-  reader.take(reader.number(2));
+  const ciphers = reader.take(reader.number(2));
   reader.take(reader.number(1));
   if (reader.bad) return undefined;
   let serverName = '';
   let alpn: string[] = [];
   // A client of TLS 1.2 that names no algorithm has SHA-1 only, which nobody signs with any more.
   let ecdsa = false;
+  const parts: { type: number; data: Buffer }[] | undefined = fingerprinting && [];
   if (reader.left > 0) {
     const extensions = new Reader(reader.take(reader.number(2)));
     while (extensions.left > 0 && !extensions.bad) {
       const type = extensions.number(2);
-      const data = new Reader(extensions.take(extensions.number(2)));
+      const bytes = extensions.take(extensions.number(2));
+      parts?.push({ type, data: bytes });
+      const data = new Reader(bytes);
       if (type === SNI) serverName = readServerName(data);
       if (type === ALPN) alpn = readAlpn(data);
       if (type === SIGNATURE_ALGORITHMS) ecdsa = readEcdsa(data);
@@ -143,7 +157,10 @@ function parseHello(body: Buffer): HelloResult | undefined {
     }
     if (extensions.bad) return undefined;
   }
-  return reader.bad ? undefined : { kind: 'hello', serverName, alpn, ecdsa };
+  if (reader.bad) return undefined;
+  if (!fingerprinting || !parts) return { kind: 'hello', serverName, alpn, ecdsa };
+  const fingerprints = fingerprintsOf({ version, ciphers, extensions: parts }, fingerprinting);
+  return { kind: 'hello', serverName, alpn, ecdsa, fingerprints };
 }
 
 function readServerName(data: Reader): string {

@@ -13,13 +13,15 @@ import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { type Discovered, discover, type ExtensionProvider } from '../config/discovered.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { Live } from '../transport-socket/secrets.ts';
+import type { Fingerprinting } from './fingerprint.ts';
 import { type ProxyProtocolSettings, readProxyProtocol } from './proxy-protocol.ts';
 
 type Kind = 'original-dst' | 'tls' | 'http' | 'proxy';
-/** What one listener filter is; only PROXY protocol has settings of its own. */
+/** What one listener filter is, and the settings of those that have some. */
 interface Built {
   readonly kind: Kind;
   readonly proxy?: ProxyProtocolSettings;
+  readonly fingerprinting?: Fingerprinting | undefined;
 }
 /** True when a filter is switched off for a connection to this port. */
 type Disabled = (port: number) => boolean;
@@ -27,6 +29,8 @@ type Disabled = (port: number) => boolean;
 export interface ListenerFilters {
   readonly originalDst: Disabled | undefined;
   readonly tls: Disabled | undefined;
+  /** tls_inspector also says what clients it sees. */
+  readonly fingerprinting: Fingerprinting | undefined;
   readonly http: Disabled | undefined;
   readonly proxy: { readonly settings: ProxyProtocolSettings; readonly disabled: Disabled } | undefined;
   /** original_dst stands behind proxy_protocol: its address wins over the header's. */
@@ -41,8 +45,14 @@ const KINDS: readonly Extension<undefined, Built>[] = [
   ),
   extension(TlsInspectorSchema, (message, _context, path): Built => {
     // The size of the first read is ours to choose.
-    only(TlsInspectorSchema, message, path, ['initial_read_buffer_size']);
-    return { kind: 'tls' };
+    only(TlsInspectorSchema, message, path, [
+      'initial_read_buffer_size',
+      'enable_ja3_fingerprinting',
+      'enable_ja4_fingerprinting',
+    ]);
+    const ja3 = message.enableJa3Fingerprinting ?? false;
+    const ja4 = message.enableJa4Fingerprinting ?? false;
+    return { kind: 'tls', fingerprinting: ja3 || ja4 ? { ja3, ja4 } : undefined };
   }),
   extension(HttpInspectorSchema, (): Built => ({ kind: 'http' })),
 ];
@@ -149,12 +159,14 @@ function placeOf(
 function arrange(places: readonly Place[]): ListenerFilters {
   const found: Partial<Record<Kind, Disabled>> = {};
   let proxy: ProxyProtocolSettings | undefined;
+  let fingerprinting: Fingerprinting | undefined;
   let originalDstLast = false;
   for (const { name, disabled, path, ...place } of places) {
     const built = place.current();
     if (!built) continue;
     const { kind, proxy: settings } = built;
     if (settings) proxy = settings;
+    if (built.fingerprinting) fingerprinting = built.fingerprinting;
     if (kind === 'original-dst' && proxy) originalDstLast = true;
     // Looking for HTTP or TLS before the header was taken off would find neither.
     if (kind === 'proxy' && (found.tls || found.http))
@@ -165,6 +177,7 @@ function arrange(places: readonly Place[]): ListenerFilters {
   return {
     originalDst: found['original-dst'],
     tls: found.tls,
+    fingerprinting,
     http: found.http,
     proxy: proxy && found.proxy && { settings: proxy, disabled: found.proxy },
     originalDstLast,

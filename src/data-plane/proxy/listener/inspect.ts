@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { HelloReader, roomFor } from '../listener-filter/client-hello.ts';
+import type { Fingerprinting, Fingerprints } from '../listener-filter/fingerprint.ts';
 import { detectHttp } from '../listener-filter/http-detect.ts';
 import {
   type ProxyCounters,
@@ -22,6 +23,8 @@ export interface Inspection {
   readonly ecdsa: boolean;
   /** What a PROXY protocol header said. */
   readonly proxied: Proxied | undefined;
+  /** JA3 and JA4, when asked for. */
+  readonly fingerprints?: Fingerprints | undefined;
 }
 
 export type Proxied = Extract<ProxyHeader, { kind: 'header' }>;
@@ -39,6 +42,7 @@ export const NOT_INSPECTED: Inspection = {
 interface Wanted {
   readonly tls: boolean;
   readonly http: boolean;
+  readonly fingerprinting?: Fingerprinting | undefined;
   readonly proxy?: { readonly settings: ProxyProtocolSettings; readonly counters: ProxyCounters } | undefined;
   /** ms; 0 = no limit. */
   readonly timeoutMs: number;
@@ -50,7 +54,7 @@ const NOTHING = Buffer.alloc(0);
 export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (result: Inspection) => void): void {
   let room: Buffer | undefined;
   let bytes: Buffer = NOTHING;
-  const hello = new HelloReader();
+  const hello = new HelloReader(wanted.fingerprinting);
   let finished = false;
   let proxied: Proxied | undefined;
   let headerTaken = wanted.proxy === undefined;

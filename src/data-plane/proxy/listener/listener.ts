@@ -6,9 +6,8 @@ import type { Listener as ListenerMessage } from '#proto/envoy/config/listener/v
 import type { LogEntry } from '../access-log/logger.ts';
 import { metadataOf, NO_METADATA } from '../cluster/endpoints.ts';
 import { addressText, type SocketAddr } from '../config/address.ts';
-import { ConfigError, join } from '../config/fields.ts';
-import { type ChainContext, chainFingerprint, FilterChain } from '../filter-chain/chain.ts';
-import { ChainTable, matchKey } from '../filter-chain/match.ts';
+import type { ChainContext, FilterChain } from '../filter-chain/chain.ts';
+import { ChainTable } from '../filter-chain/match.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
 import { originalDestination } from '../listener-filter/original-dst.ts';
 import {
@@ -26,6 +25,7 @@ import { resetSocket, SocketTransport } from '../transport-socket/socket-transpo
 import { acceptTls } from '../transport-socket/tls-accept.ts';
 import { TlsCounters } from '../transport-socket/tls-stats.ts';
 import type { Transport } from '../transport-socket/transport.ts';
+import { type BuiltChains, buildChains } from './build-chains.ts';
 import type { Capture } from './capture.ts';
 import { type Drain, startDrain } from './drain.ts';
 import { type Inspection, inspect, NOT_INSPECTED, type Proxied } from './inspect.ts';
@@ -137,7 +137,7 @@ export class Listener {
     return this.#tlsCounters;
   }
 
-  #buildChains(load: PressureView, path: string, reuse: readonly FilterChain[]): ReturnType<typeof buildChains> {
+  #buildChains(load: PressureView, path: string, reuse: readonly FilterChain[]): BuiltChains {
     const onMissingConfig = (): void => {
       this.scope.counter('network_extension_config_missing').value += 1;
     };
@@ -279,7 +279,9 @@ export class Listener {
       return;
     }
     this.#counters.preActive.value += 1;
-    inspect(arrival.socket, { tls, http, proxy, timeoutMs: settings.filtersTimeoutMs }, this.#deps.clock, (result) => {
+    const { fingerprinting } = filters;
+    const wanted = { tls, http, fingerprinting, proxy, timeoutMs: settings.filtersTimeoutMs };
+    inspect(arrival.socket, wanted, this.#deps.clock, (result) => {
       this.#counters.preActive.value -= 1;
       if (result.outcome === 'closed') {
         this.#counters.filterRemoteClose.value += 1;
@@ -338,16 +340,17 @@ export class Listener {
       return;
     }
     if (inspection.transportProtocol === 'tls') {
-      this.#handshake(chain, arrival, inspection);
+      this.#handshake(chain, arrival, inspection, inspection);
       return;
     }
-    // The chain speaks TLS but nobody looked: read the ClientHello now, for its ALPN list.
+    // The chain speaks TLS but nobody looked: read the ClientHello now, for its ALPN list. Policies and logs learn nothing of it:
+    // that is the inspector's work, as in Envoy.
     if (inspection.bytes) {
-      this.#handshake(chain, arrival, inspection);
+      this.#handshake(chain, arrival, inspection, inspection);
       return;
     }
     inspect(arrival.socket, { tls: true, http: false, timeoutMs: chain.handshakeMs }, this.#deps.clock, (result) => {
-      if (result.outcome === 'done') return this.#handshake(chain, arrival, result);
+      if (result.outcome === 'done') return this.#handshake(chain, arrival, inspection, result);
       arrival.socket.destroy();
       this.#gone(arrival);
     });
@@ -365,7 +368,8 @@ export class Listener {
     this.#gone(arrival);
   }
 
-  #handshake(chain: FilterChain, arrival: Arrival, inspection: Inspection): void {
+  /** `hello`: what the handshake goes by, whoever read it. */
+  #handshake(chain: FilterChain, arrival: Arrival, inspection: Inspection, hello: Inspection): void {
     let giveUp = (): void => {};
     const cancel = this.#deps.clock.after(chain.handshakeMs, () => {
       this.#counters.connectTimeout.value += 1;
@@ -373,9 +377,9 @@ export class Listener {
     });
     giveUp = acceptTls({
       socket: arrival.socket,
-      initial: inspection.bytes,
+      initial: hello.bytes,
       tls: chain.tls!,
-      hello: inspection,
+      hello,
       counters: this.#tls(),
       local: arrival.local,
       remote: arrival.remote,
@@ -417,6 +421,7 @@ export class Listener {
       requestedServerName: inspection.serverName,
       transportProtocol: inspection.transportProtocol,
       alpn: inspection.alpn,
+      fingerprints: inspection.fingerprints,
       tls,
       listenerName: this.name,
       chainName: chain?.name ?? '',
@@ -452,45 +457,4 @@ function endpoint(ip: string | undefined, port: number | undefined): SocketAddr 
 /** Envoy's stat name of a listener: the prefix if given, else its address with `_` for `:`. */
 function statName(message: ListenerMessage, settings: ListenerSettings): string {
   return message.statPrefix || addressText(settings.addresses[0]).replaceAll(':', '_');
-}
-
-function buildChains(
-  message: ListenerMessage,
-  context: ChainContext,
-  path: string,
-  reuse: readonly FilterChain[],
-): { chains: FilterChain[]; fallback: FilterChain | undefined } {
-  const known = new Map(reuse.map((chain) => [chain.fingerprint, chain]));
-  const fresh: FilterChain[] = [];
-  const make = (chain: (typeof message.filterChains)[number], at: string): FilterChain => {
-    const kept = known.get(chainFingerprint(chain));
-    if (kept) return kept;
-    const shared = context.shared?.under(`${path} ${chainFingerprint(chain)}`, at);
-    const made = new FilterChain(chain, { ...context, shared }, at);
-    fresh.push(made);
-    return made;
-  };
-  try {
-    const chains = message.filterChains.map((chain, i) => make(chain, join(path, `filter_chains[${i}]`)));
-    const keys = new Map<string, string>();
-    for (const [i, chain] of chains.entries()) {
-      const key = matchKey(chain.match);
-      const other = keys.get(key);
-      if (other !== undefined)
-        throw new ConfigError(
-          path,
-          `error adding listener '${addressText(readListener(message, path).addresses[0])}': filter chain '${chain.name || i}' has the same matching rules defined as '${other}'`,
-        );
-      keys.set(key, chain.name || String(i));
-    }
-    const fallback = message.defaultFilterChain
-      ? make(message.defaultFilterChain, join(path, 'default_filter_chain'))
-      : undefined;
-    if (chains.length === 0 && !fallback)
-      throw new ConfigError(join(path, 'filter_chains'), 'no filter chains specified');
-    return { chains, fallback };
-  } catch (error) {
-    for (const chain of fresh) chain.dispose();
-    throw error;
-  }
 }
