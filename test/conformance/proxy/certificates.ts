@@ -36,6 +36,17 @@ export interface Certificates {
 
 type Keep = (name: string, text: string) => void;
 
+/** A UTF8String, an INTEGER, an OBJECT IDENTIFIER, a BOOLEAN, a NULL, a BMPString and an OCTET STRING. */
+const OTHER_NAMES = [
+  '0c0975736572406e6fc3a9',
+  '0202fefe',
+  '06062a864886f70d',
+  '0101ff',
+  '0500',
+  '1e04006200e9',
+  '04026f6b',
+];
+
 /** An authority that signs lists of revoked certificates (`ca.lists`), and a path over an intermediate of it. */
 async function createPaths(keep: Keep): Promise<void> {
   const root = await createRoot({ commonName: 'lists' });
@@ -50,6 +61,7 @@ async function createPaths(keep: Keep): Promise<void> {
     revoked,
     deep: await middle.issue({ names }),
     mail: await root.issue({ names: ['email:someone@mail.example'] }),
+    odd: await root.issue({ names: ['odd.example', ...OTHER_NAMES.map((der, i) => `other:1.2.3.${i + 1}:${der}`)] }),
     broken: await root.issue({ names: ['test.example'], kind: 'rsa-2048', usages: ['keyEncipherment'] }),
   })) {
     keep(`cert.${name}`, entity.chainPem);

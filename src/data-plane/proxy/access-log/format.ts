@@ -5,6 +5,7 @@ import { ConfigError } from '../config/fields.ts';
 import { MAX_LOG_VALUE_CHARS } from '../limits.ts';
 import { REQ_WITHOUT_QUERY, WITH_ARGUMENTS } from './argument-operators.ts';
 import { SIMPLE } from './operators.ts';
+import { TLS_OPERATOR_NEEDS } from './tls-operators.ts';
 import type { Format, FormatDeps, Operator } from './types.ts';
 
 export type { Format, FormatDeps, Operator } from './types.ts';
@@ -59,13 +60,6 @@ const UNSUPPORTED: ReadonlySet<string> = new Set([
   'UPSTREAM_LOCAL_CLOSE_REASON',
   'DOWNSTREAM_DETECTED_CLOSE_TYPE',
   'DOWNSTREAM_LOCAL_CLOSE_REASON',
-  'DOWNSTREAM_LOCAL_OTHERNAME_SAN',
-  'DOWNSTREAM_PEER_OTHERNAME_SAN',
-  'DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1',
-  'DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256',
-  'DOWNSTREAM_PEER_CHAIN_SERIALS',
-  'DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256',
-  'DOWNSTREAM_PEER_ISSUER_SERIAL',
 ]);
 
 function operator(
@@ -90,6 +84,7 @@ function operator(
   if (simple) {
     if (argument !== undefined || length !== undefined)
       throw new ConfigError(path, `${name} does not take any parameters or length`);
+    TLS_OPERATOR_NEEDS.get(name)?.();
     return simple;
   }
   if (UNSUPPORTED.has(name)) throw new ConfigError(path, `%${name}% is not supported by this proxy`);

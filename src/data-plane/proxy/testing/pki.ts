@@ -2,7 +2,7 @@
 // odd key usages, revocation lists. Used by TLS tests and by the conformance cases.
 import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
 import { type Certificate, readCertificate } from '../../../base/x509/certificate.ts';
-import { bitString, explicit, implicit, integer, sequence, time } from '../../../base/x509/der.ts';
+import { bitString, explicit, implicit, integer, oid, readDer, sequence, time } from '../../../base/x509/der.ts';
 import {
   altName,
   altNamesExtension,
@@ -11,7 +11,6 @@ import {
   extendedKeyUsageExtension,
   type KeyUsage,
   keyUsageExtension,
-  OID,
   versionThree,
   writeExtension,
   writeName,
@@ -30,7 +29,7 @@ const HOUR = 3_600_000;
 
 export interface IssueOptions {
   readonly commonName?: string;
-  /** SPIFFE ids, IP addresses and DNS names by their shape; `email:` before an address. */
+  /** SPIFFE ids, IP addresses and DNS names by their shape; `email:` before an address, `other:OID:DER in hex` for another kind. */
   readonly names?: readonly string[];
   readonly kind?: KeyKind;
   /** ms from now. */
@@ -125,10 +124,19 @@ function extensionsOf(options: IssueOptions): Extension[] {
     out.push(extendedKeyUsageExtension());
   }
   out.push(basicConstraintsExtension(options.ca ?? false));
-  const mails = names.filter((name) => name.startsWith('email:'));
-  if (mails.length > 0) {
-    const values = mails.map((name) => implicit(1, Buffer.from(name.slice(6))));
-    out.push({ oid: OID.subjectAltName, critical: false, value: sequence(...values) });
-  } else if (names.length > 0) out.push(altNamesExtension(names.map(altName), false));
+  if (names.length > 0) out.push(namesExtension(names));
   return out;
+}
+
+function namesExtension(names: readonly string[]): Extension {
+  const odd: Buffer[] = [];
+  const usual: string[] = [];
+  for (const name of names) {
+    const [kind, type = '', der = ''] = name.split(':');
+    if (kind === 'email') odd.push(implicit(1, Buffer.from(name.slice(6))));
+    else if (kind === 'other') odd.push(explicit(0, oid(type), explicit(0, Buffer.from(der, 'hex'))));
+    else usual.push(name);
+  }
+  const extension = altNamesExtension(usual.map(altName), false);
+  return { ...extension, value: sequence(readDer(extension.value).content, ...odd) };
 }

@@ -118,6 +118,8 @@ export interface TlsSetup {
   readonly transport: TransportName;
   readonly clock?: TestClock;
   readonly secrets?: TestSecrets;
+  /** As where x-forwarded-client-cert has the chain. */
+  readonly peerChain?: boolean;
 }
 
 function contextOf(setup: TlsSetup): TlsBuildContext {
@@ -177,7 +179,7 @@ export async function startTlsServer(t: TestContext, config: JsonObject, setup: 
         counters,
         local: nowhere,
         remote: nowhere,
-        peerChain: true,
+        peerChain: setup.peerChain ?? true,
         done(transport, reason) {
           if (!transport) return void refused.push(reason);
           accepted.push(transport.tls!);

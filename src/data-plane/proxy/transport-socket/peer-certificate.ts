@@ -3,6 +3,7 @@
 import { hash, X509Certificate } from 'node:crypto';
 import { readCertificate } from '../../../base/x509/certificate.ts';
 import { MAX_PEER_CERTIFICATES } from '../limits.ts';
+import { otherNamesOf } from './other-names.ts';
 import { type AltName, altNamesOf, subjectText, valuesOf } from './san.ts';
 
 export class PeerCertificate {
@@ -14,6 +15,8 @@ export class PeerCertificate {
   readonly notBefore: number;
   readonly notAfter: number;
   readonly x509: X509Certificate;
+  /** What came with it in the last full handshake where somebody asked, DER. */
+  sentChain: readonly Buffer[] | undefined;
   #facts: ReturnType<typeof factsOf> | undefined;
 
   constructor(der: Buffer, fingerprint256: string, x509: X509Certificate) {
@@ -40,6 +43,9 @@ export class PeerCertificate {
   }
   get emails(): readonly string[] {
     return this.#all.emails;
+  }
+  get otherNames(): readonly string[] {
+    return this.#all.otherNames;
   }
   /** RFC 2253; empty for an empty name. */
   get subject(): string {
@@ -81,6 +87,7 @@ function factsOf(der: Buffer, x509: X509Certificate, names: readonly AltName[]) 
     dns: valuesOf(names, 'dns'),
     ips: valuesOf(names, 'ip'),
     emails: valuesOf(names, 'email'),
+    otherNames: otherNamesOf(der),
     subject: subjectText(x509.subject),
     issuer: subjectText(x509.issuer),
     serial: x509.serialNumber.toLowerCase(),

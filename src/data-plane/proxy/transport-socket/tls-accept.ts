@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import type { SocketAddr } from '../config/address.ts';
 import { acceptDirect } from './openssl/accept.ts';
+import { withPeerPath } from './peer-path.ts';
 import { failureOf, SocketTransport } from './socket-transport.ts';
 import type { TlsContext } from './tls-context.ts';
 import { detailsOf, evidenceOf } from './tls-details.ts';
@@ -98,8 +99,12 @@ export function acceptTls(acceptance: Acceptance): () => void {
     }
     if (peer && !evidence.resumed) tls.context.noteIssuers(peer, evidence.chain);
     const verified = judged && tls.context.vouchedFor(evidence);
-    const bare = detailsOf(wrapped, evidence, identity.certificate, verified);
-    const details = acceptance.peerChain ? { ...bare, peerChain: evidence.chain().map(({ raw }) => raw) } : bare;
+    const details = withPeerPath(detailsOf(wrapped, evidence, identity.certificate, verified), {
+      context: tls.context,
+      evidence,
+      chain: acceptance.peerChain,
+      sent: () => evidence.chain().map(({ raw }) => raw),
+    });
     counters.established(details);
     const { local, remote } = acceptance;
     finish(new SocketTransport(wrapped, { local, remote, tls: details }), '');

@@ -35,6 +35,8 @@ export interface TlsDetails {
   readonly peerCertificate: Buffer | undefined;
   /** DER of what came with the leaf, in its order; only where something asks for it. */
   readonly peerChain: readonly Buffer[];
+  /** Who issued the peer's certificate, on its path to a trusted one; only where something asks, and not of a resumed handshake. */
+  readonly peerIssuer?: PeerCertificate | undefined;
   /** All facts of that leaf. */
   readonly peer: PeerCertificate | undefined;
   /** URI and DNS SANs and subject of our own certificate. */

@@ -82,8 +82,30 @@ export const cases: Case[] = [
           require_client_certificate: true,
           common_tls_context: { validation_context: { trusted_ca: { filename: named('ca.lists') } } },
         },
-        hcm: { forward_client_cert_details: 'SANITIZE_SET', set_current_client_cert_details: { chain: true } },
+        hcm: {
+          forward_client_cert_details: 'SANITIZE_SET',
+          set_current_client_cert_details: { chain: true },
+          access_log: [
+            {
+              name: 'file',
+              typed_config: {
+                '@type': 'envoy.extensions.access_loggers.file.v3.FileAccessLog',
+                path: named('log'),
+                log_format: {
+                  text_format_source: {
+                    inline_string: '%DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1% %DOWNSTREAM_PEER_ISSUER_SERIAL%\n',
+                  },
+                },
+              },
+            },
+          ],
+        },
       },
+      log: [
+        { matches: '^[0-9a-f]{40},[0-9a-f]{40} [0-9a-f]+$' },
+        // The path to the root was not built anew.
+        { matches: '^[0-9a-f]{40},[0-9a-f]{40} -$' },
+      ],
       live: async (live) => {
         const { pem } = live;
         const client = { cert: pem('cert.deep'), key: pem('key.deep') };

@@ -1,4 +1,5 @@
 // A server's handshake by OpenSSL's own calls; the counterpart of the TLSSocket one in ../tls-accept.ts, which calls it.
+import { withPeerPath } from '../peer-path.ts';
 import { SocketTransport } from '../socket-transport.ts';
 import type { Acceptance } from '../tls-accept.ts';
 import type { ServerIdentity } from '../tls-context.ts';
@@ -37,8 +38,12 @@ export function acceptDirect(
         return verifyFailedText(verdict, peer, evidence.chainText);
       }
       const verified = judged && rules.vouchedFor(evidence);
-      const bare = detailsOf(pointer, evidence, identity.certificate, verified);
-      const details = acceptance.peerChain ? { ...bare, peerChain: sentChain(pointer) } : bare;
+      const details = withPeerPath(detailsOf(pointer, evidence, identity.certificate, verified), {
+        context: rules,
+        evidence,
+        chain: acceptance.peerChain,
+        sent: () => sentChain(pointer),
+      });
       counters.established(details);
       return details;
     },
