@@ -458,6 +458,7 @@ export class Cluster {
     for (const { pool } of this.#pools.values()) pool.drain();
     for (const socket of this.#sockets.all()) if (socket.kind === 'tls') socket.context.dispose();
     this.#secrets.release();
+    this.scope.drop();
   }
 
   destroy(): void {

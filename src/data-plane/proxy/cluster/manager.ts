@@ -131,7 +131,6 @@ export class ClusterManager {
     for (const stop of [...entry.stops, ...entry.activeStops]) stop();
     entry.warming?.drain();
     entry.active?.drain();
-    entry.active?.scope.drop();
     this.#count('cluster_removed');
     this.#gauges();
     this.#notify();

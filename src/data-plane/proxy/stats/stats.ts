@@ -1,21 +1,32 @@
 // Counters, gauges and histograms of the proxy. A part asks once for its counter and adds to `value` on its hot path;
 // names are rendered only when somebody looks.
 
+/** Its name is put together when somebody looks: of thousands of clusters each has some fifty. */
 export class Counter {
-  readonly name: string;
+  readonly #prefix: string;
+  readonly leaf: string;
   value = 0;
-  constructor(name: string) {
-    this.name = name;
+  constructor(leaf: string, prefix = '') {
+    this.#prefix = prefix;
+    this.leaf = leaf;
+  }
+  get name(): string {
+    return this.#prefix + this.leaf;
   }
 }
 
 export class Gauge {
-  readonly name: string;
+  readonly #prefix: string;
+  readonly leaf: string;
   /** It was set once, though maybe to 0. */
   used = false;
   #value = 0;
-  constructor(name: string) {
-    this.name = name;
+  constructor(leaf: string, prefix = '') {
+    this.#prefix = prefix;
+    this.leaf = leaf;
+  }
+  get name(): string {
+    return this.#prefix + this.leaf;
   }
   get value(): number {
     return this.#value;
@@ -32,7 +43,8 @@ export const HISTOGRAM_BOUNDS: readonly number[] = [
 ];
 
 export class Histogram {
-  readonly name: string;
+  readonly #prefix: string;
+  readonly leaf: string;
   readonly bounds: readonly number[];
   /** One cell a bound and one for +Inf; not cumulative. */
   readonly cells: Float64Array;
@@ -44,10 +56,14 @@ export class Histogram {
   intervalSum = 0;
   #markSum = 0;
   #mark: Float64Array | undefined;
-  constructor(name: string, bounds: readonly number[] = HISTOGRAM_BOUNDS) {
-    this.name = name;
+  constructor(leaf: string, bounds: readonly number[] = HISTOGRAM_BOUNDS, prefix = '') {
+    this.#prefix = prefix;
+    this.leaf = leaf;
     this.bounds = bounds;
     this.cells = new Float64Array(bounds.length + 1);
+  }
+  get name(): string {
+    return this.#prefix + this.leaf;
   }
   record(value: number): void {
     const { bounds } = this;
@@ -76,10 +92,100 @@ export interface Lagging {
 /** Which names are shown by the admin interface. */
 export type StatFilter = (name: string) => boolean;
 
+interface Named {
+  readonly name: string;
+  readonly leaf: string;
+}
+
+/** What one prefix has; all scopes of that prefix add to it. */
+interface Shelf {
+  readonly counters: Counter[];
+  readonly gauges: Gauge[];
+  readonly histograms: Histogram[];
+  /** Scopes that were not dropped. */
+  scopes: number;
+}
+
+type Shelves = ReadonlyMap<string, Shelf>;
+
+/** The statistics of one kind by their whole names; those of scopes stand on shelves, which hold no whole names. */
+export class StatTable<T extends Named> implements Iterable<readonly [string, T]> {
+  readonly #shelves: Shelves;
+  readonly #of: (shelf: Shelf) => readonly T[];
+  readonly #single = new Map<string, T>();
+
+  constructor(shelves: Shelves, of: (shelf: Shelf) => readonly T[]) {
+    this.#shelves = shelves;
+    this.#of = of;
+  }
+
+  get(name: string): T | undefined {
+    const single = this.#single.get(name);
+    if (single) return single;
+    let dot = -1;
+    do {
+      const shelf = this.#shelves.get(name.slice(0, dot + 1));
+      const found = shelf && onShelf(this.#of(shelf), name.slice(dot + 1));
+      if (found) return found;
+      dot = name.indexOf('.', dot + 1);
+    } while (dot >= 0);
+    return undefined;
+  }
+
+  get size(): number {
+    let size = this.#single.size;
+    for (const shelf of this.#shelves.values()) size += this.#of(shelf).length;
+    return size;
+  }
+
+  *values(): Generator<T> {
+    yield* this.#single.values();
+    for (const shelf of this.#shelves.values()) yield* this.#of(shelf);
+  }
+
+  *[Symbol.iterator](): Generator<readonly [string, T]> {
+    for (const each of this.values()) yield [each.name, each];
+  }
+
+  /** One that no scope owns. */
+  single(name: string, make: () => T): T {
+    let found = this.get(name);
+    if (!found) {
+      found = make();
+      this.#single.set(name, found);
+    }
+    return found;
+  }
+
+  /** Only those that no scope owns. */
+  getSingle(name: string): T | undefined {
+    return this.#single.get(name);
+  }
+
+  forget(prefix: string): void {
+    for (const name of this.#single.keys()) if (belongsTo(name, prefix, this.#shelves)) this.#single.delete(name);
+  }
+}
+
+/** The name starts with this prefix, and with no longer one that is in use: `cluster.a.` is not the owner of `cluster.a.b.x`. */
+function belongsTo(name: string, prefix: string, shelves: Shelves): boolean {
+  if (!name.startsWith(prefix)) return false;
+  for (let dot = name.indexOf('.', prefix.length); dot >= 0; dot = name.indexOf('.', dot + 1))
+    if (shelves.has(name.slice(0, dot + 1))) return false;
+  return true;
+}
+
+/** Asked when parts are made: a few dozen short names, which are one object each. */
+function onShelf<T extends Named>(list: readonly T[], leaf: string): T | undefined {
+  for (const each of list) if (each.leaf === leaf) return each;
+  return undefined;
+}
+
 export class StatsStore {
-  readonly counters = new Map<string, Counter>();
-  readonly gauges = new Map<string, Gauge>();
-  readonly histograms = new Map<string, Histogram>();
+  readonly #shelves = new Map<string, Shelf>();
+  readonly counters = new StatTable<Counter>(this.#shelves, (shelf) => shelf.counters);
+  readonly gauges = new StatTable<Gauge>(this.#shelves, (shelf) => shelf.gauges);
+  readonly histograms = new StatTable<Histogram>(this.#shelves, (shelf) => shelf.histograms);
   /** Text readouts such as `cluster_manager.cds.version_text`. */
   readonly texts = new Map<string, string>();
   /** Counters of a prefix that are not made before they count something: shown as 0. */
@@ -90,30 +196,34 @@ export class StatsStore {
   bounds: (name: string) => readonly number[] = () => HISTOGRAM_BOUNDS;
 
   counter(name: string): Counter {
-    let found = this.counters.get(name);
-    if (!found) {
-      found = new Counter(name);
-      this.counters.set(name, found);
-    }
-    return found;
+    return this.counters.single(name, () => new Counter(name));
   }
 
   gauge(name: string): Gauge {
-    let found = this.gauges.get(name);
-    if (!found) {
-      found = new Gauge(name);
-      this.gauges.set(name, found);
-    }
-    return found;
+    return this.gauges.single(name, () => new Gauge(name));
   }
 
   histogram(name: string): Histogram {
-    let found = this.histograms.get(name);
-    if (!found) {
-      found = new Histogram(name, this.bounds(name));
-      this.histograms.set(name, found);
+    return this.histograms.single(name, () => new Histogram(name, this.bounds(name)));
+  }
+
+  /** @internal For StatsScope. */
+  open(prefix: string): Shelf {
+    let shelf = this.#shelves.get(prefix);
+    if (!shelf) {
+      shelf = { counters: [], gauges: [], histograms: [], scopes: 0 };
+      this.#shelves.set(prefix, shelf);
     }
-    return found;
+    shelf.scopes += 1;
+    return shelf;
+  }
+
+  /** @internal Forgets all of a prefix, those that were asked for by whole names too. */
+  close(prefix: string): void {
+    this.#shelves.delete(prefix);
+    for (const table of [this.counters, this.gauges, this.histograms]) table.forget(prefix);
+    for (const name of this.texts.keys()) if (belongsTo(name, prefix, this.#shelves)) this.texts.delete(name);
+    this.unmade.delete(prefix);
   }
 
   /** Brings everything up to date; called before somebody looks. */
@@ -125,7 +235,7 @@ export class StatsStore {
   *allCounters(): Generator<{ readonly name: string; readonly value: number }> {
     yield* this.counters.values();
     for (const [prefix, names] of this.unmade)
-      for (const name of names) if (!this.counters.has(prefix + name)) yield { name: prefix + name, value: 0 };
+      for (const name of names) if (!this.counters.get(prefix + name)) yield { name: prefix + name, value: 0 };
   }
 
   /** Starts a new interval of all histograms. */
@@ -138,27 +248,51 @@ export class StatsStore {
   }
 }
 
-/** The stats of one cluster or listener: all names start with `prefix`; `drop` forgets them together. */
+/**
+ * The stats of one cluster or listener: all names start with `prefix`. Scopes of one prefix share what they have; `drop` of the
+ * last one forgets it. A scope must not ask for what belongs to a scope inside it (`a.` for `b.c` where there is `a.b.`).
+ */
 export class StatsScope {
   readonly prefix: string;
   readonly #store: StatsStore;
-  readonly #names = new Set<string>();
+  readonly #shelf: Shelf;
+  #dropped = false;
 
   constructor(store: StatsStore, prefix: string) {
     this.#store = store;
     this.prefix = prefix;
+    this.#shelf = store.open(prefix);
   }
 
-  counter(name: string): Counter {
-    return this.#store.counter(this.#own(name));
+  counter(leaf: string): Counter {
+    const { counters } = this.#shelf;
+    let found = onShelf(counters, leaf) ?? this.#store.counters.getSingle(this.prefix + leaf);
+    if (!found) {
+      found = new Counter(leaf, this.prefix);
+      counters.push(found);
+    }
+    return found;
   }
 
-  gauge(name: string): Gauge {
-    return this.#store.gauge(this.#own(name));
+  gauge(leaf: string): Gauge {
+    const { gauges } = this.#shelf;
+    let found = onShelf(gauges, leaf) ?? this.#store.gauges.getSingle(this.prefix + leaf);
+    if (!found) {
+      found = new Gauge(leaf, this.prefix);
+      gauges.push(found);
+    }
+    return found;
   }
 
-  histogram(name: string): Histogram {
-    return this.#store.histogram(this.#own(name));
+  histogram(leaf: string): Histogram {
+    const { histograms } = this.#shelf;
+    const name = this.prefix + leaf;
+    let found = onShelf(histograms, leaf) ?? this.#store.histograms.getSingle(name);
+    if (!found) {
+      found = new Histogram(leaf, this.#store.bounds(name), this.prefix);
+      histograms.push(found);
+    }
+    return found;
   }
 
   /** Counters that most owners of a scope never need; one set a scope. */
@@ -168,24 +302,14 @@ export class StatsScope {
   }
 
   text(name: string, value: string): void {
-    this.#store.texts.set(this.#own(name), value);
+    this.#store.texts.set(this.prefix + name, value);
   }
 
   drop(): void {
-    for (const name of this.#names) {
-      this.#store.counters.delete(name);
-      this.#store.gauges.delete(name);
-      this.#store.histograms.delete(name);
-      this.#store.texts.delete(name);
-    }
-    this.#names.clear();
-    this.#store.unmade.delete(this.prefix);
-  }
-
-  #own(name: string): string {
-    const full = this.prefix + name;
-    this.#names.add(full);
-    return full;
+    if (this.#dropped) return;
+    this.#dropped = true;
+    this.#shelf.scopes -= 1;
+    if (this.#shelf.scopes === 0) this.#store.close(this.prefix);
   }
 }
 
