@@ -130,6 +130,7 @@ export interface WorkerGroup {
 }
 
 export class Engine implements AdminTarget {
+  /** Without its static clusters, once they are applied. */
   readonly bootstrap: Bootstrap;
   readonly options: EngineOptions;
   readonly deps: EngineDeps;
@@ -437,7 +438,8 @@ export class Engine implements AdminTarget {
   }
 
   #loadClusters(): void {
-    for (const cluster of this.bootstrap.staticResources?.clusters ?? []) this.clusters.apply(cluster, true);
+    // The clusters keep them as bytes: whoever holds the bootstrap would hold thousands of messages.
+    for (const cluster of this.bootstrap.staticResources?.clusters.splice(0) ?? []) this.clusters.apply(cluster, true);
   }
 
   #loadListeners(): void {

@@ -170,6 +170,8 @@ export const MAX_ON_DEMAND_ABSENT = 1_024;
 export const DEFAULT_INITIAL_FETCH_MS = 15_000;
 /** Label sets of one Istio metric; further ones are counted in `istio_stats.dropped_series`. */
 export const MAX_METRIC_SERIES = 20_000;
+/** Last parts of statistics' names of which all owners hold one string; further ones have a string each. */
+export const MAX_SHARED_STAT_LEAVES = 4_096;
 /** Peer metadata (x-envoy-peer-metadata): bytes of the header value, and peers remembered. */
 export const MAX_PEER_METADATA_BYTES = 16 * 1024;
 export const MAX_PEER_CACHE = 1_000;

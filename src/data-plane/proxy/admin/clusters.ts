@@ -75,7 +75,7 @@ function* text(shown: readonly Shown[], hosts: Gathered['hosts']): Generator<str
     const line = (key: string, value: string | number | boolean): void => {
       out += `${name}::${key}::${value}\n`;
     };
-    line('observability_name', cluster.message.altStatName || name);
+    line('observability_name', cluster.statName);
     for (const [key, value] of successRates(cluster)) line(`outlier::${key}`, rate(value));
     for (const [key, priority] of [
       ['default', RoutingPriority.DEFAULT],
@@ -163,7 +163,7 @@ function statusOf(cluster: Cluster, dynamic: boolean, hosts: Gathered['hosts']):
         { priority: 'HIGH', ...threshold(limitsOf(cluster, RoutingPriority.HIGH)) },
       ],
     },
-    observability_name: cluster.message.altStatName || cluster.name,
+    observability_name: cluster.statName,
     ...(cluster.settings.type === 'eds' ? { eds_service_name: cluster.settings.edsName } : {}),
   };
 }

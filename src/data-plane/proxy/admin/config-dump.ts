@@ -8,7 +8,7 @@ import {
   toJson,
 } from '@bufbuild/protobuf';
 import { RE2JS } from 're2js';
-import { BootstrapSchema } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
+import { type Bootstrap, BootstrapSchema } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { ClusterSchema } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import { TypedExtensionConfigSchema } from '#proto/envoy/config/core/v3/extension_pb.js';
 import { ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
@@ -129,12 +129,11 @@ function indented(value: JsonValue, spaces: number): string {
 }
 
 function sections(target: AdminTarget, keep: (name: string) => boolean, withEndpoints: boolean): Section[] {
-  const bootstrap = target.bootstrap;
   const out: Section[] = [
     {
       type: `${ADMIN}BootstrapConfigDump`,
       fields: {
-        bootstrap: bare(json(BootstrapSchema, { ...bootstrap, node: target.node })),
+        bootstrap: bare(json(BootstrapSchema, wholeBootstrap(target))),
         last_updated: time(target.startedAt),
       },
       lists: [],
@@ -150,6 +149,16 @@ function sections(target: AdminTarget, keep: (name: string) => boolean, withEndp
     secrets(target, keep),
   );
   return out;
+}
+
+function wholeBootstrap(target: AdminTarget): Bootstrap {
+  const { bootstrap, node } = target;
+  const { staticResources } = bootstrap;
+  const clusters = target.clusters.views().flatMap((view) => {
+    const cluster = view.isStatic ? (view.active ?? view.warming) : undefined;
+    return cluster ? [cluster.message] : [];
+  });
+  return { ...bootstrap, node, ...(staticResources ? { staticResources: { ...staticResources, clusters } } : {}) };
 }
 
 function bare(value: JsonObject): JsonObject {

@@ -1,5 +1,6 @@
 // One upstream cluster: its hosts, balancer, connection pools, limits and counters. Made by the cluster manager.
-import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
+import { fromBinary } from '@bufbuild/protobuf';
+import { type Cluster as ClusterMessage, ClusterSchema } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
@@ -61,9 +62,17 @@ interface PoolEntry {
   readonly breakers: Breakers;
 }
 
+export interface Encoded {
+  readonly bytes: Uint8Array;
+  /** Their fingerprint, the same in all threads. */
+  readonly print: string;
+}
+
 export class Cluster {
   readonly name: string;
-  readonly message: ClusterMessage;
+  /** What its statistics are called by. */
+  readonly statName: string;
+  readonly #packed: string;
   readonly settings: ClusterSettings;
   readonly metadata: Metadata;
   readonly service: ServiceIdentity | undefined;
@@ -96,10 +105,12 @@ export class Cluster {
   readonly #sessions = new Map<Host, Set<() => void>>();
   #onWarm: () => void = () => {};
 
-  /** `secrets`: released with the cluster, or by the caller when this throws. `print`: the fingerprint of the message, the same in all threads. */
-  constructor(message: ClusterMessage, deps: ClusterDeps, secrets: SecretLease, path: string, print: string) {
-    this.message = message;
+  /** `encoded`: the message; `secrets`: released with the cluster, or by the caller when this throws. */
+  constructor(message: ClusterMessage, encoded: Encoded, deps: ClusterDeps, secrets: SecretLease, path: string) {
+    const { bytes, print } = encoded;
+    this.#packed = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
     this.name = message.name;
+    this.statName = message.altStatName || message.name;
     this.settings = readCluster(message, deps.runtime, path);
     this.metadata = metadataOf(message.metadata);
     this.service = serviceOf(this.metadata.istio);
@@ -113,7 +124,7 @@ export class Cluster {
         return this.#h2;
       },
     };
-    this.scope = new StatsScope(deps.stats, `cluster.${message.altStatName || message.name}.`);
+    this.scope = new StatsScope(deps.stats, `cluster.${this.statName}.`);
     this.#secrets = secrets;
     this.#sockets = new SocketMatches(message, { ...deps, secrets }, this.scope, path);
     const { type } = this.settings;
@@ -145,7 +156,7 @@ export class Cluster {
     this.breakers = breakers.default;
     this.#byPriority = breakers;
     this.#balancer = this.#makeBalancer();
-    this.#ledger = this.#makeLedger();
+    this.#ledger = this.#makeLedger((message.circuitBreakers?.perHostThresholds.length ?? 0) > 0);
     this.#membership = this.#makeMembership();
     this.#health = this.#makeHealth();
     this.#outcomes = this.#health?.outcomes;
@@ -154,9 +165,14 @@ export class Cluster {
     if (type !== 'original-dst') return;
     const { originalDst } = this.settings;
     const { capture } = deps;
-    const reach = capture && ((address: SocketAddr) => capture.reach(address, message.name));
+    const reach = capture && ((address: SocketAddr) => capture.reach(address, this.name));
     this.#originalDst = new OriginalDst(originalDst, deps.clock, this.counters, (host) => this.#dropPools(host), reach);
     this.#assigned = true;
+  }
+
+  /** The configuration, made from its bytes at each call: a message is ten times as large, and there may be thousands. */
+  get message(): ClusterMessage {
+    return fromBinary(ClusterSchema, Buffer.from(this.#packed, 'latin1'));
   }
 
   /** Discovery has spoken. */
@@ -223,9 +239,9 @@ export class Cluster {
     });
   }
 
-  #makeLedger(): HostLedger | undefined {
+  #makeLedger(hostsLimited: boolean): HostLedger | undefined {
     const { sharedHosts } = this.#deps;
-    if (!goesByLoad(this.settings.policy) && !this.message.circuitBreakers?.perHostThresholds.length) return undefined;
+    if (!goesByLoad(this.settings.policy) && !hostsLimited) return undefined;
     return sharedHosts?.open(`${this.name} ${this.#print}`, (host, numbers) =>
       this.#membership.find(host)?.share(numbers),
     );

@@ -5,7 +5,7 @@ import type { ClusterLoadAssignment } from '#proto/envoy/config/endpoint/v3/endp
 import { ConfigError } from '../config/fields.ts';
 import { fingerprint } from '../config/fingerprint.ts';
 import type { Source } from '../xds/source.ts';
-import { Cluster, type ClusterDeps } from './cluster.ts';
+import { Cluster, type ClusterDeps, type Encoded } from './cluster.ts';
 import { followDns, type Resolve } from './dns.ts';
 import { DnsCaches, type SharedNames } from './dns-cache.ts';
 import { NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
@@ -85,13 +85,14 @@ export class ClusterManager {
 
   /** Throws ConfigError and changes nothing when the message cannot be used. False = nothing to do. */
   apply(message: ClusterMessage, isStatic: boolean): boolean {
-    const print = fingerprint(toBinary(ClusterSchema, message));
+    const bytes = toBinary(ClusterSchema, message);
+    const print = fingerprint(bytes);
     const entry = this.#entries.get(message.name);
     if (entry?.isStatic && !isStatic) return false;
     if (entry?.isStatic && isStatic)
       throw new ConfigError('', `cluster manager: duplicate cluster '${message.name}'`, `cluster '${message.name}'`);
     if (entry?.print === print) return false;
-    const cluster = this.#create(message, print);
+    const cluster = this.#create(message, { bytes, print });
     const target: Entry = entry ?? {
       name: message.name,
       isStatic,
@@ -114,10 +115,10 @@ export class ClusterManager {
     return true;
   }
 
-  #create(message: ClusterMessage, print: string): Cluster {
+  #create(message: ClusterMessage, encoded: Encoded): Cluster {
     const secrets = this.#deps.secrets.lease();
     try {
-      return new Cluster(message, this.#clusterDeps, secrets, `cluster '${message.name}'`, print);
+      return new Cluster(message, encoded, this.#clusterDeps, secrets, `cluster '${message.name}'`);
     } catch (error) {
       secrets.release();
       throw error;

@@ -50,6 +50,8 @@ export interface RtdsRequest {
 
 /** What a feature with a runtime key needs; a fake in tests is an object with these. */
 export interface RuntimeView {
+  /** Another one after every change: for values that are looked up on the hot path. */
+  readonly version: number;
   featureEnabled(key: string, fallback: boolean): boolean;
   number(key: string, fallback: number): number;
   share(key: string, fallback: number): number;
@@ -59,6 +61,7 @@ export class Runtime implements RuntimeView {
   readonly #layers: Layer[] = [];
   readonly #deps: RuntimeDeps;
   #final: ReadonlyMap<string, RuntimeValue> = NOTHING;
+  version = 0;
   #stops: (() => void)[] = [];
 
   /** Throws ConfigError when the layers cannot be used. */
@@ -155,6 +158,7 @@ export class Runtime implements RuntimeView {
     const final = new Map<string, RuntimeValue>();
     for (const layer of this.#layers) for (const [key, value] of layer.values) final.set(key, value);
     this.#final = final;
+    this.version += 1;
     stats.counter(failed ? 'runtime.load_error' : 'runtime.load_success').value += 1;
     stats.gauge('runtime.num_keys').value = final.size;
     stats.gauge('runtime.num_layers').value = this.#layers.length;
@@ -259,6 +263,7 @@ export function runtimePercent(
 
 /** A runtime without values, for parts that are built alone. */
 export const EMPTY_RUNTIME: RuntimeView = {
+  version: 0,
   featureEnabled: (_key, fallback) => fallback,
   number: (_key, fallback) => fallback,
   share: (_key, fallback) => fallback,

@@ -1,5 +1,6 @@
 // Counters, gauges and histograms of the proxy. A part asks once for its counter and adds to `value` on its hot path;
 // names are rendered only when somebody looks.
+import { MAX_SHARED_STAT_LEAVES } from '../limits.ts';
 
 /** Its name is put together when somebody looks: of thousands of clusters each has some fifty. */
 export class Counter {
@@ -175,6 +176,15 @@ function belongsTo(name: string, prefix: string, shelves: Shelves): boolean {
   return true;
 }
 
+const SHARED = new Map<string, string>();
+
+/** The same text as one string: names put together of parts would be a new one for each of thousands of clusters. */
+function shared(leaf: string): string {
+  const known = SHARED.get(leaf);
+  if (known === undefined && SHARED.size < MAX_SHARED_STAT_LEAVES) SHARED.set(leaf, leaf);
+  return known ?? leaf;
+}
+
 /** Asked when parts are made: a few dozen short names, which are one object each. */
 function onShelf<T extends Named>(list: readonly T[], leaf: string): T | undefined {
   for (const each of list) if (each.leaf === leaf) return each;
@@ -268,7 +278,7 @@ export class StatsScope {
     const { counters } = this.#shelf;
     let found = onShelf(counters, leaf) ?? this.#store.counters.getSingle(this.prefix + leaf);
     if (!found) {
-      found = new Counter(leaf, this.prefix);
+      found = new Counter(shared(leaf), this.prefix);
       counters.push(found);
     }
     return found;
@@ -278,7 +288,7 @@ export class StatsScope {
     const { gauges } = this.#shelf;
     let found = onShelf(gauges, leaf) ?? this.#store.gauges.getSingle(this.prefix + leaf);
     if (!found) {
-      found = new Gauge(leaf, this.prefix);
+      found = new Gauge(shared(leaf), this.prefix);
       gauges.push(found);
     }
     return found;
@@ -289,7 +299,7 @@ export class StatsScope {
     const name = this.prefix + leaf;
     let found = onShelf(histograms, leaf) ?? this.#store.histograms.getSingle(name);
     if (!found) {
-      found = new Histogram(leaf, this.#store.bounds(name), this.prefix);
+      found = new Histogram(shared(leaf), this.#store.bounds(name), this.prefix);
       histograms.push(found);
     }
     return found;

@@ -51,6 +51,20 @@ test('the runtime goes before the configuration', () => {
   const made = setUp({}, runtime);
   assert.ok(!made.high.pending.tryEnter());
   assert.ok(made.default.pending.tryEnter());
+  let changed = { ...runtime };
+  const later = setUp(
+    {},
+    {
+      ...runtime,
+      get version() {
+        return changed.version;
+      },
+      number: (key, fallback) => changed.number(key, fallback),
+    },
+  ).high.pending;
+  assert.ok(!later.tryEnter());
+  changed = { ...EMPTY_RUNTIME, version: 1 };
+  assert.ok(later.tryEnter());
 });
 
 test('limits of one host are about connections only', () => {

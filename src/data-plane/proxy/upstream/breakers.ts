@@ -210,8 +210,15 @@ function ofPriority(
   const tracked = limits?.trackRemaining ?? false;
   const gauge = (suffix: string): Gauge => scope.gauge(`circuit_breakers.${name}.${suffix}`);
   const number = (key: string, base: number): (() => number) => {
-    const full = `circuit_breakers.${clusterName}.${name}.${key}`;
-    return runtime === EMPTY_RUNTIME ? () => base : () => runtime.number(full, base);
+    if (runtime === EMPTY_RUNTIME) return () => base;
+    let version = -1;
+    let value = base;
+    return () => {
+      if (runtime.version === version) return value;
+      version = runtime.version;
+      value = runtime.number(`circuit_breakers.${clusterName}.${name}.${key}`, base);
+      return value;
+    };
   };
   let counter: number = FIRST_COUNTER[name];
   const counted: SharedBreaker[] = [];

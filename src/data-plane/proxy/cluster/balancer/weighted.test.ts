@@ -116,6 +116,7 @@ test('the runtime changes the panic threshold', () => {
   for (const host of all.slice(2)) failed(host);
   let threshold = 50;
   const runtime = {
+    version: 0,
     featureEnabled: (_key: string, fallback: boolean) => fallback,
     number: (key: string, fallback: number) => (key === 'upstream.healthy_panic_threshold' ? threshold : fallback),
     share: (_key: string, fallback: number) => fallback,
