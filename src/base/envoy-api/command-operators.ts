@@ -31,7 +31,8 @@ export function splitFormat(text: string): readonly (string | Command)[] | numbe
     }
     COMMAND.lastIndex = sign;
     const match = COMMAND.exec(text);
-    if (!match) return sign;
+    // A length is a 64-bit number.
+    if (!match || Number(match[3] ?? 0) >= 2 ** 64) return sign;
     if (literal !== '') out.push(literal);
     literal = '';
     const length = match[3] === undefined ? undefined : Number(match[3]);
@@ -86,6 +87,10 @@ export const PLAIN_OPERATORS: ReadonlySet<string> = new Set([
   'LOCAL_REPLY_BODY',
   'GRPC_STATUS_NUMBER',
   'BYTES_RECEIVED',
+  'BYTES_RETRANSMITTED',
+  'PACKETS_RETRANSMITTED',
+  'HOSTNAME',
+  'UNIQUE_ID',
   'BYTES_SENT',
   'REQUEST_HEADERS_BYTES',
   'RESPONSE_HEADERS_BYTES',
@@ -128,14 +133,17 @@ export interface ArgumentRule {
 
 const some = (length: boolean): ArgumentRule => ({ argument: /^.+$/s, length });
 const only = (argument: RegExp, length = false): ArgumentRule => ({ argument, length });
-const HEADERS = only(/^(?:[^?]+\?|\?)?[^?]+$|^[^?]+\?$/, true);
-const TIME = only(/^(?:[^%]|%(?:E?[1-9][fsS]|E\*[fS]|E?[YymdeHIMSsfjaAbhBpuwFTRDzZnt%]))*$/s);
-const NOTHING = only(/^$/);
-const MOMENT = '(?:DS_CX_BEG|DS_HS_END|DS_RX_(?:BEG|END)|US_CX_BEG|US_[TR]X_(?:BEG|END)|DS_TX_(?:BEG|END))';
+const HEADER = "(?::?[!#$%&'*+\\-.^_`|~0-9A-Za-z]+)";
+const HEADERS = only(new RegExp(`^(?:${HEADER}(?:\\?${HEADER}?)?|\\?${HEADER}?)$`), true);
+/** Any but one with a line break. */
+const TIME = only(/^(?!.*%[-_0^#]*[1-9]*[EO]?n)/s);
+const ANY = only(/^/);
+const STATE = only(/^[^:]+(?::?$|:(?:PLAIN|TYPED):?$|:FIELD:[^:]+)/, true);
 
 export const ARGUMENT_OPERATORS: ReadonlyMap<string, ArgumentRule> = new Map<string, ArgumentRule>([
   ['REQ', HEADERS],
   ['REQUEST_HEADER', HEADERS],
+  ['STREAM_INFO_REQ', HEADERS],
   ['RESP', HEADERS],
   ['RESPONSE_HEADER', HEADERS],
   ['TRAILER', HEADERS],
@@ -145,29 +153,31 @@ export const ARGUMENT_OPERATORS: ReadonlyMap<string, ArgumentRule> = new Map<str
   ['EMIT_TIME', TIME],
   ['EMIT_TIME_LOCAL', TIME],
   ...sides(['PEER_CERT_V_START', 'PEER_CERT_V_END']).map((name): [string, ArgumentRule] => [name, TIME]),
-  ['COMMON_DURATION', only(new RegExp(`^${MOMENT}:${MOMENT}:(?:ms|us|ns)$`))],
+  ['COMMON_DURATION', only(/^[^:]*:[^:]*(?::(?:ms|us|ns))?$/)],
   ['DYNAMIC_METADATA', some(true)],
   ['CLUSTER_METADATA', some(true)],
   ['UPSTREAM_METADATA', some(true)],
-  ['METADATA', only(/^(?:DYNAMIC|CLUSTER|ROUTE|UPSTREAM_HOST|VIRTUAL_HOST|LISTENER|LISTENER_FILTER_CHAIN):.+$/s, true)],
-  ['FILTER_STATE', only(/^[^:]+(?::(?:PLAIN|TYPED)(?::.*)?)?$/s, true)],
-  ['UPSTREAM_FILTER_STATE', only(/^[^:]+(?::(?:PLAIN|TYPED)(?::.*)?)?$/s, true)],
+  [
+    'METADATA',
+    only(/^(?:DYNAMIC|CLUSTER|ROUTE|UPSTREAM_HOST|VIRTUAL_HOST|LISTENER|LISTENER_FILTER_CHAIN)(?::.*)?$/s, true),
+  ],
+  ['FILTER_STATE', STATE],
+  ['UPSTREAM_FILTER_STATE', STATE],
   ['PATH', only(/^(?:WQ|NQ)?(?::(?:ORIG|PATH|ORIG_OR_PATH)?(?::.*)?)?$/s, true)],
   ['QUERY_PARAM', some(true)],
   ['QUERY_PARAMS', only(/^(?:ORIG|DECODED)?$/, true)],
   ['COALESCE', some(true)],
-  ['RESPONSE_CODE_DETAILS', only(/^(?:ALLOW_WHITESPACES)?$/)],
+  ['XFCC_VALUE', only(/^(?:by|hash|cert|chain|subject|uri|dns)$/i, true)],
+  ['RESPONSE_CODE_DETAILS', ANY],
   ['GRPC_STATUS', only(/^(?:CAMEL_STRING|SNAKE_STRING|NUMBER)?$/)],
   ['REQUESTED_SERVER_NAME', only(/^(?:SNI_ONLY|SNI_FIRST|HOST_FIRST)?(?::(?:ORIG_OR_HOST|HOST|ORIG)?(?::.*)?)?$/s)],
   ['ENVIRONMENT', some(true)],
-  ['HOSTNAME', only(/^.*$/s)],
-  ['UNIQUE_ID', only(/^.*$/s)],
-  ['DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT', NOTHING],
-  ['DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT', NOTHING],
-  ['DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT', NOTHING],
-  ['DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT', NOTHING],
-  ['UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT', NOTHING],
-  ['UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT', NOTHING],
+  ['DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT', ANY],
+  ['DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT', ANY],
+  ['DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT', ANY],
+  ['DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT', ANY],
+  ['UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT', ANY],
+  ['UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT', ANY],
 ]);
 
 /** What is wrong with a format, for people; undefined: every proxy takes it. */
@@ -185,13 +195,13 @@ export function formatMistake(text: string): string | undefined {
 
 function commandMistake({ name, argument, length }: Command): string | undefined {
   if (PLAIN_OPERATORS.has(name))
-    return argument === undefined && length === undefined ? undefined : `%${name}% takes no arguments and no length`;
+    return (argument ?? '') === '' && length === undefined ? undefined : `%${name}% takes no arguments and no length`;
   const rule = ARGUMENT_OPERATORS.get(name);
   if (!rule) {
     const near = nearest(name, [...PLAIN_OPERATORS, ...ARGUMENT_OPERATORS.keys()]);
     return `there is no command operator %${name}%${near === undefined ? '' : `; did you mean %${near}%?`}`;
   }
   if (length !== undefined && !rule.length) return `%${name}% takes no length`;
-  if (rule.argument.test(argument ?? '') && (rule !== NOTHING || argument === undefined)) return undefined;
+  if (rule.argument.test(argument ?? '')) return undefined;
   return argument === undefined ? `%${name}% needs an argument` : `%${name}% does not take "${argument}"`;
 }

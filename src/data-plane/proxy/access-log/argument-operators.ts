@@ -1,18 +1,22 @@
 // Command operators that take arguments or a length: headers, times, metadata, paths and so on. Used by format.ts.
-import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
+import type { JsonObject } from '@bufbuild/protobuf';
 import { ConfigError } from '../config/fields.ts';
-import { type HeaderMap, headerName } from '../http/header-map.ts';
-import { H } from '../http/names.ts';
+import { type HeaderMap, headerName, utf8Bytes, utf8Text } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
-import { queryValue } from '../route/matchers.ts';
-import { filterStateText, metadataValue } from '../route/metadata-match.ts';
+import { metadataValue } from '../route/metadata-match.ts';
 import { pathOf } from '../route/path.ts';
+import { addressOperator } from './address-operators.ts';
+import { coalesce } from './coalesce.ts';
 import { durationOperator } from './duration-operator.ts';
+import { filterState, upstreamFilterState } from './filter-state-operators.ts';
 import { grpcStatusNumber } from './grpc-status.ts';
-import { grpcName, ip, isGrpc, some, spaceless } from './operators.ts';
+import { grpcName, isGrpc, some, spaceless } from './operators.ts';
+import { queryParam, queryParams, requestPath, serverName } from './path-operators.ts';
 import { compileTime } from './time-format.ts';
 import { downstreamTls, upstreamTls } from './tls-operators.ts';
 import type { FormatDeps, Operator } from './types.ts';
+import { metadataText, textBytes } from './values.ts';
+import { xfccValue } from './xfcc-operator.ts';
 
 export interface ArgumentContext {
   readonly name: string;
@@ -24,10 +28,12 @@ export interface ArgumentContext {
   readonly compile: (name: string, argument: string | undefined, length: number | undefined) => Operator;
 }
 
+export type World = Pick<ArgumentContext, 'name' | 'path' | 'deps'>;
+
 interface ArgumentOperator {
   readonly build: (context: ArgumentContext) => Operator;
-  /** `:N` behind it cuts the value. */
-  readonly length: boolean;
+  /** `:N` behind it cuts the value, does nothing, or is refused. */
+  readonly length: boolean | 'ignored';
 }
 
 function needed({ name, argument, path }: ArgumentContext): string {
@@ -35,27 +41,32 @@ function needed({ name, argument, path }: ArgumentContext): string {
   return argument;
 }
 
-function world({ name, path, deps }: ArgumentContext): FormatDeps {
+function world({ name, path, deps }: World): FormatDeps {
   if (!deps) throw new ConfigError(path, `%${name}% is not supported here by this proxy`);
   return deps;
 }
 
 type Read = (info: StreamInfo) => HeaderMap | undefined;
 
+const HEADER_NAME = /^(?::?[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?$/;
+
 /** `A?B`: the first that is there. Pseudo headers are read from the stream. */
 function header(read: Read, pseudo: Readonly<Record<string, Operator>>) {
   return (context: ArgumentContext): Operator => {
-    const choices = needed(context)
-      .split('?')
+    const names = needed(context).split('?');
+    if (names.length > 2)
+      throw new ConfigError(context.path, `More than 1 alternative header specified in token: ${context.argument}`);
+    if (!names.every((name) => HEADER_NAME.test(name)))
+      throw new ConfigError(context.path, 'Invalid header configuration. Format string contains invalid characters.');
+    const choices = names
+      .filter((name) => name !== '')
       .map((choice): Operator => {
-        const name = choice.trim().toLowerCase();
+        const name = choice.toLowerCase();
         const own = pseudo[name];
         if (own) return own;
         const wanted = headerName(name);
         return (info) => read(info)?.get(wanted);
       });
-    if (choices.length > 2)
-      throw new ConfigError(context.path, `More than 1 alternative header specified in token: ${context.argument}`);
     return (info) => {
       for (const choice of choices) {
         const value = choice(info);
@@ -78,11 +89,7 @@ const REQUEST_PSEUDO: Readonly<Record<string, Operator>> = {
 function time(read: (info: StreamInfo, now: () => number) => number, local: boolean, clock: boolean) {
   return (context: ArgumentContext): Operator => {
     const format = compileTime(context.argument ?? '', local);
-    if (!format)
-      throw new ConfigError(
-        context.path,
-        `Invalid header configuration. Format string: '${context.argument}' is not a time`,
-      );
+    if (!format) throw new ConfigError(context.path, 'Invalid header configuration. Format string contains newline.');
     const now = clock ? world(context).now : () => 0;
     return (info) => {
       const ms = read(info, now);
@@ -94,20 +101,15 @@ function time(read: (info: StreamInfo, now: () => number) => number, local: bool
 type MetadataSource = (info: StreamInfo, filter: string) => JsonObject | undefined;
 
 /** `filter:key:key`, or the whole structure of a filter. */
-/** Fields of a structure have no order: by name, as Envoy prints them. */
-function sorted(value: JsonValue | undefined): JsonValue | undefined {
-  if (Array.isArray(value)) return value.map((one) => sorted(one) ?? null);
-  if (typeof value !== 'object' || value === null) return value;
-  const names = Object.keys(value).sort();
-  return Object.fromEntries(names.map((name) => [name, sorted(value[name]) ?? null]));
+function metadata(read: MetadataSource, argument: string): Operator {
+  const [filter = '', ...keys] = utf8Text(argument).split(':');
+  return (info) => metadataText(metadataValue(read(info, filter), keys));
 }
 
-function metadata(read: MetadataSource) {
-  return (context: ArgumentContext): Operator => {
-    const [filter, ...keys] = needed(context).split(':');
-    return (info) => sorted(metadataValue(read(info, filter!), keys));
-  };
-}
+const metadataOf =
+  (read: MetadataSource) =>
+  (context: ArgumentContext): Operator =>
+    metadata(read, needed(context));
 
 const SOURCES: Readonly<Record<string, MetadataSource>> = {
   DYNAMIC: (info, filter) => info.metadata?.get(filter) ?? info.connection.metadata.get(filter),
@@ -123,57 +125,11 @@ function anyMetadata(context: ArgumentContext): Operator {
   const [kind = '', ...rest] = (context.argument ?? '').split(':');
   const source = SOURCES[kind];
   if (!source) throw new ConfigError(context.path, `${kind} is not supported type of metadata`);
-  return metadata(source)({ ...context, argument: rest.join(':') });
+  return metadata(source, rest.join(':'));
 }
 
-function requestPath(context: ArgumentContext): Operator {
-  const [query = '', which = ''] = (context.argument ?? '').split(':');
-  if (query !== '' && query !== 'WQ' && query !== 'NQ')
-    throw new ConfigError(context.path, `Invalid PATH option: '${query}', only 'WQ'/'NQ' are allowed`);
-  if (!['', 'ORIG', 'PATH', 'ORIG_OR_PATH'].includes(which))
-    throw new ConfigError(
-      context.path,
-      `Invalid PATH option: '${which}', only 'ORIG'/'PATH'/'ORIG_OR_PATH' are allowed`,
-    );
-  return (info) => {
-    const original = which === 'PATH' ? undefined : info.requestHeaders?.get(H.originalPath);
-    const path = original ?? (which === 'ORIG' ? undefined : some(info.path));
-    return path !== undefined && query === 'NQ' ? pathOf(path) : path;
-  };
-}
-
-function queryParam(context: ArgumentContext): Operator {
-  const name = needed(context);
-  return (info) => {
-    const value = queryValue(info.requestHeaders?.get(H.originalPath) ?? info.path, name);
-    return value === undefined ? undefined : decoded(value);
-  };
-}
-
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
-function queryParams(context: ArgumentContext): Operator {
-  const kind = context.argument ?? '';
-  if (!['', 'ORIG', 'DECODED'].includes(kind))
-    throw new ConfigError(context.path, `Invalid QUERY_PARAMS option: '${kind}', only 'ORIG'/'DECODED' are allowed`);
-  return (info) => {
-    const path = info.requestHeaders?.get(H.originalPath) ?? info.path;
-    const mark = path.indexOf('?');
-    return mark < 0 ? undefined : some(path.slice(mark + 1));
-  };
-}
-
-function details(context: ArgumentContext): Operator {
-  const { argument, path } = context;
-  if (argument === 'ALLOW_WHITESPACES') return (info) => some(info.responseDetails);
-  if (argument !== undefined && argument !== '')
-    throw new ConfigError(path, `RESPONSE_CODE_DETAILS does not support '${argument}'`);
+function details({ argument }: ArgumentContext): Operator {
+  if (argument === 'ALLOW_WHITESPACES') return textBytes((info) => some(info.responseDetails));
   return (info) => spaceless(info.responseDetails);
 }
 
@@ -190,103 +146,12 @@ function grpc(context: ArgumentContext): Operator {
     case 'NUMBER':
       return (info) => (isGrpc(info) ? grpcStatusNumber(info) : undefined);
     default:
-      throw new ConfigError(context.path, 'GrpcStatusFormatter only supports CAMEL_STRING, SNAKE_STRING or NUMBER.');
-  }
-}
-
-/** What is no character of a name is not printed; clients send what they like. */
-function requestedName(info: StreamInfo): string | undefined {
-  const name = info.connection.requestedServerName;
-  if (name === '' || /^[\w.-]+$/.test(name)) return some(name);
-  return `invalid:${name.replaceAll(/[^\w.-]/g, '_')}`;
-}
-
-const HOSTS: ReadonlyMap<string, Operator> = new Map<string, Operator>([
-  ['HOST', authority],
-  ['ORIG', (info) => info.requestHeaders?.get(H.originalHost)],
-  ['ORIG_OR_HOST', (info) => info.requestHeaders?.get(H.originalHost) ?? some(info.authority)],
-]);
-
-function serverName({ argument = '', path }: ArgumentContext): Operator {
-  const [order = '', which = ''] = argument.split(':');
-  const host = HOSTS.get(which || 'ORIG_OR_HOST');
-  if (!host)
-    throw new ConfigError(
-      path,
-      `Invalid REQUESTED_SERVER_NAME option: '${which}', only 'ORIG_OR_HOST'/'HOST'/'ORIG' are allowed`,
-    );
-  switch (order) {
-    case '':
-    case 'SNI_ONLY':
-      return requestedName;
-    case 'SNI_FIRST':
-      return (info) => requestedName(info) ?? host(info);
-    case 'HOST_FIRST':
-      return (info) => host(info) ?? requestedName(info);
-    default:
       throw new ConfigError(
-        path,
-        `Invalid REQUESTED_SERVER_NAME option: '${order}', only 'SNI_ONLY'/'SNI_FIRST'/'HOST_FIRST' are allowed`,
+        context.path,
+        `GrpcStatusFormatter only supports CAMEL_STRING, SNAKE_STRING or NUMBER. Got: ${context.argument}`,
       );
   }
 }
-
-function filterState(context: ArgumentContext): Operator {
-  const [key = '', kind = 'TYPED'] = (context.argument ?? '').split(':');
-  if (key === '') throw new ConfigError(context.path, 'Invalid filter state configuration, key cannot be empty.');
-  if (kind !== 'PLAIN' && kind !== 'TYPED')
-    throw new ConfigError(
-      context.path,
-      `Invalid filter state serialize type, only support PLAIN/TYPED/FIELD: ${kind} is not supported by this proxy`,
-    );
-  // The typed form of a text is its JSON.
-  return (info) => {
-    const value = filterStateText(info, key);
-    return value === undefined || kind === 'PLAIN' ? value : JSON.stringify(value);
-  };
-}
-
-/** No filter leaves state with the upstream connection: there is never a value. */
-function upstreamFilterState(context: ArgumentContext): Operator {
-  filterState(context);
-  return () => undefined;
-}
-
-/** `{"operators": ["PROTOCOL", {"command": "REQ", "param": "x", "max_length": 3}]}`: the first that has a value. */
-function coalesce(context: ArgumentContext): Operator {
-  const fail = (): never => {
-    throw new ConfigError(context.path, 'COALESCE: the parameter must be a JSON object with a list of operators');
-  };
-  let spec: JsonValue;
-  try {
-    spec = JSON.parse(needed(context)) as JsonValue;
-  } catch {
-    return fail();
-  }
-  const list = typeof spec === 'object' && spec !== null && !Array.isArray(spec) ? spec.operators : undefined;
-  if (!Array.isArray(list) || list.length === 0) return fail();
-  const operators = list.map((entry): Operator => {
-    if (typeof entry === 'string') return context.compile(entry, undefined, undefined);
-    if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) return fail();
-    const { command, param, max_length: max } = entry;
-    if (typeof command !== 'string' || (param !== undefined && typeof param !== 'string')) return fail();
-    return context.compile(command, param, typeof max === 'number' ? max : undefined);
-  });
-  return (info) => {
-    for (const operator of operators) {
-      const value = operator(info);
-      if (value !== undefined && value !== '') return value;
-    }
-    return undefined;
-  };
-}
-
-const maskable =
-  (address: Operator) =>
-  (context: ArgumentContext): Operator => {
-    if (context.argument === undefined) return address;
-    throw new ConfigError(context.path, `${context.name}: a prefix length is not supported by this proxy`);
-  };
 
 const validity = (side: typeof downstreamTls, end: boolean) =>
   time(
@@ -323,6 +188,7 @@ export const REQ_WITHOUT_QUERY = cut(withoutQuery);
 export const WITH_ARGUMENTS: Readonly<Record<string, ArgumentOperator>> = {
   REQ: requestHeader,
   REQUEST_HEADER: requestHeader,
+  STREAM_INFO_REQ: requestHeader,
   RESP: responseHeader,
   RESPONSE_HEADER: responseHeader,
   TRAILER: responseTrailer,
@@ -336,39 +202,44 @@ export const WITH_ARGUMENTS: Readonly<Record<string, ArgumentOperator>> = {
   UPSTREAM_PEER_CERT_V_START: plain(validity(upstreamTls, false)),
   UPSTREAM_PEER_CERT_V_END: plain(validity(upstreamTls, true)),
   COMMON_DURATION: plain((context) => durationOperator(needed(context), context.path)),
-  DYNAMIC_METADATA: cut(metadata(SOURCES.DYNAMIC!)),
-  CLUSTER_METADATA: cut(metadata(SOURCES.CLUSTER!)),
-  UPSTREAM_METADATA: cut(metadata(SOURCES.UPSTREAM_HOST!)),
+  DYNAMIC_METADATA: cut(metadataOf(SOURCES.DYNAMIC!)),
+  CLUSTER_METADATA: cut(metadataOf(SOURCES.CLUSTER!)),
+  UPSTREAM_METADATA: cut(metadataOf(SOURCES.UPSTREAM_HOST!)),
   METADATA: cut(anyMetadata),
   FILTER_STATE: cut(filterState),
   UPSTREAM_FILTER_STATE: cut(upstreamFilterState),
   PATH: cut(requestPath),
-  QUERY_PARAM: cut(queryParam),
+  QUERY_PARAM: cut((context) => queryParam({ argument: needed(context) })),
   QUERY_PARAMS: cut(queryParams),
-  COALESCE: cut(coalesce),
+  COALESCE: cut((context) => coalesce(context, needed(context))),
+  XFCC_VALUE: { build: xfccValue, length: 'ignored' },
   RESPONSE_CODE_DETAILS: plain(details),
   GRPC_STATUS: plain(grpc),
   REQUESTED_SERVER_NAME: plain(serverName),
   ENVIRONMENT: cut((context) => {
     const name = needed(context);
-    // It cannot change while the process lives.
-    const value = world(context).variable(name);
+    // It cannot change while the process lives; Envoy's `-` for none is a value like any other.
+    const value = utf8Bytes(world(context).variable(utf8Text(name)) ?? '-');
     return () => value;
   }),
-  HOSTNAME: plain((context) => {
-    const { hostname } = world(context);
+  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: plain(addressOperator((i) => i.connection.local)),
+  DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT: plain(addressOperator((i) => i.connection.directLocal)),
+  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: plain(addressOperator((i) => i.remote)),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: plain(addressOperator((i) => i.connection.directRemote)),
+  UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: plain(addressOperator((i) => i.upstreamLocal)),
+  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: plain(addressOperator((i) => i.upstreamHost)),
+};
+
+/** Without arguments, but made of what the world is. */
+export const MADE: Readonly<Record<string, (context: World) => Operator>> = {
+  HOSTNAME: (context) => {
+    const hostname = utf8Bytes(world(context).hostname);
     return () => hostname;
-  }),
-  UNIQUE_ID: plain((context) => {
+  },
+  UNIQUE_ID: (context) => {
     const { random } = world(context);
     return () => uuid(random);
-  }),
-  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: plain(maskable((i) => ip(i.connection.local))),
-  DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT: plain(maskable((i) => ip(i.connection.directLocal))),
-  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: plain(maskable((i) => ip(i.remote))),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: plain(maskable((i) => ip(i.connection.directRemote))),
-  UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: plain(maskable((i) => ip(i.upstreamLocal))),
-  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: plain(maskable((i) => ip(i.upstreamHost))),
+  },
 };
 
 function uuid(random: () => number): string {

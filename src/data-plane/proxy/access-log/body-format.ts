@@ -8,9 +8,10 @@ import { MetadataSchema } from '#proto/envoy/extensions/formatter/metadata/v3/me
 import { ReqWithoutQuerySchema } from '#proto/envoy/extensions/formatter/req_without_query/v3/req_without_query_pb.js';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
+import { utf8Bytes } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { type DataReader, readSource } from '../transport-socket/secrets.ts';
-import { compileFormat, type FormatDeps } from './format.ts';
+import { compileFormat, type Format, type FormatDeps } from './format.ts';
 import { jsonFormat } from './json-format.ts';
 
 /** Where formats read files and what they know of the world. */
@@ -21,14 +22,15 @@ export interface FormatWorld {
 
 export interface BodyFormat {
   readonly contentType: string;
-  readonly print: (info: StreamInfo) => string;
+  readonly print: (info: StreamInfo) => Buffer;
 }
 
 export function compileBodyFormat(message: SubstitutionFormatString, world: FormatWorld, path: string): BodyFormat {
   const json = message.format.case === 'jsonFormat';
+  const line = compileLine(message, world, path);
   return {
     contentType: message.contentType || (json ? 'application/json' : 'text/plain'),
-    print: compileLine(message, world, path),
+    print: (info) => Buffer.from(line(info), 'latin1'),
   };
 }
 
@@ -45,12 +47,8 @@ function withFormatters({ formatters }: SubstitutionFormatString, deps: FormatDe
   return withoutQuery ? { ...deps, withoutQuery } : deps;
 }
 
-/** One line or body; the format says how missing values look. */
-export function compileLine(
-  message: SubstitutionFormatString,
-  world: FormatWorld,
-  path: string,
-): (info: StreamInfo) => string {
+/** One line or body, in bytes; the format says how missing values look. */
+export function compileLine(message: SubstitutionFormatString, world: FormatWorld, path: string): Format {
   only(SubstitutionFormatStringSchema, message, path, [
     'text_format',
     'json_format',
@@ -67,12 +65,12 @@ export function compileLine(
     case 'jsonFormat':
       return jsonFormat(format.value, omitEmptyValues, deps, path);
     case 'textFormat':
-      return compileFormat(format.value, join(path, 'text_format'), missing, deps);
+      return compileFormat(utf8Bytes(format.value), join(path, 'text_format'), missing, deps);
     case 'textFormatSource': {
       const at = join(path, 'text_format_source');
       const text = readSource(format.value, world.reader, at);
       if (!text) throw new ConfigError(at, 'value is required');
-      return compileFormat(text.toString(), at, missing, deps);
+      return compileFormat(text.toString('latin1'), at, missing, deps);
     }
     case undefined:
       throw new ConfigError(join(path, 'format'), 'value is required');

@@ -6,42 +6,39 @@ import type { Operator } from './types.ts';
 /** Milliseconds since the epoch; -1 = it did not happen. */
 type Moment = (info: StreamInfo) => number;
 
-const MOMENTS: Readonly<Record<string, Moment>> = {
-  DS_CX_BEG: (i) => i.connection.acceptedAt ?? -1,
-  DS_HS_END: (i) => i.connection.handshakeAt ?? -1,
-  DS_RX_BEG: (i) => i.startTime,
-  DS_RX_END: (i) => i.requestEnd,
-  US_CX_BEG: (i) => i.upstreamAsked,
-  US_TX_BEG: (i) => i.upstreamTxBegin,
-  US_TX_END: (i) => i.upstreamTxEnd,
-  US_RX_BEG: (i) => i.upstreamRxBegin,
-  US_RX_END: (i) => i.upstreamRxEnd,
-  DS_TX_BEG: (i) => i.responseBegin,
-  DS_TX_END: (i) => (i.duration < 0 ? -1 : i.startTime + i.duration),
-};
+const MOMENTS: ReadonlyMap<string, Moment> = new Map<string, Moment>([
+  ['DS_CX_BEG', (i) => i.connection.acceptedAt ?? -1],
+  ['DS_HS_END', (i) => i.connection.handshakeAt ?? -1],
+  ['DS_RX_BEG', (i) => i.startTime],
+  ['DS_RX_END', (i) => i.requestEnd],
+  ['US_CX_BEG', (i) => i.upstreamAsked],
+  ['US_TX_BEG', (i) => i.upstreamTxBegin],
+  ['US_TX_END', (i) => i.upstreamTxEnd],
+  ['US_RX_BEG', (i) => i.upstreamRxBegin],
+  ['US_RX_END', (i) => i.upstreamRxEnd],
+  ['DS_TX_BEG', (i) => i.responseBegin],
+  ['DS_TX_END', (i) => (i.duration < 0 ? -1 : i.startTime + i.duration)],
+]);
+/** Any other name is a moment that a filter would note: none does. */
+const never: Moment = () => -1;
 
-const PER_MS: Readonly<Record<string, number>> = { ms: 1, us: 1_000, ns: 1_000_000 };
+const PER_MS: ReadonlyMap<string, number> = new Map([
+  ['ms', 1],
+  ['us', 1_000],
+  ['ns', 1_000_000],
+]);
 
 export function durationOperator(argument: string, path: string): Operator {
-  const parts = argument.split(':');
-  if (parts.length !== 3)
-    throw new ConfigError(
-      path,
-      `Invalid common duration configuration: ${argument}. It should be in the form of '%COMMON_DURATION(START:END:PRECISION)%'`,
-    );
-  const from = momentOf(parts[0]!, path);
-  const to = momentOf(parts[1]!, path);
-  const unit = PER_MS[parts[2]!];
-  if (unit === undefined) throw new ConfigError(path, `Invalid common duration precision '${parts[2]}'.`);
+  const [from = '', to, precision = 'ms', more] = argument.split(':');
+  if (to === undefined || more !== undefined)
+    throw new ConfigError(path, `Invalid common duration configuration: ${argument}.`);
+  const unit = PER_MS.get(precision);
+  if (unit === undefined) throw new ConfigError(path, `Invalid common duration precision: ${precision}.`);
+  const beginning = MOMENTS.get(from) ?? never;
+  const ending = MOMENTS.get(to) ?? never;
   return (info) => {
-    const start = from(info);
-    const end = to(info);
-    return start < 0 || end < 0 || end < start ? undefined : Math.round((end - start) * unit);
+    const start = beginning(info);
+    const end = ending(info);
+    return start < 0 || end < start ? undefined : Math.trunc((end - start) * unit);
   };
-}
-
-function momentOf(name: string, path: string): Moment {
-  const moment = MOMENTS[name];
-  if (!moment) throw new ConfigError(path, `COMMON_DURATION: the time point '${name}' is not supported by this proxy`);
-  return moment;
 }

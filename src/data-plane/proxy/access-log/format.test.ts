@@ -1,12 +1,15 @@
 // Command operators: Istio's line field by field, lengths, alternatives, missing values, and what is refused.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { JsonObject } from '@bufbuild/protobuf';
 import { ARGUMENT_OPERATORS, formatMistake, PLAIN_OPERATORS } from '../../../base/envoy-api/command-operators.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
-import { WITH_ARGUMENTS } from './argument-operators.ts';
-import { compileFormat, compileJsonValue } from './format.ts';
+import { MADE, WITH_ARGUMENTS } from './argument-operators.ts';
+import { compileFormat } from './format.ts';
+import { jsonFormat } from './json-format.ts';
 import { SIMPLE } from './operators.ts';
+import { numberText } from './values.ts';
 
 const connection: ConnectionInfo = {
   id: 7,
@@ -78,10 +81,54 @@ test('operators one by one', () => {
   assert.equal(compileFormat('%RESP(A)%', '', '')(info), '');
 });
 
-test('JSON values keep their type; missing ones have none', () => {
-  assert.equal(compileJsonValue('%RESPONSE_CODE%', '', '-')(sample()), 200);
-  assert.equal(compileJsonValue('%RESP(A)%', '', '-')(sample()), undefined);
-  assert.equal(compileJsonValue('%PROTOCOL%!', '', '-')(sample()), 'HTTP/1.1!');
+test('JSON values keep their type; missing ones are null or left out', () => {
+  const print = (template: JsonObject, omit = false) => jsonFormat(template, omit, WORLD, '')(sample());
+  assert.equal(
+    print({ n: '%RESPONSE_CODE%', m: '%RESP(A)%', t: '%PROTOCOL%!', x: { b: [true, null, 1e5, '%RESP(A)%'], a: '' } }),
+    '{"m":null,"n":200,"t":"HTTP/1.1!","x":{"a":"","b":[true,null,1e+05,null]}}\n',
+  );
+  assert.equal(
+    print(
+      { m: '%RESP(A)%', t: '<%RESP(A)%>', x: { a: '%RESP(A)%' }, l: ['%RESP(A)%', 'y'], n: null, p: '%PROTOCOL%' },
+      true,
+    ),
+    '{"l":["y"],"p":"HTTP/1.1","t":"<>"}\n',
+  );
+  assert.equal(print({ a: '%RESP(A)%' }, true), '{}\n');
+});
+
+test('bytes of clients stay as they are; in JSON, what is no UTF-8 is told byte by byte', () => {
+  const info = sample();
+  info.routeName = 'rôute';
+  info.requestHeaders!.add(headerName('good'), '\xc3\xa9"');
+  info.requestHeaders!.add(headerName('bad'), '\xe9\t"\\<');
+  const text = compileFormat('%REQ(GOOD)%|%REQ(BAD)%|%ROUTE_NAME%', '');
+  assert.equal(text(info), '\xc3\xa9"|\xe9\t"\\<|r\xc3\xb4ute');
+  assert.equal(
+    jsonFormat({ g: '%REQ(GOOD)%', b: 'é%REQ(BAD)%', r: '%ROUTE_NAME%', c: '%REQ(GOOD):1%' }, false, WORLD, '')(info),
+    '{"b":"\xc3\xa9\\u00e9\\u0009\\u0022\\u005c<","c":"\\u00c3","g":"\xc3\xa9\\"","r":"r\xc3\xb4ute"}\n',
+  );
+});
+
+test('numbers that are no counts are printed in the shorter notation', () => {
+  const cases: [number, string][] = [
+    [0, '0'],
+    [100, '100'],
+    [10_000, '10000'],
+    [100_000, '1e+05'],
+    [120_000, '120000'],
+    [0.001, '0.001'],
+    [0.0001, '1e-04'],
+    [1e-7, '1e-07'],
+    [-1.5, '-1.5'],
+    [123456789.12345679, '123456789.12345679'],
+    [1.2345678901234567e19, '12345678901234567168'],
+    [-(2 ** 63), '-9223372036854775808'],
+    [1e21, '1e+21'],
+    [1.5e300, '1.5e+300'],
+    [0.30000000000000004, '0.30000000000000004'],
+  ];
+  for (const [value, text] of cases) assert.equal(numberText(value), text);
 });
 
 test('operators with arguments', () => {
@@ -90,22 +137,38 @@ test('operators with arguments', () => {
   info.requestHeaders!.add(headerName('x-envoy-original-path'), '/old?a=b%20c');
   info.addMetadata('f', { k: { n: [1, 'x'] }, t: 'text' });
   info.filterState = new Map([['s', 'va"l']]);
+  info.requestHeaders!.add(headerName('x-forwarded-client-cert'), 'By=a;Subject="CN=\\"x,y\\"",By=b;URI=u');
   info.routeMetadata = { r: { a: 1 } };
   const print = (text: string) => compileFormat(text, '', '-', WORLD)(info);
   assert.equal(print('%PATH% %PATH(NQ)% %PATH(NQ:PATH)% %PATH(WQ:ORIG)%'), '/old?a=b%20c /old /new /old?a=b%20c');
   assert.equal(print('%QUERY_PARAM(a)% %QUERY_PARAM(z)% %QUERY_PARAMS(ORIG):3%'), 'b c - a=b');
   assert.equal(print('%DYNAMIC_METADATA(f:k:n)% %DYNAMIC_METADATA(f:t):2% %DYNAMIC_METADATA(g)%'), '[1,"x"] te -');
-  assert.equal(print('%METADATA(ROUTE:r:a)% %FILTER_STATE(s)% %FILTER_STATE(s:PLAIN):2%'), '1 "va\\"l" va');
+  assert.equal(
+    print('%METADATA(ROUTE:r:a)% %FILTER_STATE(s:PLAIN)% %FILTER_STATE(s:PLAIN):2% %FILTER_STATE(s:FIELD:x)%'),
+    '1 va"l va -',
+  );
+  assert.equal(print('%XFCC_VALUE(by)% %XFCC_VALUE(SUBJECT):1% %XFCC_VALUE(uri)% %XFCC_VALUE(dns)%'), 'a CN="x,y" u -');
+  assert.equal(
+    print('%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(8)% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(99)%'),
+    '10.0.0.0/8 10.244.1.4/32',
+  );
   assert.equal(print('%HOSTNAME% %ENVIRONMENT(HOME):3% %ENVIRONMENT(NONE)%'), 'h.test /ro -');
   assert.equal(print('%COALESCE({"operators":[{"command":"REQ","param":"none"},"PROTOCOL"]})%'), 'HTTP/1.1');
   assert.match(print('%UNIQUE_ID%'), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   info.upstreamTxBegin = info.startTime + 2;
   info.upstreamRxBegin = info.startTime + 5;
-  assert.equal(print('%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)% %COMMON_DURATION(DS_RX_BEG:DS_RX_END:ms)%'), '3000 -');
+  assert.equal(
+    print('%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)% %COMMON_DURATION(DS_RX_BEG:DS_RX_END)% %COMMON_DURATION(x:y:ns)%'),
+    '3000 - -',
+  );
   assert.equal(print('%REQUESTED_SERVER_NAME(HOST_FIRST)%'), 'catalog.istioinaction');
   assert.equal(
     print('%START_TIME(%E*S %3f %1f %9f %j %a %b %p %I %y %e %R %D)%'),
     '05.678 678 6 678000000 005 Mon Jan AM 03 26  5 03:04 01/05/26',
+  );
+  assert.equal(
+    print('%START_TIME(%c|%r|%k|%P|%C|%U|%W|%V|%G|%^a|%-d|%_d|%04d|%q|%E3S|%ET|%:z|%)%'),
+    'Mon Jan  5 03:04:05 2026|03:04:05 AM| 3|am|20|01|01|02|2026|MON|5| 5|0005|%q|05.678|T|+00:00|%',
   );
 });
 
@@ -136,6 +199,19 @@ test('what an operator does not take is refused', () => {
     ['%TLS_JA4_FINGERPRINT:3%', /TLS_JA4_FINGERPRINT does not take any parameters or length/],
     ['%constructor%', /Couldn't find valid command/],
     ['%HOSTNAME%', /is not supported here by this proxy/],
+    ['%HOSTNAME(x)%', /HOSTNAME does not take any parameters or length/],
+    ['%CEL(request.path)%', /%CEL% is not supported by this proxy/],
+    ['%COMMON_DURATION(DS_RX_BEG)%', /Invalid common duration configuration: DS_RX_BEG\.$/],
+    ['%COMMON_DURATION(a:b:s)%', /Invalid common duration precision: s\.$/],
+    ['%REQ(a b)%', /Format string contains invalid characters/],
+    ['%START_TIME(%n)%', /Format string contains newline/],
+    ['%FILTER_STATE(a:X)%', /only support PLAIN\/TYPED\/FIELD\.$/],
+    ['%FILTER_STATE(a:FIELD)%', /FIELD should be used with the field name\.$/],
+    ['%FILTER_STATE(a:PLAIN:b)%', /FIELD should be used with the field name\.$/],
+    ['%XFCC_VALUE(x)%', /XFCC_VALUE command does not support subcommand: x/],
+    ['%REQUESTED_SERVER_NAME(SNI_FIRST:x)%', /only 'ORIG_OR_HOST'\/'HOST'\/'ORIG' are allowed/],
+    ['%COALESCE({"operators":["NOPE"]})%', /operator at index 0: unknown command: 'NOPE'/],
+    ['%COALESCE({"operators":[{"command":"REQ","param":"a","max_length":0}]})%', /must be a positive integer/],
   ];
   for (const [text, reason] of refused) assert.throws(() => compileFormat(text, 'p'), reason, text);
 });
@@ -153,9 +229,10 @@ test('START_TIME without a format is ISO 8601 in UTC, to the millisecond', () =>
 });
 
 test('admission and the proxy know the same operators', () => {
-  assert.deepEqual([...PLAIN_OPERATORS].sort(), Object.keys(SIMPLE).sort());
+  assert.deepEqual([...PLAIN_OPERATORS].sort(), [...Object.keys(SIMPLE), ...Object.keys(MADE)].sort());
   assert.deepEqual([...ARGUMENT_OPERATORS.keys()].sort(), Object.keys(WITH_ARGUMENTS).sort());
-  for (const [name, { length }] of ARGUMENT_OPERATORS) assert.equal(length, WITH_ARGUMENTS[name]?.length, name);
+  for (const [name, { length }] of ARGUMENT_OPERATORS)
+    assert.equal(length, WITH_ARGUMENTS[name]?.length !== false, name);
   const names = [...PLAIN_OPERATORS, ...ARGUMENT_OPERATORS.keys(), 'FOO', 'req', ''];
   const args = [
     'a',

@@ -3,16 +3,16 @@
 import { splitFormat } from '../../../base/envoy-api/command-operators.ts';
 import { ConfigError } from '../config/fields.ts';
 import { MAX_LOG_VALUE_CHARS } from '../limits.ts';
-import { REQ_WITHOUT_QUERY, WITH_ARGUMENTS } from './argument-operators.ts';
+import { MADE, REQ_WITHOUT_QUERY, WITH_ARGUMENTS } from './argument-operators.ts';
 import { SIMPLE } from './operators.ts';
 import { TLS_OPERATOR_NEEDS } from './tls-operators.ts';
 import type { Format, FormatDeps, Operator } from './types.ts';
 
 export type { Format, FormatDeps, Operator } from './types.ts';
 
-/** Compiles `text`; `missing` is printed where there is no value. */
+/** Compiles `text` (bytes: `utf8Bytes`); `missing` is printed where there is no value. */
 export function compileFormat(text: string, path: string, missing = '-', deps?: FormatDeps): Format {
-  const parts = parse(text, path, deps);
+  const parts = parseFormat(text, path, deps);
   if (parts.every((part) => typeof part === 'string')) {
     const fixed = parts.join('');
     return () => fixed;
@@ -25,21 +25,15 @@ export function compileFormat(text: string, path: string, missing = '-', deps?: 
         continue;
       }
       const value = part(info);
-      if (value === undefined || value === null) out += missing;
-      else out += typeof value === 'object' ? JSON.stringify(value) : value;
+      if (value === undefined) out += missing;
+      else out += typeof value === 'object' ? value.text : value;
     }
     return out;
   };
 }
 
-/** A JSON value of a format: one lone operator keeps its type. */
-export function compileJsonValue(text: string, path: string, missing: string, deps?: FormatDeps): Operator {
-  const parts = parse(text, path, deps);
-  if (parts.length === 1 && typeof parts[0] !== 'string') return parts[0]!;
-  return compileFormat(text, path, missing, deps);
-}
-
-function parse(text: string, path: string, deps: FormatDeps | undefined): (string | Operator)[] {
+/** Text and operators in order. */
+export function parseFormat(text: string, path: string, deps: FormatDeps | undefined): (string | Operator)[] {
   const parts = splitFormat(text);
   if (typeof parts === 'number')
     throw new ConfigError(path, `Incorrect configuration: ${text}. Couldn't find valid command at position ${parts}`);
@@ -50,8 +44,9 @@ function parse(text: string, path: string, deps: FormatDeps | undefined): (strin
 
 /** Known to Envoy, and to us only by name. */
 const UNSUPPORTED: ReadonlySet<string> = new Set([
-  'BYTES_RETRANSMITTED',
-  'PACKETS_RETRANSMITTED',
+  'CEL',
+  'TYPED_CEL',
+  'DOWNSTREAM_CX_RTT',
   'DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED',
   'DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT',
   'UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED',
@@ -77,25 +72,28 @@ function operator(
       throw new ConfigError(path, `${name} does not allow length to be specified.`);
     const compile = (other: string, param: string | undefined, max: number | undefined): Operator =>
       operator(other, param, max, path, deps);
-    const made = withArguments.build({ name, argument, path, deps, compile });
-    return length === undefined ? made : shortened(made, length);
+    const whole = withArguments.build({ name, argument, path, deps, compile });
+    return length === undefined || withArguments.length === 'ignored' ? whole : shortened(whole, length);
   }
   const simple = Object.hasOwn(SIMPLE, name) ? SIMPLE[name] : undefined;
-  if (simple) {
-    if (argument !== undefined || length !== undefined)
+  const made = Object.hasOwn(MADE, name) ? MADE[name] : undefined;
+  if (simple || made) {
+    if ((argument !== undefined && argument !== '') || length !== undefined)
       throw new ConfigError(path, `${name} does not take any parameters or length`);
     TLS_OPERATOR_NEEDS.get(name)?.();
-    return simple;
+    return simple ?? made!({ name, path, deps });
   }
   if (UNSUPPORTED.has(name)) throw new ConfigError(path, `%${name}% is not supported by this proxy`);
   throw new ConfigError(path, `Not supported field in StreamInfo: ${name}`);
 }
 
+/** In text everything is cut; what JSON has as a structure of its own is not. */
 function shortened(whole: Operator, length: number): Operator {
   const max = Math.min(length, MAX_LOG_VALUE_CHARS);
   return (info) => {
     const value = whole(info);
     if (typeof value === 'string') return value.slice(0, max);
-    return typeof value === 'object' && value !== null ? JSON.stringify(value).slice(0, max) : value;
+    if (typeof value === 'object') return { text: value.text.slice(0, max), json: value.json };
+    return value === undefined ? undefined : { text: String(value).slice(0, max), json: String(value) };
   };
 }

@@ -82,7 +82,7 @@ test('nothing is lost or reordered while the disk is slow; far behind, lines are
 
 test('a line over the limit is dropped, a large one passes', () => {
   const log = start(1);
-  log.write('y'.repeat(MAX_LOG_LINE_BYTES));
+  log.write('y'.repeat(MAX_LOG_LINE_BYTES + 1));
   assert.equal(log.dropped(), 1);
   const large = 'z'.repeat(LOG_BLOCK_BYTES * 2);
   log.write(large);

@@ -9,6 +9,7 @@ import {
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
+import { utf8Bytes } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { LOG_BLOCK_BYTES, MAX_LOG_BACKLOG_BYTES, MAX_LOG_LINE_BYTES } from '../limits.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
@@ -69,14 +70,13 @@ class LogFile {
     this.#dropped = deps.stats.counter('filesystem.write_dropped');
   }
 
+  /** `line` is bytes, a character each. */
   write(line: string): void {
-    // UTF-8 needs at most three bytes a character.
-    const most = line.length * 3;
-    if (!this.#room(most)) {
+    if (!this.#room(line.length)) {
       this.#dropped.value += 1;
       return;
     }
-    this.#used += this.#block!.write(line, this.#used);
+    this.#used += this.#block!.write(line, this.#used, 'latin1');
     this.#buffered.value += 1;
     if (this.#used >= this.#deps.flushBytes) this.flush();
     else this.#timer ??= this.#deps.clock.after(this.#deps.flushMs, () => this.flush());
@@ -147,7 +147,7 @@ export class AccessLogManager {
   /** Writes lines of another kind to a file: event logs of health checks and outlier detection. */
   writer(path: string): (line: string) => void {
     const file = this.#file(path);
-    return (line) => file.write(line);
+    return (line) => file.write(utf8Bytes(line));
   }
 
   /** At exit: resolves when every line is written, or lost. */
@@ -227,7 +227,7 @@ function fileFormat(message: FileAccessLog, world: FormatWorld, path: string): (
   const format = message.accessLogFormat;
   switch (format.case) {
     case 'format':
-      return compileFormat(format.value || DEFAULT_FORMAT, join(path, 'format'), '-', world.format);
+      return compileFormat(utf8Bytes(format.value) || DEFAULT_FORMAT, join(path, 'format'), '-', world.format);
     case 'jsonFormat':
     case 'typedJsonFormat':
       return jsonFormat(format.value, false, world.format, join(path, 'json_format'));

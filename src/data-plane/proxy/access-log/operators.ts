@@ -1,21 +1,22 @@
 // Command operators without arguments, by name: what they print of a finished request or connection. Used by format.ts.
 import { addressText, type SocketAddr } from '../config/address.ts';
-import type { HeaderMap } from '../http/header-map.ts';
+import { type HeaderMap, utf8Bytes } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { flagsText, type StreamInfo } from '../http/stream-info.ts';
+import { addressWithoutPort } from './address-operators.ts';
 import { GRPC_NAMES, givenGrpcStatus, grpcStatusNumber } from './grpc-status.ts';
 import { TLS_OPERATORS } from './tls-operators.ts';
 import type { Operator } from './types.ts';
+import { textBytes } from './values.ts';
 
-export function ip(address: SocketAddr | undefined): string | undefined {
-  return address?.kind === 'ip' ? address.ip : address?.path;
-}
 function port(address: SocketAddr | undefined): number | undefined {
   return address?.kind === 'ip' ? address.port : undefined;
 }
 function text(value: SocketAddr | undefined): string | undefined {
+  if (value?.kind === 'pipe') return utf8Bytes(value.path);
   return value ? addressText(value) : undefined;
 }
+const ip = addressWithoutPort;
 export const some = (value: string): string | undefined => (value === '' ? undefined : value);
 
 let spaced = '';
@@ -25,7 +26,7 @@ let replaced = '';
 export function spaceless(value: string): string | undefined {
   if (value === '') return undefined;
   if (value !== spaced) {
-    replaced = value.replaceAll(/\s/g, '_');
+    replaced = utf8Bytes(value.replaceAll(/\s/g, '_'));
     spaced = value;
   }
   return replaced;
@@ -33,7 +34,7 @@ export function spaceless(value: string): string | undefined {
 
 /** ms from `from` to `to`; undefined when one of them never came. */
 const span = (from: number, to: number): number | undefined =>
-  from < 0 || to < 0 ? undefined : Math.max(0, Math.round(to - from));
+  from < 0 || to < 0 ? undefined : Math.max(0, Math.trunc(to - from));
 
 /** Bytes of names and values, with the pseudo headers HTTP/1 has in its first line. */
 function headerBytes(headers: HeaderMap | undefined, pseudo: readonly string[]): number {
@@ -67,8 +68,8 @@ const LOG_TYPES: readonly string[] = [
 /** Ids of upstream connections, given when one is first asked for. */
 const upstreamIds = new WeakMap<object, number>();
 let lastUpstreamId = 0;
-function upstreamId(info: StreamInfo): number | undefined {
-  return info.upstreamTransport && idOf(info.upstreamTransport);
+function upstreamId(info: StreamInfo): number {
+  return info.upstreamTransport ? idOf(info.upstreamTransport) : 0;
 }
 
 function idOf(connection: object): number {
@@ -83,7 +84,7 @@ function idOf(connection: object): number {
 
 function hostName(info: StreamInfo): string | undefined {
   if (!info.upstreamHost) return undefined;
-  return info.upstreamHostName || text(info.upstreamHost);
+  return utf8Bytes(info.upstreamHostName) || text(info.upstreamHost);
 }
 
 export function grpcName(info: StreamInfo): string | undefined {
@@ -106,13 +107,16 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   RESPONSE_FLAGS: (i) => flagsText(i),
   RESPONSE_FLAGS_LONG: (i) => flagsText(i, true),
   CUSTOM_FLAGS: () => '',
-  CONNECTION_TERMINATION_DETAILS: (i) => some(i.connectionTermination),
+  CONNECTION_TERMINATION_DETAILS: textBytes((i) => some(i.connectionTermination)),
   UPSTREAM_TRANSPORT_FAILURE_REASON: (i) => spaceless(i.upstreamFailure),
   DOWNSTREAM_TRANSPORT_FAILURE_REASON: (i) => spaceless(i.downstreamFailure),
   LOCAL_REPLY_BODY: (i) => i.localReplyBody,
   GRPC_STATUS_NUMBER: (i) => (isGrpc(i) ? grpcStatusNumber(i) : undefined),
 
   BYTES_RECEIVED: (i) => i.bytesReceived,
+  // Only QUIC counts them.
+  BYTES_RETRANSMITTED: () => 0,
+  PACKETS_RETRANSMITTED: () => 0,
   BYTES_SENT: (i) => i.bytesSent,
   DOWNSTREAM_WIRE_BYTES_RECEIVED: (i) => i.wireBytesReceived,
   DOWNSTREAM_WIRE_BYTES_SENT: (i) => i.wireBytesSent,
@@ -139,7 +143,7 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
     i.responseHeaders ? headerBytes(i.responseHeaders, [':status', String(i.responseCode)]) : 0,
   RESPONSE_TRAILERS_BYTES: (i) => headerBytes(i.responseTrailers, []),
 
-  DURATION: (i) => (i.duration < 0 ? undefined : Math.round(i.duration)),
+  DURATION: (i) => (i.duration < 0 ? undefined : Math.trunc(i.duration)),
   REQUEST_DURATION: (i) => span(i.startTime, i.requestEnd),
   REQUEST_TX_DURATION: (i) => span(i.startTime, i.upstreamTxEnd),
   RESPONSE_DURATION: (i) => span(i.startTime, i.upstreamRxBegin),
@@ -152,23 +156,23 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
 
   UPSTREAM_HOST: (i) => text(i.upstreamHost),
   UPSTREAM_HOST_NAME: hostName,
-  UPSTREAM_HOST_NAME_WITHOUT_PORT: (i) => (i.upstreamHost ? i.upstreamHostName || ip(i.upstreamHost) : undefined),
+  UPSTREAM_HOST_NAME_WITHOUT_PORT: (i) => utf8Bytes(i.upstreamHost ? i.upstreamHostName : '') || ip(i.upstreamHost),
   UPSTREAM_HOSTS_ATTEMPTED: (i) => i.upstreamTried?.map((one) => text(one.address)).join(',') ?? text(i.upstreamHost),
   UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT: (i) =>
     i.upstreamTried?.map((one) => ip(one.address)).join(',') ?? ip(i.upstreamHost),
   UPSTREAM_HOST_NAMES_ATTEMPTED: (i) =>
-    i.upstreamTried?.map((one) => one.hostname || text(one.address)).join(',') ?? hostName(i),
+    i.upstreamTried?.map((one) => utf8Bytes(one.hostname) || text(one.address)).join(',') ?? hostName(i),
   UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT: (i) =>
-    i.upstreamTried?.map((one) => one.hostname || ip(one.address)).join(',') ??
-    (i.upstreamHostName || ip(i.upstreamHost)),
+    i.upstreamTried?.map((one) => utf8Bytes(one.hostname) || ip(one.address)).join(',') ??
+    (utf8Bytes(i.upstreamHostName) || ip(i.upstreamHost)),
   UPSTREAM_CONNECTION_IDS_ATTEMPTED: (i) =>
     (i.upstreamTransports ?? (i.upstreamTransport ? [i.upstreamTransport] : undefined))?.map(idOf).join(','),
   // Only internal addresses have one, and there are none.
   DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID: () => '',
   DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID: () => '',
   UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID: (i) => (i.upstreamHost ? '' : undefined),
-  UPSTREAM_CLUSTER: (i) => some(i.upstreamClusterAlias || i.upstreamCluster),
-  UPSTREAM_CLUSTER_RAW: (i) => some(i.upstreamCluster),
+  UPSTREAM_CLUSTER: textBytes((i) => some(i.upstreamClusterAlias || i.upstreamCluster)),
+  UPSTREAM_CLUSTER_RAW: textBytes((i) => some(i.upstreamCluster)),
   UPSTREAM_CONNECTION_ID: upstreamId,
   UPSTREAM_LOCAL_ADDRESS: (i) => text(i.upstreamLocal),
   UPSTREAM_LOCAL_PORT: (i) => port(i.upstreamLocal),
@@ -186,10 +190,10 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   DOWNSTREAM_DIRECT_REMOTE_PORT: (i) => port(i.connection.directRemote),
   CONNECTION_ID: (i) => i.connection.id,
 
-  ROUTE_NAME: (i) => some(i.routeName),
-  VIRTUAL_CLUSTER_NAME: (i) => some(i.virtualCluster),
-  FILTER_CHAIN_NAME: (i) => some(i.connection.chainName),
-  LISTENER_NAME: (i) => some(i.connection.listenerName),
+  ROUTE_NAME: textBytes((i) => some(i.routeName)),
+  VIRTUAL_CLUSTER_NAME: textBytes((i) => some(i.virtualCluster)),
+  FILTER_CHAIN_NAME: textBytes((i) => some(i.connection.chainName)),
+  LISTENER_NAME: textBytes((i) => some(i.connection.listenerName)),
   TRACE_ID: (i) => some(i.traceId),
   SPAN_ID: (i) => some(i.spanId),
   STREAM_ID: (i) => i.requestHeaders?.get(H.requestId),

@@ -1,9 +1,15 @@
 // Shapes that the parts of access log formats share.
-import type { JsonValue } from '@bufbuild/protobuf';
 import type { StreamInfo } from '../http/stream-info.ts';
 
-/** undefined = no value (printed as `-`, JSON null). Structures are printed as JSON in text. */
-export type Operator = (info: StreamInfo) => JsonValue | undefined;
+/** What is neither bytes nor a count: how it stands in text, and what it is as JSON. Both are bytes. */
+export interface Structured {
+  readonly text: string;
+  readonly json: string;
+}
+
+/** undefined = no value (printed as `-`, JSON null); a string is bytes, a character each. */
+export type Operator = (info: StreamInfo) => string | number | Structured | undefined;
+/** Its text is bytes, a character each. */
 export type Format = (info: StreamInfo) => string;
 
 /** What formats may know of the world beside the request. */

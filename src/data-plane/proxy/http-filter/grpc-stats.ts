@@ -4,6 +4,7 @@ import { only } from '../config/fields.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream } from '../http/stream.ts';
 import { MAX_GRPC_METHODS } from '../limits.ts';
+import { GRPC_STATS_STATE } from '../route/metadata-match.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import type { HttpFilter } from './filter.ts';
 import { GrpcFrameCounter } from './grpc-frames.ts';
@@ -18,8 +19,6 @@ interface Call {
   readonly method: string;
   status: string | undefined;
 }
-
-const FILTER_STATE = 'envoy.filters.http.grpc_stats';
 
 export function createGrpcStatsFilter(
   message: FilterConfig,
@@ -83,11 +82,7 @@ export function createGrpcStatsFilter(
       const { info } = stream;
       if (message.emitFilterState) {
         info.filterState ??= new Map();
-        const counts = {
-          request_message_count: String(call.request.messages),
-          response_message_count: String(call.response.messages),
-        };
-        info.filterState.set(FILTER_STATE, JSON.stringify(counts));
+        info.filterState.set(GRPC_STATS_STATE, `${call.request.messages},${call.response.messages}`);
       }
       if (info.upstreamCluster === '') return;
       const prefix = prefixOf(stream, call);

@@ -119,7 +119,7 @@ function direct(stream: HttpStream, action: DirectSettings): void {
   const { status, format } = action;
   let { body }: { body: string | Buffer } = action;
   if (format) {
-    stream.info.localReplyBody = action.body.toString();
+    stream.info.localReplyBody = action.body.toString('latin1');
     body = format.print(stream.info);
   }
   // Where the new thing, or the other place, is.

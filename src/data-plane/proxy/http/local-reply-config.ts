@@ -13,7 +13,7 @@ import { MAX_DIRECT_RESPONSE_BYTES } from '../limits.ts';
 import { applyEdits, compileEdits, type HeaderEdits } from '../route/header-edits.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { type DataReader, readSource } from '../transport-socket/secrets.ts';
-import type { HeaderMap } from './header-map.ts';
+import { type HeaderMap, utf8Bytes } from './header-map.ts';
 import type { LocalReply } from './local-reply.ts';
 import type { StreamInfo } from './stream-info.ts';
 
@@ -61,7 +61,7 @@ export function compileLocalReplies(
       const body = mapper?.body ?? reply.body;
       const print = mapper?.format ?? format;
       if (!print) return { status, body, contentType: mapper?.body === undefined ? reply.contentType : undefined };
-      info.localReplyBody = body.toString();
+      info.localReplyBody = typeof body === 'string' ? utf8Bytes(body) : body.toString('latin1');
       return { status, body: print.print(info), contentType: print.contentType };
     },
   };

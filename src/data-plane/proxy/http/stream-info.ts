@@ -214,7 +214,7 @@ export class StreamInfo {
   virtualHost = '';
   virtualCluster = '';
   routeMetadata: Metadata | undefined;
-  /** The body of a local reply before its format. */
+  /** The body of a local reply before its format: bytes, a character each. */
   localReplyBody = '';
   scheme = '';
   /** A health check that the health_check filter knows as one. */

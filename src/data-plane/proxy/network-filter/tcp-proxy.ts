@@ -14,12 +14,12 @@ import type { LocalPeer } from '../http-filter/peer.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { DEFAULT_TCP_IDLE_MS, READ_BUFFER_BYTES } from '../limits.ts';
 import { newest } from '../newest.ts';
+import { CLUSTER_STATE } from '../route/metadata-match.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { ConnectionHandler, TcpObserver } from './filter.ts';
 import { exchange, exchangeCounters, UPSTREAM_PEER } from './metadata-exchange.ts';
-import { CLUSTER_STATE } from './sni-cluster.ts';
 import type { TcpProxySettings } from './tcp-proxy-settings.ts';
 
 export interface TcpProxyDeps {

@@ -95,6 +95,10 @@ export function filterStateTest(message: FilterStateMatcher, path: string): Stre
   };
 }
 
+/** Keys of the filter state that filters of ours leave. */
+export const CLUSTER_STATE = 'envoy.tcp_proxy.cluster';
+export const GRPC_STATS_STATE = 'envoy.filters.http.grpc_stats';
+
 /** State of the request, else of its connection, that has a text. */
 export function filterStateText(info: StreamInfo, key: string): string | undefined {
   const own = info.filterState?.get(key);

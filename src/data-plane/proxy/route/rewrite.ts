@@ -35,7 +35,11 @@ export function regexReplace(message: RegexMatchAndSubstitute, path: string): (t
     const matcher = pattern.matcher(text);
     let out = '';
     let at = 0;
+    let last = -1;
     while (matcher.find()) {
+      // As RE2 replaces: nothing at the end of what was just replaced is no match.
+      if (matcher.start() === last && matcher.end() === last) continue;
+      last = matcher.end();
       out += text.slice(at, matcher.start());
       for (const part of parts) out += typeof part === 'string' ? part : (matcher.group(part) ?? '');
       at = matcher.end();
@@ -130,7 +134,7 @@ export function hostRewrite(message: RouteAction, deps: FormatDeps, path: string
     case 'hostRewritePathRegex':
       return { kind: 'path', replace: regexReplace(spec.value, join(path, 'host_rewrite_path_regex')) };
     case 'hostRewrite':
-      return { kind: 'format', format: compileFormat(spec.value, join(path, 'host_rewrite'), '', deps) };
+      return { kind: 'format', format: compileFormat(utf8Bytes(spec.value), join(path, 'host_rewrite'), '', deps) };
     case undefined:
       return undefined;
   }

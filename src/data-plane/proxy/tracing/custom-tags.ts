@@ -6,7 +6,7 @@ import {
 } from '#proto/envoy/type/tracing/v3/custom_tag_pb.js';
 import { compileFormat, type FormatDeps } from '../access-log/format.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
-import { headerName } from '../http/header-map.ts';
+import { headerName, utf8Bytes, utf8Text } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { metadataValue } from '../route/metadata-match.ts';
 
@@ -44,8 +44,8 @@ function reader(message: CustomTag, deps: FormatDeps, path: string): TagReader['
     case 'metadata':
       return metadataReader(type.value, join(path, 'metadata'));
     case 'value': {
-      const format = compileFormat(type.value, join(path, 'value'), '', deps);
-      return (info) => format(info) || undefined;
+      const format = compileFormat(utf8Bytes(type.value), join(path, 'value'), '', deps);
+      return (info) => utf8Text(format(info)) || undefined;
     }
     case undefined:
       throw new ConfigError(join(path, 'type'), 'value is required');
