@@ -112,7 +112,8 @@ const metadataOf =
     metadata(read, needed(context));
 
 const SOURCES: Readonly<Record<string, MetadataSource>> = {
-  DYNAMIC: (info, filter) => info.metadata?.get(filter) ?? info.connection.metadata.get(filter),
+  // A stream does not see its connection's, as in Envoy.
+  DYNAMIC: (info, filter) => info.metadata?.get(filter),
   CLUSTER: (info, filter) => info.upstreamClusterMetadata?.[filter],
   ROUTE: (info, filter) => info.routeMetadata?.[filter],
   UPSTREAM_HOST: (info, filter) => info.upstreamMetadata?.[filter],

@@ -3,6 +3,7 @@ import type { JsonObject } from '@bufbuild/protobuf';
 import type { HostSpec, Metadata } from '../cluster/host.ts';
 import type { SocketAddr } from '../config/address.ts';
 import type { Fingerprints } from '../listener-filter/fingerprint.ts';
+import type { Tlv } from '../listener-filter/proxy-protocol.ts';
 import type { TraceContext } from '../tracing/context.ts';
 import type { TlsDetails, Transport } from '../transport-socket/transport.ts';
 import type { HeaderMap } from './header-map.ts';
@@ -115,6 +116,8 @@ export interface ConnectionInfo {
   /** What the inspectors said: `tls` or `raw_buffer`, and application protocols. */
   readonly transportProtocol: string;
   readonly alpn: readonly string[];
+  /** TLVs of the PROXY protocol header that upstreams may get. */
+  readonly proxyTlvs?: readonly Tlv[] | undefined;
   /** What tls_inspector says of the client, when told to. */
   readonly fingerprints?: Fingerprints | undefined;
   readonly tls: TlsDetails | undefined;

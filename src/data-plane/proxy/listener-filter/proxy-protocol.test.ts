@@ -43,6 +43,40 @@ test('TLVs become metadata by rules, the first of a type counts, bytes that are 
   });
 });
 
+test('of two rules for a type the last counts, of two values for a key the first', () => {
+  const rules = settings({
+    rules: [
+      { tlv_type: 2, on_tlv_present: { key: 'old' } },
+      { tlv_type: 2, on_tlv_present: { key: 'k' } },
+      { tlv_type: 3, on_tlv_present: { key: 'k' } },
+      { tlv_type: 4, on_tlv_present: { key: '__proto__' } },
+    ],
+  });
+  const value = (text: string) => Buffer.from(text);
+  const made = tlvMetadata(rules, [
+    { type: 3, value: value('three') },
+    { type: 2, value: value('two') },
+    { type: 4, value: value('p') },
+    { type: 4, value: value('q') },
+  ]).get('envoy.filters.listener.proxy_protocol')!;
+  assert.deepEqual(Object.entries(made), [
+    ['k', 'three'],
+    ['__proto__', 'p'],
+  ]);
+});
+
+test('which TLVs go on: all, some, none', () => {
+  const passes = (json: JsonObject | undefined): string => {
+    const config = settings(json ? { pass_through_tlvs: json } : {}).passes;
+    return [0, 2, 234, 255].filter((type) => config?.(type)).join();
+  };
+  assert.equal(passes(undefined), '');
+  assert.equal(passes({}), '0,2,234,255');
+  assert.equal(passes({ match_type: 'INCLUDE_ALL', tlv_type: [2] }), '0,2,234,255');
+  assert.equal(passes({ match_type: 'INCLUDE', tlv_type: [2, 255] }), '2,255');
+  assert.equal(passes({ match_type: 'INCLUDE' }), '');
+});
+
 test('counters by version, and under a prefix', () => {
   const stats = new StatsStore();
   const config = settings({
@@ -85,8 +119,11 @@ test('the header comes before what inspectors look at; an original destination b
   assert.equal(filtersOf([proxy, original])?.originalDstLast, true);
 });
 
-test('fields that are not supported are refused by name', () => {
-  assert.throws(() => settings({ pass_through_tlvs: {} }), /pp\.pass_through_tlvs: field of .* is not supported/);
+test('types are one byte', () => {
+  assert.throws(
+    () => settings({ pass_through_tlvs: { tlv_type: [1, 256] } }),
+    /pp\.pass_through_tlvs\.tlv_type\[1\]: value must be less than 256/,
+  );
   assert.throws(
     () => settings({ rules: [{ tlv_type: 300, on_tlv_present: { key: 'x' } }] }),
     /tlv_type: value must be less/,

@@ -1,7 +1,12 @@
 // PROXY protocol, versions 1 and 2, in front of a connection: who the client really is. Hostile input: every length is
 // checked, and nothing is decided before it is complete. Called by the inspection step of listeners.
 import type { JsonObject } from '@bufbuild/protobuf';
-import { ProxyProtocolConfig_Version as Version } from '#proto/envoy/config/core/v3/proxy_protocol_pb.js';
+import {
+  ProxyProtocolPassThroughTLVs_PassTLVsMatchType as MatchType,
+  type ProxyProtocolPassThroughTLVs,
+  ProxyProtocolPassThroughTLVsSchema,
+  ProxyProtocolConfig_Version as Version,
+} from '#proto/envoy/config/core/v3/proxy_protocol_pb.js';
 import {
   type ProxyProtocol,
   ProxyProtocol_KeyValuePairSchema,
@@ -15,8 +20,24 @@ import type { Counter, StatsStore } from '../stats/stats.ts';
 export interface ProxyProtocolSettings {
   readonly allowNone: boolean;
   readonly disallowed: ReadonlySet<1 | 2>;
-  readonly rules: readonly { readonly type: number; readonly namespace: string; readonly key: string }[];
+  /** What becomes metadata, by type; of two rules for a type the last counts. */
+  readonly rules: ReadonlyMap<number, { readonly namespace: string; readonly key: string }>;
+  /** TLVs of these types are kept for upstreams; undefined = of none. */
+  readonly passes: PassesTlv | undefined;
   readonly statPrefix: string;
+}
+
+export type PassesTlv = (type: number) => boolean;
+
+/** Of a listener: what is kept; of a cluster: what is passed on. */
+export function passedTlvs(message: ProxyProtocolPassThroughTLVs | undefined, path: string): PassesTlv | undefined {
+  if (!message) return undefined;
+  only(ProxyProtocolPassThroughTLVsSchema, message, path, ['match_type', 'tlv_type']);
+  for (const [i, type] of message.tlvType.entries())
+    if (type > 255) throw new ConfigError(join(path, `tlv_type[${i}]`), 'value must be less than 256');
+  if (message.matchType === MatchType.INCLUDE_ALL) return () => true;
+  const types = new Set(message.tlvType);
+  return (type) => types.has(type);
 }
 
 const NAMESPACE = 'envoy.filters.listener.proxy_protocol';
@@ -25,21 +46,25 @@ export function readProxyProtocol(message: ProxyProtocol, path: string): ProxyPr
   only(ProxyProtocolSchema, message, path, [
     'rules',
     'allow_requests_without_proxy_protocol',
+    'pass_through_tlvs',
     'disallowed_versions',
     'stat_prefix',
   ]);
   return {
     allowNone: message.allowRequestsWithoutProxyProtocol,
     disallowed: new Set(message.disallowedVersions.map((version) => (version === Version.V1 ? 1 : 2))),
-    rules: message.rules.map((rule, i) => {
-      const at = join(path, `rules[${i}]`);
-      only(ProxyProtocol_RuleSchema, rule, at, ['tlv_type', 'on_tlv_present']);
-      if (rule.tlvType > 255) throw new ConfigError(join(at, 'tlv_type'), 'value must be less than 256');
-      const then = rule.onTlvPresent;
-      if (!then || then.key === '') throw new ConfigError(join(at, 'on_tlv_present.key'), 'value is required');
-      only(ProxyProtocol_KeyValuePairSchema, then, join(at, 'on_tlv_present'), ['metadata_namespace', 'key']);
-      return { type: rule.tlvType, namespace: then.metadataNamespace || NAMESPACE, key: then.key };
-    }),
+    rules: new Map(
+      message.rules.map((rule, i) => {
+        const at = join(path, `rules[${i}]`);
+        only(ProxyProtocol_RuleSchema, rule, at, ['tlv_type', 'on_tlv_present']);
+        if (rule.tlvType > 255) throw new ConfigError(join(at, 'tlv_type'), 'value must be less than 256');
+        const then = rule.onTlvPresent;
+        if (!then || then.key === '') throw new ConfigError(join(at, 'on_tlv_present.key'), 'value is required');
+        only(ProxyProtocol_KeyValuePairSchema, then, join(at, 'on_tlv_present'), ['metadata_namespace', 'key']);
+        return [rule.tlvType, { namespace: then.metadataNamespace || NAMESPACE, key: then.key }];
+      }),
+    ),
+    passes: passedTlvs(message.passThroughTlvs, join(path, 'pass_through_tlvs')),
     statPrefix: message.statPrefix,
   };
 }
@@ -157,12 +182,15 @@ function ipText(bytes: Buffer, at: number, size: number): string {
   return groups.join(':').replace(/(?:^|:)0(?::0)+(?::|$)/, '::');
 }
 
-/** Metadata that the rules make of a header's TLVs; the first of a type counts. */
+/** Metadata that the rules make of a header's TLVs; the first that writes a key counts. */
 export function tlvMetadata(settings: ProxyProtocolSettings, tlvs: readonly Tlv[]): Map<string, JsonObject> {
   const out = new Map<string, JsonObject>();
-  for (const { type, namespace, key } of settings.rules) {
-    const tlv = tlvs.find((one) => one.type === type);
-    if (tlv) out.set(namespace, { ...out.get(namespace), [key]: tlv.value.toString('utf8').replaceAll('�', '!') });
+  for (const { type, value } of tlvs) {
+    const rule = settings.rules.get(type);
+    if (!rule) continue;
+    const before = out.get(rule.namespace);
+    if (before && Object.hasOwn(before, rule.key)) continue;
+    out.set(rule.namespace, { ...before, [rule.key]: value.toString('utf8').replaceAll('\ufffd', '!') });
   }
   return out;
 }

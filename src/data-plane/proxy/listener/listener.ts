@@ -14,6 +14,7 @@ import {
   type ProxyCounters,
   type ProxyProtocolSettings,
   proxyCounters,
+  type Tlv,
   tlvMetadata,
 } from '../listener-filter/proxy-protocol.ts';
 import { type ListenerFilterSource, type ListenerFilters, listenerFilters } from '../listener-filter/settings.ts';
@@ -77,6 +78,7 @@ interface Arrival {
   readonly local: SocketAddr;
   /** From a PROXY protocol header. */
   readonly metadata?: ReadonlyMap<string, JsonObject> | undefined;
+  readonly proxyTlvs?: readonly Tlv[] | undefined;
 }
 
 interface ProxyFilter {
@@ -363,6 +365,7 @@ export class Listener {
     info.flags = FLAG.NR;
     info.responseDetails = 'filter_chain_not_found';
     info.duration = 0;
+    info.metadata = info.connection.metadata;
     this.#log?.(info);
     resetSocket(arrival.socket);
     this.#gone(arrival);
@@ -396,6 +399,7 @@ export class Listener {
   #handshakeFailed(arrival: Arrival, inspection: Inspection, chain: FilterChain, reason: string): void {
     const info = new StreamInfo(this.#info(arrival, inspection, chain, undefined), this.#deps.clock.now());
     info.duration = 0;
+    info.metadata = info.connection.metadata;
     info.connectionTermination = reason.replaceAll(' ', '_');
     this.#log?.(info);
     this.#gone(arrival);
@@ -421,6 +425,7 @@ export class Listener {
       requestedServerName: inspection.serverName,
       transportProtocol: inspection.transportProtocol,
       alpn: inspection.alpn,
+      proxyTlvs: arrival.proxyTlvs,
       fingerprints: inspection.fingerprints,
       tls,
       listenerName: this.name,
@@ -438,7 +443,10 @@ export class Listener {
 
 /** The connection as the proxy in front saw it. */
 function proxiedArrival(arrival: Arrival, { addresses, tlvs }: Proxied, filters: ListenerFilters): Arrival {
-  const metadata = filters.proxy && tlvMetadata(filters.proxy.settings, tlvs);
+  const settings = filters.proxy?.settings;
+  const metadata = settings && tlvMetadata(settings, tlvs);
+  const passes = settings?.passes;
+  const proxyTlvs = passes && tlvs.filter(({ type }) => passes(type));
   if (!addresses) return { ...arrival, metadata };
   const keepLocal = filters.originalDstLast && arrival.local !== arrival.directLocal;
   return {
@@ -446,6 +454,7 @@ function proxiedArrival(arrival: Arrival, { addresses, tlvs }: Proxied, filters:
     remote: addresses.source,
     local: keepLocal ? arrival.local : addresses.destination,
     metadata,
+    proxyTlvs,
   };
 }
 

@@ -22,7 +22,7 @@ export function metadataTest(message: MetadataMatcher, path: string, missing?: b
   const test = valueTest(message.value, join(path, 'value'));
   const { filter, invert } = message;
   return (info) => {
-    const value = metadataValue(info.metadata?.get(filter) ?? info.connection.metadata.get(filter), keys);
+    const value = metadataValue(info.metadata?.get(filter), keys);
     if (value === undefined && missing !== undefined) return missing;
     return test(value) !== invert;
   };

@@ -6,7 +6,7 @@ import type { SocketAddr } from '../config/address.ts';
 import { addressText } from '../config/address.ts';
 import { boundSocket, setOption } from '../listener/raw-socket.ts';
 import type { RawOption } from '../listener/socket-settings.ts';
-import { writeProxyHeader } from '../listener-filter/proxy-protocol.ts';
+import { type PassesTlv, type Tlv, writeProxyHeader } from '../listener-filter/proxy-protocol.ts';
 import { systemReason } from '../system-words.ts';
 import { dialInTurns } from './happy-eyeballs.ts';
 import { connectDirect } from './openssl/connect.ts';
@@ -24,15 +24,22 @@ export interface UpstreamTls {
   readonly context: TlsContext;
   readonly sni: string;
   readonly counters: TlsCounters;
-  readonly proxyProtocol?: 1 | 2;
+  readonly proxyProtocol?: ProxyHeaderSettings;
 }
-/** `proxyProtocol`: the version of the PROXY protocol header that comes before everything else. */
-export type UpstreamSocket = { readonly kind: 'raw'; readonly proxyProtocol?: 1 | 2 } | UpstreamTls;
+/** `proxyProtocol`: a PROXY protocol header comes before everything else. */
+export type UpstreamSocket = { readonly kind: 'raw'; readonly proxyProtocol?: ProxyHeaderSettings } | UpstreamTls;
+
+export interface ProxyHeaderSettings {
+  readonly version: 1 | 2;
+  /** Which of the client's TLVs go along; undefined = none. */
+  readonly passes: PassesTlv | undefined;
+}
 
 /** For whom a connection is made: what a PROXY protocol header says. */
 export interface ProxiedFor {
   readonly remote: SocketAddr;
   readonly local: SocketAddr;
+  readonly proxyTlvs?: readonly Tlv[] | undefined;
 }
 
 /** Numbers of TCP keepalive; undefined = the system's. */
@@ -124,9 +131,10 @@ function dialOne(options: DialOptions, done: (result: DialResult) => void): () =
   };
 }
 
-function proxyHeader(version: 1 | 2, client: ProxiedFor | undefined): Buffer {
+function proxyHeader({ version, passes }: ProxyHeaderSettings, client: ProxiedFor | undefined): Buffer {
   const nobody: SocketAddr = { kind: 'pipe', path: '' };
-  return writeProxyHeader(version, client?.remote ?? nobody, client?.local ?? nobody);
+  const tlvs = passes && client?.proxyTlvs?.filter(({ type }) => passes(type));
+  return writeProxyHeader(version, client?.remote ?? nobody, client?.local ?? nobody, tlvs);
 }
 
 function open(options: DialOptions): Socket {

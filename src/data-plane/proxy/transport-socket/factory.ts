@@ -15,6 +15,7 @@ import {
 import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { TLS_SESSION_TIMEOUT_S } from '../limits.ts';
+import { passedTlvs } from '../listener-filter/proxy-protocol.ts';
 import type { StatsScope } from '../stats/stats.ts';
 import type { UpstreamSocket } from './dial.ts';
 import { constant, ticketKeys } from './secrets.ts';
@@ -77,12 +78,15 @@ interface UpstreamContext extends TlsBuildContext {
 const UPSTREAM: readonly Extension<UpstreamContext, UpstreamSocket>[] = [
   extension(ProxyProtocolUpstreamTransportSchema, (message, context, path) => {
     only(ProxyProtocolUpstreamTransportSchema, message, path, ['config', 'transport_socket']);
-    if (message.config) only(ProxyProtocolConfigSchema, message.config, join(path, 'config'), ['version']);
+    const config = join(path, 'config');
+    if (message.config) only(ProxyProtocolConfigSchema, message.config, config, ['version', 'pass_through_tlvs']);
     const at = join(path, 'transport_socket');
     if (!message.transportSocket) throw new ConfigError(at, 'value is required');
     const inner = upstreamSocket(message.transportSocket, context, at);
     if (inner.proxyProtocol) throw new ConfigError(at, 'one PROXY protocol header is enough');
-    return { ...inner, proxyProtocol: message.config?.version === ProxyProtocolConfig_Version.V2 ? 2 : 1 };
+    const version = message.config?.version === ProxyProtocolConfig_Version.V2 ? 2 : 1;
+    const passes = passedTlvs(message.config?.passThroughTlvs, join(config, 'pass_through_tlvs'));
+    return { ...inner, proxyProtocol: { version, passes } };
   }),
   extension(RawBufferSchema, () => ({ kind: 'raw' as const })),
   extension(UpstreamTlsContextSchema, (message, context, path) => {
