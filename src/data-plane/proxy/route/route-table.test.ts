@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fromJson, type JsonObject } from '@bufbuild/protobuf';
 import fc from 'fast-check';
+import type { VirtualHost } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import { extensionRegistry } from '../config/bootstrap.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
@@ -12,23 +13,22 @@ import { EMPTY_RUNTIME, type RuntimeView } from '../runtime/runtime.ts';
 import { StatsStore } from '../stats/stats.ts';
 import { cookieValue, setCookie } from './cookies.ts';
 import { queryValue, type RequestView } from './matchers.ts';
-import { RouteTable } from './route-table.ts';
+import { type HostMemory, type RouteContext, RouteTable } from './route-table.ts';
+
+const contextWith = (runtime: RuntimeView) => ({
+  runtime,
+  reader: { file: () => Buffer.alloc(0), variable: () => undefined },
+  stats: new StatsStore(),
+  clock: { now: () => 0, after: () => () => {} },
+  format: { hostname: 'h', localAddress: '192.0.2.1', variable: () => undefined, random: () => 0.5, now: () => 0 },
+  knownCluster: (name: string) => name === 'known',
+  perFilter: buildPerFilter,
+  validateClusters: false,
+});
 
 function table(config: JsonObject, runtime: RuntimeView = EMPTY_RUNTIME): RouteTable {
-  return new RouteTable(
-    fromJson(RouteConfigurationSchema, config, { registry: extensionRegistry }),
-    {
-      runtime,
-      reader: { file: () => Buffer.alloc(0), variable: () => undefined },
-      stats: new StatsStore(),
-      clock: { now: () => 0, after: () => () => {} },
-      format: { hostname: 'h', localAddress: '192.0.2.1', variable: () => undefined, random: () => 0.5, now: () => 0 },
-      knownCluster: (name) => name === 'known',
-      perFilter: buildPerFilter,
-      validateClusters: false,
-    },
-    'r',
-  );
+  const message = fromJson(RouteConfigurationSchema, config, { registry: extensionRegistry });
+  return new RouteTable(message, contextWith(runtime), 'r');
 }
 
 const connection = {
@@ -153,4 +153,25 @@ test('what a table cannot mean is refused by name and path', () => {
   refused([{ match: {}, route: { cluster: 'c' } }], /path_specifier: value is required/);
   refused([{ match: { prefix: '/' } }], /action: value is required/);
   refused([{ match: { prefix: '/' }, direct_response: { status: 600 } }], /status: value must be inside range/);
+});
+
+test('a virtual host that stays when others come is not compiled again', () => {
+  const hostOf = (name: string): JsonObject => ({ name, domains: [name], routes: [] });
+  const message = fromJson(RouteConfigurationSchema, { name: 'r', virtual_hosts: [hostOf('a'), hostOf('b')] });
+  const [a, b] = message.virtualHosts;
+  const seen: string[] = [];
+  const memory: HostMemory = {
+    compiled: new WeakMap(),
+    contextOf(host: { readonly name: string }, context: RouteContext) {
+      seen.push(host.name);
+      return context;
+    },
+  };
+  const compile = (virtualHosts: VirtualHost[]) =>
+    new RouteTable({ ...message, virtualHosts }, contextWith(EMPTY_RUNTIME), 'r', memory);
+  const first = compile([a!]).findHost('a');
+  const both = compile([b!, a!]);
+  assert.equal(both.findHost('a'), first);
+  assert.equal(both.findHost('b')?.name, 'b');
+  assert.deepEqual(seen, ['a', 'b']);
 });

@@ -1,4 +1,5 @@
 // A RouteConfiguration compiled: host → virtual host → first matching route. Immutable; RDS swaps the whole table.
+import type { VirtualHost } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { type RouteConfiguration, RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import { metadataOf } from '../cluster/endpoints.ts';
 import type { Metadata } from '../cluster/host.ts';
@@ -19,6 +20,12 @@ export type {
   VirtualCluster,
 } from './compiled.ts';
 
+/** Virtual hosts that stay when others come (VHDS). */
+export interface HostMemory {
+  readonly compiled: WeakMap<VirtualHost, CompiledVirtualHost>;
+  contextOf(host: VirtualHost, context: RouteContext, path: string): RouteContext;
+}
+
 export class RouteTable {
   readonly name: string;
   readonly message: RouteConfiguration;
@@ -28,7 +35,8 @@ export class RouteTable {
   readonly #domains: DomainIndex<CompiledVirtualHost>;
   readonly #ignorePort: boolean;
 
-  constructor(message: RouteConfiguration, context: RouteContext, path: string) {
+  /** `memory`: of tables with the same message but other virtual hosts, what was compiled before. */
+  constructor(message: RouteConfiguration, context: RouteContext, path: string, memory?: HostMemory) {
     only(RouteConfigurationSchema, message, path, [
       'name',
       'virtual_hosts',
@@ -55,7 +63,11 @@ export class RouteTable {
     this.#domains = new DomainIndex(message.name);
     for (const [i, host] of message.virtualHosts.entries()) {
       const at = join(path, `virtual_hosts[${i}]`);
-      const compiled = compileVirtualHost(host, message, context, at);
+      let compiled = memory?.compiled.get(host);
+      if (!compiled) {
+        compiled = compileVirtualHost(host, message, memory?.contextOf(host, context, at) ?? context, at);
+        memory?.compiled.set(host, compiled);
+      }
       for (const domain of host.domains) this.#domains.add(domain, compiled, at);
     }
   }

@@ -1,13 +1,14 @@
 // Route tables by name from RDS, shared by all connection managers that ask for the same name of the same source.
 
-import { clone, toBinary } from '@bufbuild/protobuf';
+import { toBinary } from '@bufbuild/protobuf';
 import type { ConfigSource } from '#proto/envoy/config/core/v3/config_source_pb.js';
+import { VirtualHostSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { type RouteConfiguration, RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { join } from '../config/fields.ts';
 import { fingerprint } from '../config/fingerprint.ts';
 import { buildPerFilter } from '../http-filter/registry.ts';
-import { type RouteDeps, RouteTable } from '../route/route-table.ts';
+import { type HostMemory, type RouteDeps, RouteTable } from '../route/route-table.ts';
 import type { Live } from '../transport-socket/secrets.ts';
 import type { DiscoveryHub } from './hub.ts';
 import { RDS } from './kinds.ts';
@@ -120,17 +121,35 @@ export class RouteManager {
   }
 
   /** A table that stands where it is used. Throws ConfigError. */
-  compile(message: RouteConfiguration, path: string): RouteTable {
+  compile(message: RouteConfiguration, path: string, memory?: HostMemory): RouteTable {
     const shared = this.#deps.shared?.under(
       `${path} ${fingerprint(toBinary(RouteConfigurationSchema, message))}`,
       path,
     );
-    return new RouteTable(message, { ...this.#deps, shared, perFilter: buildPerFilter, validateClusters: false }, path);
+    const context = { ...this.#deps, shared, perFilter: buildPerFilter, validateClusters: false };
+    return new RouteTable(message, context, path, memory);
+  }
+
+  /** For a table whose virtual hosts come one by one, in an order that is not the same in all threads. */
+  #memory(message: RouteConfiguration): HostMemory {
+    const { shared } = this.#deps;
+    const print = shared && fingerprint(toBinary(RouteConfigurationSchema, message));
+    return {
+      compiled: new WeakMap(),
+      contextOf: (host, context, path) => ({
+        ...context,
+        shared: shared?.under(
+          `host of ${message.name} ${print} ${fingerprint(toBinary(VirtualHostSchema, host))}`,
+          path,
+        ),
+      }),
+    };
   }
 
   #apply(entry: Entry, message: RouteConfiguration, version: string, statPrefix: string): void {
     const path = `route '${message.name}'`;
-    const table = this.compile(message, path);
+    const memory = message.vhds && this.#memory(message);
+    const table = this.compile(message, path, memory);
     // Hosts of the table before belong to it: a new one asks anew.
     entry.hosts?.release();
     entry.hosts = undefined;
@@ -145,9 +164,8 @@ export class RouteManager {
         {
           statPrefix: `${statPrefix}vhds.${message.name}.`,
           update: (hosts) => {
-            const merged = clone(RouteConfigurationSchema, message);
-            merged.virtualHosts.push(...hosts);
-            entry.table = this.compile(merged, path);
+            const merged = { ...message, virtualHosts: [...message.virtualHosts, ...hosts] };
+            entry.table = this.compile(merged, path, memory);
             entry.updated = this.#clock.now();
           },
         },

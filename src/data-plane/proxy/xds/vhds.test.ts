@@ -15,6 +15,7 @@ import { HostDiscovery } from './vhds.ts';
 /** A table `r` whose server answers at once. */
 function start(known: ReadonlySet<string>) {
   let receiver: Receiver | undefined;
+  const seen = { updates: 0 };
   let wanted: ReadonlySet<string> = new Set();
   const hub = {
     receive: (_source: Source, _kind: unknown, given: Receiver) => {
@@ -31,7 +32,12 @@ function start(known: ReadonlySet<string>) {
   const table = new HostDiscovery(hub as unknown as DiscoveryHub, new StatsStore()).follow(
     source,
     'r',
-    { statPrefix: '', update() {} },
+    {
+      statPrefix: '',
+      update() {
+        seen.updates += 1;
+      },
+    },
     '',
   );
   /** False: it was not asked for. */
@@ -48,14 +54,15 @@ function start(known: ReadonlySet<string>) {
     assert.ok(answered);
     return true;
   };
-  return { ask, receiver: () => receiver!, wanted: () => wanted };
+  return { ask, seen, receiver: () => receiver!, wanted: () => wanted };
 }
 
 test('names that clients make up keep nobody out, and only the last of them are remembered', async () => {
-  const { ask, wanted, receiver } = start(new Set(['real', 'late']));
+  const { ask, wanted, receiver, seen } = start(new Set(['real', 'late']));
   assert.equal(ask('real'), true);
   for (let i = 0; i <= MAX_ON_DEMAND_HOSTS; i++) ask(`made-up-${i}`);
   assert.equal(ask('late'), true);
+  assert.equal(seen.updates, 2, 'names without a host leave the table alone');
   assert.equal(ask('real'), false, 'it is known');
   assert.equal(ask(`made-up-${MAX_ON_DEMAND_HOSTS}`), false, 'it is known to be absent');
   assert.ok(wanted().size <= MAX_ON_DEMAND_ABSENT + 4, String(wanted().size));

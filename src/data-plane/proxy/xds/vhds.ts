@@ -176,10 +176,15 @@ class HostStream implements Receiver {
     const prefix = `${name}/`;
     const { stats } = { stats: this.#stats };
     try {
-      for (const resource of resources)
-        if (resource.any) table.hosts.set(resource.name, readResource(VHDS, resource.any));
-      for (const gone of removed) table.hosts.delete(gone);
-      table.sink.update([...table.hosts.values()]);
+      let changed = false;
+      for (const resource of resources) {
+        if (!resource.any) continue;
+        table.hosts.set(resource.name, readResource(VHDS, resource.any));
+        changed = true;
+      }
+      for (const gone of removed) if (table.hosts.delete(gone)) changed = true;
+      // That there is no such host changes nothing: clients may ask for many.
+      if (changed) table.sink.update([...table.hosts.values()]);
       stats.counter(`${table.sink.statPrefix}update_success`).value += 1;
     } catch (error) {
       table.hosts.clear();
