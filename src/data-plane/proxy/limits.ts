@@ -141,9 +141,13 @@ export const WORKER_RESTART_BASE_MS = 100;
 export const WORKER_RESTART_MAX_MS = 10_000;
 /** Names whose last answer of DNS is kept for workers. */
 export const MAX_DNS_ANSWERS = 10_000;
-/** Outcomes of exchanges that a worker reports to the main thread: how long successes are counted together, ms, and entries kept. */
+/**
+ * Outcomes of exchanges that a worker reports to the main thread: how long successes are counted together, ms, entries of a
+ * message, and messages that the main thread has not taken yet. One is under way as a rule; full ones wait for no other.
+ */
 export const OUTCOME_REPORT_MS = 100;
 export const MAX_OUTCOME_RUNS = 10_000;
+export const MAX_OUTCOME_MESSAGES = 10;
 /** Lines are collected in blocks of this size; a line longer than the other is dropped. */
 export const LOG_BLOCK_BYTES = 68 * 1024;
 export const MAX_LOG_LINE_BYTES = 1024 * 1024;

@@ -156,12 +156,18 @@ export class Cluster {
     this.breakers = breakers.default;
     this.#byPriority = breakers;
     this.#balancer = this.#makeBalancer();
-    this.#ledger = this.#makeLedger((message.circuitBreakers?.perHostThresholds.length ?? 0) > 0);
     this.#membership = this.#makeMembership();
-    this.#health = this.#makeHealth();
-    this.#outcomes = this.#health?.outcomes;
-    if (type === 'static') this.assign(this.configured);
     this.forward = this.#makeForward(path);
+    // From here on something runs that has to be stopped.
+    try {
+      this.#ledger = this.#makeLedger((message.circuitBreakers?.perHostThresholds.length ?? 0) > 0);
+      this.#health = this.#makeHealth();
+      this.#outcomes = this.#health?.outcomes;
+      if (type === 'static') this.assign(this.configured);
+    } catch (error) {
+      this.#stop();
+      throw error;
+    }
     if (type !== 'original-dst') return;
     const { originalDst } = this.settings;
     const { capture } = deps;
@@ -183,6 +189,11 @@ export class Cluster {
   /** Hosts were given, and each was checked once. */
   get initialized(): boolean {
     return this.#assigned && !this.#health?.warming;
+  }
+
+  /** It serves from now on. */
+  activate(): void {
+    this.#membership.counting = true;
   }
 
   /** Calls back when the first health checks are over. */

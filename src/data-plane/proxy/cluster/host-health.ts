@@ -87,8 +87,9 @@ class OwnHealth implements HostHealth {
   constructor(parts: HostHealthParts, teller: HealthTeller | undefined) {
     this.#parts = parts;
     this.#teller = teller;
-    this.#outlier = this.#makeOutlier();
     this.#checker = this.#makeChecker();
+    // Its timer runs from now on.
+    this.#outlier = this.#makeOutlier();
     const outlier = this.#outlier;
     if (!teller || !outlier) return;
     const { key, find } = parts;

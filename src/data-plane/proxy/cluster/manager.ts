@@ -190,6 +190,7 @@ export class ClusterManager {
     entry.stops = [];
     const before = entry.active;
     entry.active = cluster;
+    cluster.activate();
     before?.drain();
     this.#gauges();
     this.#notify();

@@ -42,6 +42,8 @@ export class Membership {
   hosts: readonly Host[] = [];
   sets: readonly HostSet[] = hostSets([], NO_POLICY);
   policy: AssignmentPolicy = NO_POLICY;
+  /** The cluster serves: updates count from now on, as in Envoy. */
+  counting = false;
   readonly #options: MembershipOptions;
   #byKey = new Map<string, Host>();
   #lastUpdate = Number.NEGATIVE_INFINITY;
@@ -146,7 +148,7 @@ export class Membership {
       this.#pending = undefined;
       counters.mergeCancelled.value += 1;
     }
-    counters.updated.value += 1;
+    if (this.counting) counters.updated.value += 1;
     this.#publish();
   }
 

@@ -1,9 +1,9 @@
 // What a worker was told of the health of hosts, and the outcomes of its exchanges on their way to the main thread: counted
-// together, in an order that keeps failures in a row, one message under way at a time.
+// together, in an order that keeps failures in a row, one message under way at a time unless it is full.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { ToldHealth, ToldHost } from '../cluster/health/remote.ts';
 import type { Outcome } from '../cluster/lb-context.ts';
-import { MAX_OUTCOME_RUNS, OUTCOME_REPORT_MS } from '../limits.ts';
+import { MAX_OUTCOME_MESSAGES, MAX_OUTCOME_RUNS, OUTCOME_REPORT_MS } from '../limits.ts';
 import type { OutcomeRun, Told, ToMain } from './protocol.ts';
 
 type Follow = (host: string, health: ToldHost) => void;
@@ -22,7 +22,8 @@ export class HealthBook implements ToldHealth {
   readonly #follows = new Map<string, Set<Follow>>();
   #runs: Run[] = [];
   #open = new Map<string, Open>();
-  #sent = false;
+  /** Messages that were not taken yet. */
+  #sent = 0;
   /** A failure is among the runs, and the next message is for it. */
   #failed = false;
   #urgent = false;
@@ -69,6 +70,7 @@ export class HealthBook implements ToldHealth {
 
   report(cluster: string, host: string, given: Outcome): void {
     const outcome = typeof given === 'number' && (given < 500 || given > 599) ? 200 : given;
+    if (this.#runs.length >= MAX_OUTCOME_RUNS && this.#sent < MAX_OUTCOME_MESSAGES) this.#flush();
     const key = `${cluster} ${host}`;
     let open = this.#open.get(key);
     if (!open) {
@@ -96,7 +98,7 @@ export class HealthBook implements ToldHealth {
 
   /** The main thread has taken what was sent. */
   taken(): void {
-    this.#sent = false;
+    this.#sent -= 1;
     if (this.#runs.length > 0) this.#schedule();
   }
 
@@ -110,7 +112,7 @@ export class HealthBook implements ToldHealth {
 
   /** A failure is told when this turn is over, successes now and then. */
   #schedule(): void {
-    if (this.#sent || (this.#cancel && (this.#urgent || !this.#failed))) return;
+    if (this.#sent > 0 || (this.#cancel && (this.#urgent || !this.#failed))) return;
     this.#cancel?.();
     this.#urgent = this.#failed;
     this.#cancel = this.#clock.after(this.#urgent ? 0 : OUTCOME_REPORT_MS, () => this.#flush());
@@ -123,7 +125,7 @@ export class HealthBook implements ToldHealth {
     this.#runs = [];
     this.#open = new Map();
     this.#failed = false;
-    this.#sent = true;
+    this.#sent += 1;
     this.#send({ kind: 'outcomes', runs });
   }
 }

@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { createFakeClock } from '../../../../test/fakes/fake-clock.ts';
 import type { Outcome } from '../cluster/lb-context.ts';
-import { MAX_OUTCOME_RUNS, OUTCOME_REPORT_MS } from '../limits.ts';
+import { MAX_OUTCOME_MESSAGES, MAX_OUTCOME_RUNS, OUTCOME_REPORT_MS } from '../limits.ts';
 import { dynamicBootstrap, edsCluster, startAds } from '../testing/discovery.ts';
 import {
   ask,
@@ -205,8 +205,12 @@ test('outcomes travel together, failures at once and in their order, one message
     [200, 1],
     [503, 1],
   ]);
-  for (let i = 0; i < MAX_OUTCOME_RUNS; i++) report(500, 200);
-  book.taken();
+  // Each is two entries: what fits no message goes at once, until too much is under way.
+  for (let i = 0; i < MAX_OUTCOME_RUNS * MAX_OUTCOME_MESSAGES; i++) report(500, 200);
+  const full = sent.splice(0);
+  assert.equal(full.length, MAX_OUTCOME_MESSAGES - 1);
+  for (const message of full) assert.equal(message.kind === 'outcomes' && message.runs.length, MAX_OUTCOME_RUNS);
+  for (let i = 0; i < MAX_OUTCOME_MESSAGES; i++) book.taken();
   await clock.advance(0);
   assert.equal(runs()?.length, MAX_OUTCOME_RUNS);
   report(200);
