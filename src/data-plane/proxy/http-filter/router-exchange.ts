@@ -159,6 +159,8 @@ export class RouterExchange
     this.#attempt += 1;
     stream.info.attempts = this.#attempt;
     if (this.#route.virtualHost.includeAttempts) stream.headers.set(H.attemptCount, String(this.#attempt));
+    const { tracer } = stream.manager;
+    if (tracer && (tracer.spawns || this.#options.startChildSpan)) tracer.spawn(stream.headers, stream.info);
     const host = cluster.pick(this);
     if (!host) {
       this.#answer(NO_HOST);

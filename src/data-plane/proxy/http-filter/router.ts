@@ -27,6 +27,7 @@ export function readRouter(message: Router, path: string): RouterOptions {
   ]);
   return {
     suppressEnvoyHeaders: message.suppressEnvoyHeaders,
+    startChildSpan: message.startChildSpan,
     respectExpectedTimeout: message.respectExpectedRqTimeout,
     dynamicStats: message.dynamicStats ?? true,
     strictHeaders: message.strictCheckHeaders.map((name, i) => {

@@ -208,7 +208,7 @@ export class StreamInfo {
   operation = '';
   traceId = '';
   spanId = '';
-  /** A span that will be exported. */
+  /** The span of this proxy. */
   span: TraceContext | undefined;
   upstreamHost: SocketAddr | undefined;
   upstreamLocal: SocketAddr | undefined;
@@ -256,6 +256,7 @@ export class StreamInfo {
     next.traced = this.traced;
     next.traceId = this.traceId;
     next.spanId = this.spanId;
+    next.span = this.span;
     return next;
   }
 

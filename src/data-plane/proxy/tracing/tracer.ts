@@ -15,7 +15,7 @@ import type { StreamInfo } from '../http/stream-info.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { Counter, StatsScope } from '../stats/stats.ts';
 import { b3Propagation } from './b3.ts';
-import { type Propagation, type TraceContext, W3C } from './context.ts';
+import { hex, type Propagation, type TraceContext, W3C } from './context.ts';
 import { compileTags, type TagReader } from './custom-tags.ts';
 import { type SamplingSettings, type TraceReason, traceReason } from './sampling.ts';
 import type { RouteTracing } from './settings.ts';
@@ -38,6 +38,8 @@ export interface TracingSettings {
   /** Undefined: no provider; only the request id is marked. */
   readonly propagation: Propagation | undefined;
   readonly tags: readonly TagReader[];
+  /** spawn_upstream_span: every try is a span of its own. */
+  readonly spawns: boolean;
 }
 
 export function compileTracing(
@@ -70,6 +72,7 @@ export function compileTracing(
     },
     propagation: tracing.provider && provider(tracing.provider, outbound, join(at, 'provider')),
     tags: compileTags(tracing.customTags, deps, at),
+    spawns: tracing.spawnUpstreamSpan ?? false,
   };
 }
 
@@ -134,6 +137,7 @@ export function tracingCounters(scope: StatsScope) {
 }
 
 export class Tracer {
+  readonly spawns: boolean;
   readonly #settings: TracingSettings;
   readonly #runtime: RuntimeView;
   readonly #random: () => number;
@@ -147,6 +151,7 @@ export class Tracer {
     counters: ReturnType<typeof tracingCounters>,
     exporter?: SpanExporter,
   ) {
+    this.spawns = settings.spawns;
     this.#settings = settings;
     this.#runtime = runtime;
     this.#random = random;
@@ -165,8 +170,16 @@ export class Tracer {
     propagation.inject(context, headers);
     info.traceId = context.traceId;
     info.spanId = context.spanId;
-    if (this.#exporter && context.sampled) info.span = context;
+    info.span = context;
     return reason;
+  }
+
+  /** A try is sent: `headers` name a span of its own below that of this proxy. */
+  spawn(headers: HeaderMap, info: StreamInfo): void {
+    const { span } = info;
+    const { propagation } = this.#settings;
+    if (!span || !propagation) return;
+    propagation.inject({ ...span, spanId: hex(this.#random, 16), parentId: span.spanId }, headers);
   }
 
   /** A request of this reason has an answer. */
@@ -176,7 +189,7 @@ export class Tracer {
 
   finish(info: StreamInfo, name: string): void {
     const context = info.span;
-    if (!context || !this.#exporter) return;
+    if (!context?.sampled || !this.#exporter) return;
     const tags: [string, string][] = [];
     for (const tag of this.#settings.tags) {
       const value = tag.read(info);
