@@ -160,7 +160,7 @@ export class RouterExchange
     stream.info.attempts = this.#attempt;
     if (this.#route.virtualHost.includeAttempts) stream.headers.set(H.attemptCount, String(this.#attempt));
     const { tracer } = stream.manager;
-    if (tracer && (tracer.spawns || this.#options.startChildSpan)) tracer.spawn(stream.headers, stream.info);
+    if (tracer?.spawns) tracer.spawn(stream.headers, stream.info);
     const host = cluster.pick(this);
     if (!host) {
       this.#answer(NO_HOST);

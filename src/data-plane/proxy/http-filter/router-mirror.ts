@@ -1,6 +1,7 @@
 // Copies of a request for mirror policies: sent beside the real one, their answers thrown away. A mirror never slows the
 // request down: what its upstream does not take is kept up to a bound, then the mirror is given up. Made by router-exchange.ts.
 import type { Cluster } from '../cluster/cluster.ts';
+import { RARE } from '../cluster/counters.ts';
 import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
 import type { LbContext, MetadataMatch, RoutingPriority } from '../cluster/lb-context.ts';
@@ -78,6 +79,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
   /** It has a connection, and is among the active requests of its cluster. */
   #counted = false;
   #cancelTimeout: (() => void) | undefined;
+  #cancelDuration: (() => void) | undefined;
 
   constructor(stream: HttpStream, policy: MirrorPolicy, cluster: Cluster, timeoutMs: number) {
     this.#cluster = cluster;
@@ -102,9 +104,16 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
       return;
     }
     this.#host.beginRequest();
+    const { clock } = stream.manager.deps;
     if (timeoutMs > 0)
-      this.#cancelTimeout = stream.manager.deps.clock.after(timeoutMs, () => {
+      this.#cancelTimeout = clock.after(timeoutMs, () => {
         this.#cluster.counters.rqTimeout.value += 1;
+        this.#giveUp();
+      });
+    const { maxStreamMs } = cluster.settings.http;
+    if (maxStreamMs > 0)
+      this.#cancelDuration = clock.after(maxStreamMs, () => {
+        cluster.counters.rare.add(RARE.rqMaxDuration);
         this.#giveUp();
       });
     const leave = cluster.pool(this.#host, stream.upstreamAlpn, host, stream.protocol)?.request(this);
@@ -208,6 +217,7 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
     if (this.#done) return;
     this.#done = true;
     this.#cancelTimeout?.();
+    this.#cancelDuration?.();
     this.#waiting = undefined;
     const cluster = this.#cluster;
     cluster.breakers.requests.leave();

@@ -12,7 +12,6 @@ import { pathOf } from '../route/path.ts';
 export interface RouterOptions {
   /** Do not add x-envoy-* headers. */
   readonly suppressEnvoyHeaders: boolean;
-  readonly startChildSpan: boolean;
   /** A timeout that an earlier proxy wrote down counts. */
   readonly respectExpectedTimeout: boolean;
   /** x-envoy-* headers whose values are refused when they make no sense. */

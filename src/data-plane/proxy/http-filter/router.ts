@@ -27,7 +27,6 @@ export function readRouter(message: Router, path: string): RouterOptions {
   ]);
   return {
     suppressEnvoyHeaders: message.suppressEnvoyHeaders,
-    startChildSpan: message.startChildSpan,
     respectExpectedTimeout: message.respectExpectedRqTimeout,
     dynamicStats: message.dynamicStats ?? true,
     strictHeaders: message.strictCheckHeaders.map((name, i) => {
