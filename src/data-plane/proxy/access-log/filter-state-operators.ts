@@ -35,11 +35,15 @@ const TYPED: ReadonlyMap<string, Typed> = new Map<string, Typed>([
   [GRPC_STATS_STATE, grpcStats],
 ]);
 
-/** Text spells fields as JSON does, a JSON log as protobuf. */
+/** Text spells fields as JSON does and leaves out zeros, a JSON log as protobuf. */
 function grpcStats(value: string): Structured {
-  const [requests, responses] = value.split(',');
+  const [requests = '0', responses = '0'] = value.split(',');
+  const text = {
+    ...(requests === '0' ? {} : { requestMessageCount: requests }),
+    ...(responses === '0' ? {} : { responseMessageCount: responses }),
+  };
   return {
-    text: `{"requestMessageCount":"${requests}","responseMessageCount":"${responses}"}`,
+    text: JSON.stringify(text),
     json: `{"request_message_count":"${requests}","response_message_count":"${responses}"}`,
   };
 }

@@ -16,11 +16,12 @@ export class GrpcFrameCounter {
         continue;
       }
       // Byte 0 of the prefix is the compression flag; the other four are the length.
-      if (this.#prefix > 0) this.#length = (this.#length * 256 + bytes[at]!) >>> 0;
+      // A message counts from its first byte on, as in Envoy.
+      if (this.#prefix === 0) this.messages += 1;
+      else this.#length = (this.#length * 256 + bytes[at]!) >>> 0;
       this.#prefix += 1;
       at += 1;
       if (this.#prefix < 5) continue;
-      this.messages += 1;
       this.#left = this.#length;
       this.#prefix = 0;
       this.#length = 0;

@@ -80,7 +80,7 @@ export function createGrpcStatsFilter(
       const call = stream.slots[index] as Call | undefined;
       if (!call) return;
       const { info } = stream;
-      if (message.emitFilterState) {
+      if (message.emitFilterState && call.request.messages + call.response.messages > 0) {
         info.filterState ??= new Map();
         info.filterState.set(GRPC_STATS_STATE, `${call.request.messages},${call.response.messages}`);
       }
@@ -92,8 +92,9 @@ export function createGrpcStatsFilter(
         stats.counter(`${prefix}${status === '0' ? 'success' : 'failure'}`).value += 1;
         stats.counter(`${prefix}total`).value += 1;
       }
-      stats.counter(`${prefix}request_message_count`).value += call.request.messages;
-      stats.counter(`${prefix}response_message_count`).value += call.response.messages;
+      // Those of nothing are not made.
+      if (call.request.messages > 0) stats.counter(`${prefix}request_message_count`).value += call.request.messages;
+      if (call.response.messages > 0) stats.counter(`${prefix}response_message_count`).value += call.response.messages;
       if (message.enableUpstreamStats && info.upstreamHost)
         stats.histogram(`${prefix}upstream_rq_time`).record(info.duration);
     },

@@ -83,6 +83,9 @@ const REFUSED = [
   '0\r\nA: b\nC: d\r\n\r\n',
   `0\r\nA: ${'b'.repeat(9000)}\r\n\r\n`,
   '0\r\n\rx',
+  '0\r\njunk\r\n\r\n',
+  '0\r\n: b\r\n\r\n',
+  '0\r\nA : b\r\n\r\n',
 ];
 for (const wire of REFUSED)
   test(`refused chunk framing ${JSON.stringify(wire.slice(0, 24))}`, () => {

@@ -132,14 +132,13 @@ export class BodyDecoder {
     return true;
   }
 
-  /** Trailers are read within a limit, and dropped unless wanted (Envoy's default). */
+  /** Trailers are read within a limit, checked, and dropped unless wanted (Envoy's default). */
   #trailer(byte: number): boolean {
     this.#line += 1;
     if (this.#line > MAX_TRAILER_BYTES) return false;
-    if (this.#keepTrailers) {
-      this.#trailerBytes ??= [];
-      this.#trailerBytes.push(byte);
-    }
+    // As a rule there is only the blank line, which needs no room.
+    if (this.#trailerBytes) this.#trailerBytes.push(byte);
+    else if (byte !== 13 && byte !== 10) this.#trailerBytes = [byte];
     switch (this.#step) {
       case TRAILER_START:
         if (byte === 13) this.#step = END_LF;
@@ -162,12 +161,11 @@ export class BodyDecoder {
 
   #parseTrailers(): boolean {
     const text = this.#trailerBytes;
-    // Only the blank line: no trailers.
-    if (!text || text.length <= 2) return true;
+    if (!text) return true;
     const bytes = Buffer.from(text);
     const trailers = new HeaderMap(bytes.length);
     trailers.load(bytes, 0, bytes.length);
-    this.trailers = trailers;
+    if (this.#keepTrailers) this.trailers = trailers;
     return parseTrailers(trailers, bytes.length) === undefined;
   }
 }
