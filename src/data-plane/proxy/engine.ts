@@ -8,7 +8,8 @@ import { fileAccessLog } from './access-log/legacy.ts';
 import { AccessLogManager, type LogFiles } from './access-log/logger.ts';
 import { refreshGauges } from './admin/gauges.ts';
 import { type AdminOptions, AdminServer } from './admin/server.ts';
-import type { AdminTarget, Gathered, ServerState } from './admin/target.ts';
+import type { AdminTarget, AnswerTo, Gathered, ServerState, ThreadAnswer, ThreadQuestion } from './admin/target.ts';
+import { ThreadProfiler } from './admin/thread-profiler.ts';
 import type { Resolve } from './cluster/dns.ts';
 import type { SharedNames } from './cluster/dns-cache.ts';
 import type { ToldHealth } from './cluster/health/remote.ts';
@@ -127,6 +128,7 @@ export interface WorkerGroup {
   started(): Promise<void>;
   command(command: Command): void;
   gather(): Promise<readonly Numbers[]>;
+  askWorkers<Q extends ThreadQuestion>(question: Q): Promise<readonly ThreadAnswer<Q>[]>;
 }
 
 export class Engine implements AdminTarget {
@@ -153,6 +155,7 @@ export class Engine implements AdminTarget {
   readonly #dynamic: DynamicStart;
   readonly #admin: AdminServer | undefined;
   readonly #overload: OverloadManager;
+  readonly #profiler: ThreadProfiler;
   readonly #watchdog: WatchdogSettings | undefined;
   #stopWatchdog: (() => void) | undefined;
   #state: ServerState = 'PRE_INITIALIZING';
@@ -169,6 +172,7 @@ export class Engine implements AdminTarget {
     const { clock, random, log, reader } = deps;
     const { stats } = this;
     this.startedAt = clock.now();
+    this.#profiler = new ThreadProfiler(clock);
     this.naming = readNaming(bootstrap.statsConfig, options.statsTags);
     stats.shown = this.naming.shown;
     stats.bounds = this.naming.bounds;
@@ -379,6 +383,19 @@ export class Engine implements AdminTarget {
     const { workers } = this.deps;
     if (workers) return workers.gather().then((numbers) => addUp(this.stats, this.istioStats, numbers));
     return { stats: this.stats, istioStats: this.istioStats, hosts: undefined };
+  }
+
+  async askThreads<Q extends ThreadQuestion>(question: Q): Promise<readonly ThreadAnswer<Q>[]> {
+    const own = this.answer(question).then((answer) => ({ thread: 'main', answer }));
+    const [first, others] = await Promise.all([own, this.deps.workers?.askWorkers(question) ?? []]);
+    return [first, ...others];
+  }
+
+  /** This thread alone. */
+  async answer<Q extends ThreadQuestion>(question: Q): Promise<AnswerTo<Q>> {
+    const answer =
+      question.kind === 'lookups' ? this.stats.lookups.answer(question) : await this.#profiler.answer(question);
+    return answer as AnswerTo<Q>;
   }
 
   overrideRuntime(values: ReadonlyMap<string, string>): boolean {

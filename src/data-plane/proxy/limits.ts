@@ -254,3 +254,11 @@ export const MAX_EDITED_HEAD_BYTES = 100 * 1024;
 export const MAX_STALE_CONNECTIONS = 8;
 /** Body of a request to the admin interface. */
 export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
+/** Longest profile, ms: then it ends by itself and is kept until it is asked for. */
+export const MAX_PROFILE_MS = 600_000;
+/** Stacks of one thread in a profile: the largest ones. */
+export const MAX_PROFILE_SAMPLES = 10_000;
+/** One allocation in so many bytes is noted while memory is profiled. */
+export const HEAP_SAMPLE_BYTES = 64 * 1024;
+/** Names of statistics remembered for /stats/recentlookups (Envoy's number). */
+export const MAX_RECENT_LOOKUPS = 100;

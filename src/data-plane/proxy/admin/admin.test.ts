@@ -77,7 +77,16 @@ test('clusters, listeners, help, errors', async (t) => {
     assert.equal(refused.status, 405, path);
     assert.equal(refused.body, 'Method GET not allowed, POST required.');
   }
-  for (const path of ['/heap_dump', '/peak_heap_dump']) assert.equal((await get(path)).status, 501);
+  assert.equal((await get('/heap_dump')).status, 200);
+  assert.equal((await get('/peak_heap_dump')).status, 501);
+  await post('/stats/recentlookups/enable');
+  proxy.engine.stats.counter('somebody.looked');
+  assert.match(
+    (await get('/stats/recentlookups')).body,
+    /^ {3}Count Lookup\n[\s\S]* 1 somebody\.looked\n[\s\S]*\ntotal: \d+\n$/,
+  );
+  await post('/stats/recentlookups/disable');
+  assert.match((await get('/stats/recentlookups')).body, /^Lookup tracking is not enabled/);
   assert.equal((await post('/runtime_modify')).status, 400);
   assert.equal((await post('/runtime_modify?a=b')).body, 'No admin layer specified');
   assert.match((await get('/')).headers['content-type'] ?? '', /^text\/html/);

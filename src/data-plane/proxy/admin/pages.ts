@@ -7,14 +7,13 @@ import { configDump } from './config-dump.ts';
 import { initDump } from './init-dump.ts';
 import { listenersJson, listenersText } from './listeners.ts';
 import { logging } from './logging.ts';
-import { profiler } from './profiler.ts';
+import { heapDump, profiler } from './profiler.ts';
+import { changeLookups, lookupsPage } from './recent-lookups.ts';
 import { serverInfo } from './server-info.ts';
 import { prometheusPage, statsPage } from './stats.ts';
 import { type AdminAsk, type AdminReply, type AdminTarget, JSON_TYPE, OK, type Page } from './target.ts';
 
 const unsupported = (what: string): AdminReply => ({ status: 501, body: `${what} is not supported by this proxy\n` });
-const lookups = (): AdminReply =>
-  unsupported('Recording stat-name lookups (names are never looked up on the data path)');
 const FORMAT = { name: 'format', help: 'text or json' };
 const ENABLE = { name: 'enable', help: 'y or n' };
 const REGEX = { name: 'filter', help: 'shows only names in which this RE2 expression is found' };
@@ -25,7 +24,7 @@ const PAGES: Readonly<Record<string, Page>> = {
     help: 'enable/disable the allocation profiler (if supported)',
     mutates: true,
     parameters: [ENABLE],
-    show: () => unsupported('The allocation profiler'),
+    show: (target, query) => profiler('alloc', target, query),
   },
   '/certs': { help: 'print certs on machine', show: (target) => ({ body: certsPage(target), type: JSON_TYPE }) },
   '/clusters': { help: 'upstream cluster status', parameters: [REGEX, FORMAT], show: clustersPage },
@@ -82,7 +81,7 @@ const PAGES: Readonly<Record<string, Page>> = {
       return OK;
     },
   },
-  '/heap_dump': { help: 'dump current Envoy heap (if supported)', show: () => unsupported('A heap dump') },
+  '/heap_dump': { help: 'dump current Envoy heap (if supported)', show: heapDump },
   '/heapprofiler': {
     help: 'enable/disable the heap profiler',
     mutates: true,
@@ -114,7 +113,10 @@ const PAGES: Readonly<Record<string, Page>> = {
     show: logging,
   },
   '/memory': { help: 'print current allocation/heap usage', show: () => ({ body: memory(), type: JSON_TYPE }) },
-  '/peak_heap_dump': { help: 'dump peak Envoy heap (if supported)', show: () => unsupported('A heap dump') },
+  '/peak_heap_dump': {
+    help: 'dump peak Envoy heap (if supported)',
+    show: () => unsupported('A dump of the heap at its peak'),
+  },
   '/quitquitquit': {
     help: 'exit the server',
     mutates: true,
@@ -181,22 +183,22 @@ const PAGES: Readonly<Record<string, Page>> = {
   },
   '/stats/recentlookups': {
     help: 'Show recent stat-name lookups',
-    show: () => ({ body: 'Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\ntotal: 0\n' }),
+    show: lookupsPage,
   },
   '/stats/recentlookups/clear': {
     help: 'clear list of stat-name lookups and counter',
     mutates: true,
-    show: () => OK,
+    show: (target) => changeLookups(target, 'clear'),
   },
   '/stats/recentlookups/disable': {
     help: 'disable recording of reset stat-name lookup names',
     mutates: true,
-    show: () => OK,
+    show: (target) => changeLookups(target, 'disable'),
   },
   '/stats/recentlookups/enable': {
     help: 'enable recording of reset stat-name lookup names',
     mutates: true,
-    show: lookups,
+    show: (target) => changeLookups(target, 'enable'),
   },
 };
 

@@ -9,11 +9,14 @@ import type { ListenerView } from '../listener/manager.ts';
 import type { LogControl } from '../process-log.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
+import type { LookupNumbers, LookupQuestion } from '../stats/recent-lookups.ts';
 import type { StatNaming } from '../stats/render.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import type { DiscoveryHub } from '../xds/hub.ts';
 import type { RouteView } from '../xds/rds.ts';
 import type { SecretView } from '../xds/sds.ts';
+import type { Sample } from './pprof.ts';
+import type { ProfileQuestion } from './thread-profiler.ts';
 
 export type ServerState = 'PRE_INITIALIZING' | 'INITIALIZING' | 'LIVE' | 'DRAINING';
 
@@ -59,12 +62,24 @@ export interface AdminTarget {
   readonly secrets: { views(): readonly SecretView[] };
   /** Brings gauges up to date and adds what workers counted. */
   gather(): Gathered | Promise<Gathered>;
+  /** The main thread and all workers that answer in time. Rejects when one of them cannot do it. */
+  askThreads<Q extends ThreadQuestion>(question: Q): Promise<readonly ThreadAnswer<Q>[]>;
   drainListeners(how: { readonly inboundOnly: boolean; readonly graceful: boolean; readonly skipExit: boolean }): void;
   setHealthFailing(failing: boolean): void;
   overrideRuntime(values: ReadonlyMap<string, string>): boolean;
   resetCounters(): void;
   reopenLogs(): void;
   quit(): void;
+}
+
+/** What a page asks of every thread. */
+export type ThreadQuestion = ProfileQuestion | LookupQuestion;
+export type AnswerTo<Q extends ThreadQuestion> = Q extends ProfileQuestion ? readonly Sample[] : LookupNumbers;
+
+export interface ThreadAnswer<Q extends ThreadQuestion> {
+  /** `main`, `worker 0` … */
+  readonly thread: string;
+  readonly answer: AnswerTo<Q>;
 }
 
 export interface AdminReply {

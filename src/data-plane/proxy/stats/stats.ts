@@ -1,6 +1,7 @@
 // Counters, gauges and histograms of the proxy. A part asks once for its counter and adds to `value` on its hot path;
 // names are rendered only when somebody looks.
 import { MAX_SHARED_STAT_LEAVES } from '../limits.ts';
+import { RecentLookups } from './recent-lookups.ts';
 
 /** Its name is put together when somebody looks: of thousands of clusters each has some fifty. */
 export class Counter {
@@ -201,19 +202,23 @@ export class StatsStore {
   /** Counters of a prefix that are not made before they count something: shown as 0. */
   readonly unmade = new Map<string, readonly string[]>();
   readonly lagging = new Set<Lagging>();
+  readonly lookups = new RecentLookups();
   shown: StatFilter = () => true;
   /** Bounds of histograms by name (histogram_bucket_settings). */
   bounds: (name: string) => readonly number[] = () => HISTOGRAM_BOUNDS;
 
   counter(name: string): Counter {
+    this.lookups.note(name);
     return this.counters.single(name, () => new Counter(name));
   }
 
   gauge(name: string): Gauge {
+    this.lookups.note(name);
     return this.gauges.single(name, () => new Gauge(name));
   }
 
   histogram(name: string): Histogram {
+    this.lookups.note(name);
     return this.histograms.single(name, () => new Histogram(name, this.bounds(name)));
   }
 
@@ -275,6 +280,7 @@ export class StatsScope {
   }
 
   counter(leaf: string): Counter {
+    this.#store.lookups.note(leaf, this.prefix);
     const { counters } = this.#shelf;
     let found = onShelf(counters, leaf) ?? this.#store.counters.getSingle(this.prefix + leaf);
     if (!found) {
@@ -285,6 +291,7 @@ export class StatsScope {
   }
 
   gauge(leaf: string): Gauge {
+    this.#store.lookups.note(leaf, this.prefix);
     const { gauges } = this.#shelf;
     let found = onShelf(gauges, leaf) ?? this.#store.gauges.getSingle(this.prefix + leaf);
     if (!found) {
@@ -295,6 +302,7 @@ export class StatsScope {
   }
 
   histogram(leaf: string): Histogram {
+    this.#store.lookups.note(leaf, this.prefix);
     const { histograms } = this.#shelf;
     const name = this.prefix + leaf;
     let found = onShelf(histograms, leaf) ?? this.#store.histograms.getSingle(name);

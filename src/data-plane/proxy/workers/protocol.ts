@@ -1,7 +1,7 @@
 // What the main thread and its workers say to each other: configuration as bytes downwards, numbers and questions upwards.
 // Nothing of it is logged: resources hold keys.
 
-import type { HostCounts } from '../admin/target.ts';
+import type { HostCounts, ThreadQuestion } from '../admin/target.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { Outcome } from '../cluster/lb-context.ts';
 import type { CommandLine } from '../command-line.ts';
@@ -99,6 +99,8 @@ export type ToWorker =
   | { readonly kind: 'told'; readonly items: readonly Told[] }
   | { readonly kind: 'command'; readonly command: Command }
   | { readonly kind: 'numbers'; readonly id: number }
+  /** A page of the admin interface asks. */
+  | { readonly kind: 'question'; readonly id: number; readonly question: ThreadQuestion }
   | { readonly kind: 'outcomes-taken' }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly error: string | undefined };
 
@@ -107,6 +109,7 @@ export type ToMain =
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'numbers'; readonly id: number; readonly numbers: Numbers }
+  | { readonly kind: 'reply'; readonly id: number; readonly answer: unknown; readonly error: string | undefined }
   /** Questions; answered under their id. */
   | {
       readonly kind: 'resolve';

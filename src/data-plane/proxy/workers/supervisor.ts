@@ -2,6 +2,7 @@
 // adds up their numbers, and starts one anew that died of a bug. Made by wiring.ts when --concurrency is above 1.
 import type { Clock } from '../../../base/runtime/clock.ts';
 import { errorText, type Logger } from '../../../base/runtime/log.ts';
+import type { AnswerTo, ThreadAnswer, ThreadQuestion } from '../admin/target.ts';
 import type { DnsAnswer, Resolve } from '../cluster/dns.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
@@ -64,7 +65,7 @@ export class Supervisor {
   readonly #mirror = new Map<string, Discovered>();
   readonly #commands = new StandingCommands();
   readonly #pending: Told[] = [];
-  readonly #numbers = new Map<number, (seat: number, numbers: Numbers) => void>();
+  readonly #replies = new Map<number, (seat: number, answer: unknown, error: string | undefined) => void>();
   /** The port that the first worker got for a socket whose port the kernel chooses. */
   readonly #ports = new Map<string, { port: number | undefined; owner: number; waiting: ((port: number) => void)[] }>();
   readonly #bound = new Map<string, SocketAddr>();
@@ -133,24 +134,39 @@ export class Supervisor {
   }
 
   /** Of all workers that answer in time. */
-  gather(): Promise<readonly Numbers[]> {
+  async gather(): Promise<readonly Numbers[]> {
+    const got = await this.#askAll<Numbers>((id) => ({ kind: 'numbers', id }));
+    return got.map(({ answer }) => answer);
+  }
+
+  /** The same for a page of the admin interface. Rejects when a worker cannot do it. */
+  askWorkers<Q extends ThreadQuestion>(question: Q): Promise<readonly ThreadAnswer<Q>[]> {
+    return this.#askAll<AnswerTo<Q>>((id) => ({ kind: 'question', id, question }));
+  }
+
+  #askAll<T>(make: (id: number) => ToWorker): Promise<readonly { readonly thread: string; readonly answer: T }[]> {
     const asked = this.#seats.filter((seat) => seat.thread && seat.started);
     if (asked.length === 0) return Promise.resolve([]);
     this.#lastId += 1;
     const id = this.#lastId;
-    return new Promise((resolve) => {
-      const got: Numbers[] = [];
+    return new Promise((resolve, reject) => {
+      const got: { readonly thread: string; readonly answer: T }[] = [];
       const finish = (): void => {
         cancel();
-        this.#numbers.delete(id);
+        this.#replies.delete(id);
         resolve(got);
       };
       const cancel = this.#deps.clock.after(WORKER_NUMBERS_MS, finish);
-      this.#numbers.set(id, (_seat, numbers) => {
-        got.push(numbers);
+      this.#replies.set(id, (seat, answer, error) => {
+        if (error === undefined) got.push({ thread: `worker ${seat}`, answer: answer as T });
+        else {
+          cancel();
+          this.#replies.delete(id);
+          reject(new Error(error));
+        }
         if (got.length === asked.length) finish();
       });
-      for (const seat of asked) seat.thread?.post({ kind: 'numbers', id });
+      for (const seat of asked) seat.thread?.post(make(id));
     });
   }
 
@@ -242,7 +258,10 @@ export class Supervisor {
         this.#onStopped?.();
         return;
       case 'numbers':
-        this.#numbers.get(message.id)?.(seat.index, message.numbers);
+        this.#replies.get(message.id)?.(seat.index, message.numbers, undefined);
+        return;
+      case 'reply':
+        this.#replies.get(message.id)?.(seat.index, message.answer, message.error);
         return;
       case 'outcomes':
         this.#deps.outcomes(message.runs);

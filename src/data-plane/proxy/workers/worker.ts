@@ -136,6 +136,12 @@ export async function runWorker({ port, link, start, engine, hub, books, end }: 
       case 'outcomes-taken':
         books.health.taken();
         return;
+      case 'question':
+        engine.answer(message.question).then(
+          (answer) => link.send({ kind: 'reply', id: message.id, answer, error: undefined }),
+          (error: unknown) => link.send({ kind: 'reply', id: message.id, answer: undefined, error: errorText(error) }),
+        );
+        return;
       case 'command':
         obey(message.command);
         return;

@@ -17,6 +17,7 @@ import {
   socketAddress,
   startApp,
   startEngine,
+  staticCluster,
   toCluster,
   until,
 } from '../testing/engine.ts';
@@ -399,5 +400,23 @@ test('a port that is taken ends the program, whatever discovery still waits for'
   await assert.rejects(
     startProgram(t, config, 2),
     /it ended with 1:.*cannot start error="listener 'in': cannot bind .* Address already in use/s,
+  );
+});
+
+test('pages ask every thread', async (t) => {
+  const { main, workers } = startThreads(t, bootstrap([], [staticCluster('a', [1])]), 2);
+  await main.engine.start();
+  await main.engine.whenLive();
+  const memory = await main.engine.askThreads({ kind: 'memory' });
+  assert.deepEqual(memory.map(({ thread }) => thread).sort(), ['main', 'worker 0', 'worker 1']);
+  assert.ok(memory.every(({ answer }) => answer.some(({ values }) => values[1]! > 0)));
+  await main.engine.askThreads({ kind: 'lookups', act: 'enable' });
+  workers[1]!.engine.stats.counter('from.a.worker');
+  const lookups = await main.engine.askThreads({ kind: 'lookups', act: 'show' });
+  assert.deepEqual(
+    lookups.flatMap(({ thread, answer }) =>
+      answer.recent?.some(([name]) => name === 'from.a.worker') ? [thread] : [],
+    ),
+    ['worker 1'],
   );
 });
