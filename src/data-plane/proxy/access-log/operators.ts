@@ -126,6 +126,10 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   UPSTREAM_WIRE_BYTES_RECEIVED: (i) => i.upstreamWireReceived,
   UPSTREAM_HEADER_BYTES_SENT: (i) => i.upstreamHeadSent,
   UPSTREAM_HEADER_BYTES_RECEIVED: (i) => i.upstreamHeadReceived,
+  DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED: (i) => i.fieldBytesReceived,
+  DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT: (i) => i.fieldBytesSent,
+  UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT: (i) => i.upstreamFieldsSent,
+  UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED: (i) => i.upstreamFieldsReceived,
   REQUEST_HEADERS_BYTES: (i) =>
     i.requestHeaders
       ? headerBytes(i.requestHeaders, [

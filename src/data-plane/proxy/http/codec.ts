@@ -62,6 +62,9 @@ export interface ResponseSender {
   /** Lines of heads among them. */
   headBytesReceived(): number;
   headBytesSent(): number;
+  /** Of heads and trailers without compression: names and values (HTTP/2), or the same lines (HTTP/1). */
+  fieldBytesReceived(): number;
+  fieldBytesSent(): number;
 }
 
 /** Why a head was not taken. */

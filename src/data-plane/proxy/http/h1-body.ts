@@ -199,6 +199,11 @@ function writeChunk(transport: Transport, bytes: Buffer, start: number, end: num
 const LAST_CHUNK = Buffer.from('0\r\n');
 const CRLF = Buffer.from('\r\n');
 
+/** What frames a chunk of `size` bytes: its length and two line ends. */
+export const chunkFrameBytes = (size: number): number => 4 + ((35 - Math.clz32(size)) >> 2);
+/** `0` and two line ends. */
+export const LAST_CHUNK_BYTES = 5;
+
 /** The end of a chunked body, with trailers. Returns the number of bytes. */
 export function writeLastChunk(transport: Transport, trailers: HeaderMap | undefined): number {
   const from = transport.reserve((trailers?.writtenSize() ?? 0) + 8);

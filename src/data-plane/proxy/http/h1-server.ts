@@ -15,7 +15,14 @@ import type {
   ServerConnection,
 } from './codec.ts';
 import { drainAndClose } from './draining.ts';
-import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from './h1-body.ts';
+import {
+  BodyDecoder,
+  type BodySink,
+  chunkFrameBytes,
+  LAST_CHUNK_BYTES,
+  writeChunks,
+  writeLastChunk,
+} from './h1-body.ts';
 import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead, startsBadly } from './h1-head.ts';
 import { HeaderMap } from './header-map.ts';
 import { H } from './names.ts';
@@ -74,6 +81,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   #wireIn = 0;
   #wireOut = 0;
   #headIn = 0;
+  #trailersIn = 0;
   #headOut = 0;
 
   constructor(transport: Transport, callbacks: ServerCallbacks, options: ServerCodecOptions, clock: Clock) {
@@ -177,7 +185,9 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#wireIn += next - at;
     if (this.#decoder.done) {
       this.#requestEnded = true;
-      stream.onRequestEnd(this.#decoder.trailers);
+      const { trailers } = this.#decoder;
+      if (trailers) this.#trailersIn = trailers.fieldBytes();
+      stream.onRequestEnd(trailers);
     }
     return next;
   }
@@ -239,8 +249,10 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     const ended = info.bodyMode === BODY_NONE && info.upgrade === '';
     this.#wireIn = headBytes;
     this.#wireOut = 0;
-    // Without the first line and the empty one.
-    this.#headIn = Math.max(0, headBytes - info.method.length - info.target.length - REQUEST_LINE_REST - 2);
+    // Without the first line and the empty one, and a byte less for each line: as Envoy counts.
+    const lines = headBytes - info.method.length - info.target.length - REQUEST_LINE_REST - 2;
+    this.#headIn = Math.max(0, lines - this.#headers.count);
+    this.#trailersIn = 0;
     this.#headOut = 0;
     this.#requestEnded = ended;
     this.#responseStarted = false;
@@ -326,10 +338,19 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   }
 
   headBytesReceived(): number {
-    return this.#headIn;
+    return this.#headIn + this.#trailersIn;
   }
 
   headBytesSent(): number {
+    return this.#headOut;
+  }
+
+  /** HTTP/1 compresses nothing. */
+  fieldBytesReceived(): number {
+    return this.#headIn;
+  }
+
+  fieldBytesSent(): number {
     return this.#headOut;
   }
 
@@ -390,7 +411,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
 
   sendData(bytes: Buffer, start: number, end: number): void {
     if (this.#headOnly || start === end) return;
-    this.#wireOut += end - start;
+    this.#wireOut += end - start + (this.#chunked ? chunkFrameBytes(end - start) : 0);
     if (!this.#chunked) {
       this.transport.write(bytes, start, end);
       return;
@@ -404,8 +425,11 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
       this.#finishConnection();
       return;
     }
-    if (this.#chunked)
-      this.#wireOut += writeLastChunk(this.transport, this.#options.enableTrailers ? trailers : undefined);
+    if (this.#chunked) {
+      const size = writeLastChunk(this.transport, this.#options.enableTrailers ? trailers : undefined);
+      this.#wireOut += size;
+      this.#headOut += size - LAST_CHUNK_BYTES;
+    }
     this.#exchangeDone();
   }
 

@@ -23,6 +23,8 @@ export class H2Head implements RequestHead {
   contentLength = -1;
   /** Bytes of the block with its frame. */
   wireBytes = 0;
+  /** Bytes of all names and values, as they are without HPACK. */
+  fieldBytes = 0;
   /** There was an `:authority`. */
   authority = false;
   /** Pseudo-headers seen, a bit each, and whether a regular field came. */

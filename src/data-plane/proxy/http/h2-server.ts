@@ -200,6 +200,7 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
     stream.expected = head.contentLength;
     stream.wireIn = head.wireBytes;
     stream.headIn = head.wireBytes;
+    stream.fieldsIn = head.fieldBytes;
     session.add(stream);
     stream.receiver = this.#callbacks.newStream(stream);
     stream.remoteEnded = endStream;
@@ -271,10 +272,12 @@ class H2ServerStream extends H2Stream implements ResponseSender {
   receiver!: RequestReceiver;
   wireIn = 0;
   headIn = 0;
+  fieldsIn = 0;
   readonly #connection: H2ServerConnection;
   readonly #started: number;
   #wireOut = 0;
   #headOut = 0;
+  #fieldsOut = 0;
   #headSent = false;
 
   constructor(session: H2Session, id: number, connection: H2ServerConnection) {
@@ -291,6 +294,8 @@ class H2ServerStream extends H2Stream implements ResponseSender {
       return;
     }
     this.wireIn += head.wireBytes;
+    this.headIn += head.wireBytes;
+    this.fieldsIn += head.fieldBytes;
     this.session.endOfStream(this, headers);
   }
 
@@ -342,6 +347,13 @@ class H2ServerStream extends H2Stream implements ResponseSender {
     const size = writer.endBlock(at, this.id, endStream);
     this.#wireOut += size;
     this.#headOut += size;
+    this.#fieldsOut += encoder.fieldBytes;
+  }
+
+  trailersSent(wireBytes: number, fieldBytes: number): void {
+    this.#wireOut += wireBytes;
+    this.#headOut += wireBytes;
+    this.#fieldsOut += fieldBytes;
   }
 
   sendData(bytes: Buffer, start: number, end: number): void {
@@ -379,5 +391,13 @@ class H2ServerStream extends H2Stream implements ResponseSender {
 
   headBytesSent(): number {
     return this.#headOut;
+  }
+
+  fieldBytesReceived(): number {
+    return this.fieldsIn;
+  }
+
+  fieldBytesSent(): number {
+    return this.#fieldsOut;
   }
 }

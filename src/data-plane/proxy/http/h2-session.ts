@@ -376,7 +376,8 @@ export class H2Session implements FrameSink {
     if (trailers) {
       this.context.counters.trailers.value += 1;
       const at = writer.beginBlock(encodedBound(trailers, 0));
-      writer.endBlock(encoder.fields(writer.buffer, encoder.begin(writer.buffer, at), trailers), stream.id, true);
+      const end = encoder.fields(writer.buffer, encoder.begin(writer.buffer, at), trailers);
+      stream.trailersSent(writer.endBlock(end, stream.id, true), encoder.fieldBytes);
     } else if (!writer.addFlag(stream.id, END_STREAM)) {
       writer.frame(DATA, END_STREAM, stream.id, NOTHING, 0, 0);
       this.#guard.dataFrames += 1;

@@ -47,6 +47,8 @@ export abstract class H2Stream {
     this.recvWindow = session.options.streamWindow;
   }
 
+  /** Trailers left: bytes of their block, and of their names and values. */
+  abstract trailersSent(wireBytes: number, fieldBytes: number): void;
   /** A header block of this stream after the one that opened it. */
   abstract onBlock(head: H2Head, headers: HeaderMap, endStream: boolean): void;
   protected abstract onBodyData(bytes: Buffer, start: number, end: number): void;

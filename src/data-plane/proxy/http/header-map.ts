@@ -314,6 +314,14 @@ export class HeaderMap {
     for (let i = 0; i < this.addedCount; i++) visit(this.addedNames[i]!.text, this.addedValues[i]!);
   }
 
+  /** Names and values of the head as it came, and three bytes a line: Envoy's measure of what HTTP/1 received. */
+  fieldBytes(): number {
+    let size = 0;
+    for (let i = 0; i < this.count; i++)
+      size += this.nameEnd[i]! - this.nameStart[i]! + this.valueEnd[i]! - this.valueStart[i]! + 3;
+    return size;
+  }
+
   /** Upper bound of what `write` needs. */
   writtenSize(): number {
     let size = 0;

@@ -94,6 +94,7 @@ export class HpackDecoder {
           : this.#literal(block, end, byte, headers, head, limits);
       if (!ok) return false;
     }
+    head.fieldBytes = this.#bytes;
     if (head.cookies > 1) this.#joinCookies(headers);
     return true;
   }

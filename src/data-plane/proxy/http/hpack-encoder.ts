@@ -105,6 +105,8 @@ export class HpackEncoder {
   /** The newest entry of each chain, and the next older one of each entry. */
   readonly #heads = new Int32Array(CHAINS);
   #next = new Int32Array(16);
+  /** Bytes of names and values in the block so far, as they are without HPACK. */
+  fieldBytes = 0;
   /** Fields sent once: the second time they are worth an entry. */
   readonly #seen = new Int32Array(CHAINS);
 
@@ -124,6 +126,7 @@ export class HpackEncoder {
 
   /** First call of every block. */
   begin(out: Buffer, at: number): number {
+    this.fieldBytes = 0;
     if (this.#announce < 0) return at;
     const size = this.#announce;
     this.#announce = -1;
@@ -131,6 +134,7 @@ export class HpackEncoder {
   }
 
   status(out: Buffer, at: number, status: number): number {
+    this.fieldBytes += ':status200'.length;
     const index = STATUSES.get(status);
     if (index !== undefined) {
       out[at] = 0x80 | index;
@@ -140,6 +144,7 @@ export class HpackEncoder {
   }
 
   method(out: Buffer, at: number, method: string): number {
+    this.fieldBytes += ':method'.length + method.length;
     if (method === 'GET' || method === 'POST') {
       out[at] = 0x80 | (method === 'GET' ? 2 : 3);
       return at + 1;
@@ -148,6 +153,7 @@ export class HpackEncoder {
   }
 
   scheme(out: Buffer, at: number, scheme: string): number {
+    this.fieldBytes += ':scheme'.length + scheme.length;
     if (scheme === 'http' || scheme === 'https') {
       out[at] = 0x80 | (scheme === 'http' ? 6 : 7);
       return at + 1;
@@ -156,6 +162,7 @@ export class HpackEncoder {
   }
 
   path(out: Buffer, at: number, path: string): number {
+    this.fieldBytes += ':path'.length + path.length;
     if (path === '/') {
       out[at] = 0x84;
       return at + 1;
@@ -168,6 +175,7 @@ export class HpackEncoder {
   }
 
   protocol(out: Buffer, at: number, protocol: string): number {
+    this.fieldBytes += ':protocol'.length + protocol.length;
     return text(out, text(out, integer(out, at, 0, 15, 0), ':protocol'), protocol);
   }
 
@@ -220,6 +228,7 @@ export class HpackEncoder {
       policy = name.policy;
       index = name.index;
     }
+    this.fieldBytes += nameLength + valueLength;
     if (policy !== INDEX || valueLength > MAX_INDEXED_VALUE_BYTES)
       return plain(out, at, policy === NEVER ? 0x10 : 0, index, source, start, nameLength, valueLength);
     let mixed = hash;

@@ -171,11 +171,16 @@ export class StreamInfo {
   /** Of that, lines of heads. */
   headBytesReceived = 0;
   headBytesSent = 0;
+  /** The same without compression. */
+  fieldBytesReceived = 0;
+  fieldBytesSent = 0;
   /** Bytes of the last try with heads and framing, and lines of heads among them. */
   upstreamWireSent = 0;
   upstreamWireReceived = 0;
   upstreamHeadSent = 0;
   upstreamHeadReceived = 0;
+  upstreamFieldsSent = 0;
+  upstreamFieldsReceived = 0;
   /** ms; -1 until the end. */
   duration = -1;
   // Moments, ms since the epoch; -1 = it did not come to that.
@@ -295,6 +300,8 @@ export class StreamInfo {
     this.upstreamWireReceived = 0;
     this.upstreamHeadSent = 0;
     this.upstreamHeadReceived = 0;
+    this.upstreamFieldsSent = 0;
+    this.upstreamFieldsReceived = 0;
     this.upstreamLocal = transport.local;
     this.upstreamTls = transport.tls;
   }

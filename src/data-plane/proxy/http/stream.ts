@@ -414,6 +414,8 @@ export class HttpStream extends RoutedRequest implements RequestReceiver {
     info.wireBytesSent = this.sender.wireBytesSent();
     info.headBytesReceived = this.sender.headBytesReceived();
     info.headBytesSent = this.sender.headBytesSent();
+    info.fieldBytesReceived = this.sender.fieldBytesReceived();
+    info.fieldBytesSent = this.sender.fieldBytesSent();
     manager.complete(this);
     this.#giveBack();
     newest.stream = this;

@@ -246,6 +246,8 @@ function exchange(
     wireBytesReceived: () => 0,
     headBytesReceived: () => 0,
     headBytesSent: () => 0,
+    fieldBytesReceived: () => 0,
+    fieldBytesSent: () => 0,
     wireBytesSent: () => 0,
   };
   const stream = new HttpStream(

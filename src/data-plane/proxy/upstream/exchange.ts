@@ -11,12 +11,14 @@ export type UpstreamReset =
   | 'protocol-error'
   | 'overflow';
 
-/** Bytes of one exchange, with heads and framing; `Head`: lines of heads among them. */
+/** Bytes of one exchange, with heads and framing; `Head`: lines of heads among them, `Fields`: the same without compression. */
 export interface WireCount {
   upstreamWireSent: number;
   upstreamWireReceived: number;
   upstreamHeadSent: number;
   upstreamHeadReceived: number;
+  upstreamFieldsSent: number;
+  upstreamFieldsReceived: number;
 }
 
 /** The router's side of one exchange with an upstream. */

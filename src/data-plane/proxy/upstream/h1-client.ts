@@ -1,6 +1,13 @@
 // HTTP/1 on a connection to an upstream host: one exchange at a time. Made and reused by connection pools.
 
-import { BodyDecoder, type BodySink, writeChunks, writeLastChunk } from '../http/h1-body.ts';
+import {
+  BodyDecoder,
+  type BodySink,
+  chunkFrameBytes,
+  LAST_CHUNK_BYTES,
+  writeChunks,
+  writeLastChunk,
+} from '../http/h1-body.ts';
 import {
   BODY_CHUNKED,
   BODY_NONE,
@@ -27,10 +34,6 @@ const NO_BODY_LINE = Buffer.from('content-length: 0\r\n');
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'TRACE', 'CONNECT']);
 const VERSION = Buffer.from(' HTTP/1.1\r\n');
 const HEAD_SLACK = 128;
-
-/** Line ends of a chunk. */
-const CHUNK_FRAME = 4;
-const hexDigits = (size: number): number => (35 - Math.clz32(size)) >> 2;
 
 /** Behind the first line of a head. A call of `indexOf` costs more than the few bytes of a reason. */
 function endOfLine(bytes: Buffer, from: number, end: number): number {
@@ -162,14 +165,14 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     if (wire) {
       wire.upstreamWireSent += at - from;
       wire.upstreamHeadSent += at - first - 2;
+      wire.upstreamFieldsSent += at - first - 2;
     }
     if (head.body === 'none' && head.upgrade === '') this.#requestDone = true;
   }
 
   sendData(bytes: Buffer, start: number, end: number): void {
     if (start === end) return;
-    if (this.#wire)
-      this.#wire.upstreamWireSent += end - start + (this.#chunked ? CHUNK_FRAME + hexDigits(end - start) : 0);
+    if (this.#wire) this.#wire.upstreamWireSent += end - start + (this.#chunked ? chunkFrameBytes(end - start) : 0);
     if (this.#chunked) writeChunks(this.transport, bytes, start, end);
     else this.transport.write(bytes, start, end);
   }
@@ -181,7 +184,11 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     }
     if (this.#chunked && !this.#requestDone) {
       const size = writeLastChunk(this.transport, this.#enableTrailers ? trailers : undefined);
-      if (this.#wire) this.#wire.upstreamWireSent += size;
+      if (this.#wire) {
+        this.#wire.upstreamWireSent += size;
+        this.#wire.upstreamHeadSent += size - LAST_CHUNK_BYTES;
+        this.#wire.upstreamFieldsSent += size - LAST_CHUNK_BYTES;
+      }
     }
     this.#requestDone = true;
     if (this.#responseDone) this.#finish();
@@ -284,8 +291,10 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     const wire = this.#wire;
     if (wire) {
       wire.upstreamWireReceived += stop - at;
-      // Without the status line and the empty line.
-      wire.upstreamHeadReceived += stop - endOfLine(bytes, at, stop) - 2;
+      // Without the status line and the empty line, and a byte less for each line: as Envoy counts.
+      const lines = stop - endOfLine(bytes, at, stop) - 2 - this.#headers.count;
+      wire.upstreamHeadReceived += lines;
+      wire.upstreamFieldsReceived += lines;
     }
     if (info.status < 200 && info.status !== 101) {
       receiver.onResponseInformational(info.status, this.#headers);
@@ -333,8 +342,10 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     // Bytes after the response are nobody's: never give them to the next exchange.
     if (!last) this.#reusable = false;
     const receiver = this.#receiver;
+    const { trailers } = this.#decoder;
+    if (trailers && this.#wire) this.#wire.upstreamHeadReceived += trailers.fieldBytes();
     this.#finish();
-    receiver?.onResponseEnd(this.#decoder.trailers);
+    receiver?.onResponseEnd(trailers);
   }
 
   /** After response end; a request still being sent makes the connection useless. */

@@ -230,6 +230,14 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
     if (!this.#wire) return;
     this.#wire.upstreamWireSent += size;
     this.#wire.upstreamHeadSent += size;
+    this.#wire.upstreamFieldsSent += encoder.fieldBytes;
+  }
+
+  trailersSent(wireBytes: number, fieldBytes: number): void {
+    if (!this.#wire) return;
+    this.#wire.upstreamWireSent += wireBytes;
+    this.#wire.upstreamHeadSent += wireBytes;
+    this.#wire.upstreamFieldsSent += fieldBytes;
   }
 
   sendData(bytes: Buffer, start: number, end: number): void {
@@ -262,6 +270,7 @@ class H2ClientStream extends H2Stream implements UpstreamExchange {
     if (this.#wire) {
       this.#wire.upstreamWireReceived += head.wireBytes;
       this.#wire.upstreamHeadReceived += head.wireBytes;
+      this.#wire.upstreamFieldsReceived += head.fieldBytes;
     }
     if (this.#headDone) {
       if (endStream && head.pseudo === 0) this.session.endOfStream(this, headers);
