@@ -17,6 +17,20 @@ export const systemClock: Clock = {
   },
 };
 
+/** How far the wall clock may be from the counter before the counter is set anew, ms. */
+const DRIFT_MS = 2;
+let origin = performance.timeOrigin;
+
+/** As `systemClock.now`, to the microsecond. Costs twice as much. */
+export function preciseNow(): number {
+  const wall = Date.now();
+  const precise = origin + performance.now();
+  if (Math.abs(precise - wall) <= DRIFT_MS) return precise;
+  // Somebody set the clock.
+  origin += wall - precise;
+  return wall;
+}
+
 /** Resolves after `delayMs` on `clock`; rejects with the signal's reason when aborted first. */
 export function delay(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -5,10 +5,11 @@ import { basename, dirname } from 'node:path';
 import { isMainThread, threadId } from 'node:worker_threads';
 import type { Bootstrap } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { whenAtRest } from '../../base/runtime/at-rest.ts';
-import { systemClock } from '../../base/runtime/clock.ts';
+import { preciseNow, systemClock } from '../../base/runtime/clock.ts';
 import { errorText, type Logger } from '../../base/runtime/log.ts';
 import { MELTEMI_VERSION } from '../../base/version.ts';
 import type { LogFiles } from './access-log/logger.ts';
+import { LOG_NEEDS } from './access-log/needs.ts';
 import { systemResolve } from './cluster/system-dns.ts';
 import { type CommandLine, MAX_CONCURRENCY } from './command-line.ts';
 import { addressText } from './config/address.ts';
@@ -339,7 +340,7 @@ export function createEngine(
       onQuit: process_.onQuit,
     },
     {
-      clock: turnClock(systemClock),
+      clock: turnClock(systemClock, { wanted: () => LOG_NEEDS.fineTime, now: preciseNow }),
       random: Math.random,
       log: process_.log,
       reader: { file: (path) => readFileSync(path), variable: process_.variable },

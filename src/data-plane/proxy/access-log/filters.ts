@@ -44,7 +44,12 @@ export function compileFilter(message: AccessLogFilter, context: FilterContext, 
     case 'statusCodeFilter':
       return comparison(spec.value.comparison, (info) => info.responseCode, context, join(path, 'status_code_filter'));
     case 'durationFilter':
-      return comparison(spec.value.comparison, (info) => info.duration, context, join(path, 'duration_filter'));
+      return comparison(
+        spec.value.comparison,
+        (info) => Math.floor(info.duration),
+        context,
+        join(path, 'duration_filter'),
+      );
     case 'notHealthCheckFilter':
       return (info) => !info.healthCheck;
     case 'traceableFilter':

@@ -5,9 +5,12 @@ import type { JsonObject } from '@bufbuild/protobuf';
 import { ARGUMENT_OPERATORS, formatMistake, PLAIN_OPERATORS } from '../../../base/envoy-api/command-operators.ts';
 import { HeaderMap, headerName } from '../http/header-map.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
+import { noteConnectTimes } from '../transport-socket/connect-times.ts';
+import type { Transport } from '../transport-socket/transport.ts';
 import { MADE, WITH_ARGUMENTS } from './argument-operators.ts';
 import { compileFormat } from './format.ts';
 import { jsonFormat } from './json-format.ts';
+import { LOG_NEEDS } from './needs.ts';
 import { SIMPLE } from './operators.ts';
 import { numberText } from './values.ts';
 
@@ -170,6 +173,46 @@ test('operators with arguments', () => {
     print('%START_TIME(%c|%r|%k|%P|%C|%U|%W|%V|%G|%^a|%-d|%_d|%04d|%q|%E3S|%ET|%:z|%)%'),
     'Mon Jan  5 03:04:05 2026|03:04:05 AM| 3|am|20|01|01|02|2026|MON|5| 5|0005|%q|05.678|T|+00:00|%',
   );
+});
+
+test('moments of an exchange: those that came, in any precision', () => {
+  const at = Date.UTC(2026, 0, 5);
+  const info = new StreamInfo({ ...connection, acceptedAt: at - 10, helloAt: at - 8, handshakeAt: at - 2.5 }, at);
+  const span = (text: string) => compileFormat(`%COMMON_DURATION(${text})%`, '', '-', WORLD)(info);
+  assert.equal(span('DS_CX_BEG:DS_HS_BEG'), '2');
+  assert.equal(span('DS_HS_BEG:DS_HS_END:us'), '5500');
+  assert.equal(span('DS_HS_BEG:DS_HS_END:ms'), '5', 'cut, not rounded');
+  assert.equal(span('DS_RX_BEG:DS_HS_BEG'), '-', 'never negative');
+  assert.equal(compileFormat('%DOWNSTREAM_HANDSHAKE_DURATION%', '')(info), '-2', 'but from the request it may be');
+  for (const name of ['DS_CX_END', 'DS_RX_HDR_END', 'DS_RX_END', 'US_CX_BEG', 'US_CX_END', 'US_HS_END', 'US_TX_BEG'])
+    assert.equal(span(`${name}:${name}`), '-', name);
+  info.requestHeaders = new HeaderMap();
+  info.duration = 7;
+  info.responseBegin = at + 6;
+  assert.equal(span('DS_RX_HDR_END:DS_TX_BEG:ns'), '6000000');
+  assert.equal(span('DS_CX_BEG:DS_TX_END'), '17');
+  const transport = {} as Transport;
+  info.setUpstream(transport);
+  noteConnectTimes(transport, { begin: at + 1, connected: at + 2, secured: at + 4 });
+  info.upstreamAsked = at;
+  assert.equal(`${span('DS_RX_BEG:US_CX_BEG')} ${span('US_CX_BEG:US_CX_END')} ${span('US_CX_END:US_HS_END')}`, '1 1 2');
+  assert.equal(compileFormat('%UPSTREAM_CONNECTION_POOL_READY_DURATION%', '')(info), '4');
+});
+
+test('what costs something is wanted only when a format asks', () => {
+  LOG_NEEDS.bodyBegin = false;
+  LOG_NEEDS.fineTime = false;
+  compileFormat('%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:ms)% %START_TIME% %START_TIME(%s.%3f)%', '', '-', WORLD);
+  assert.deepEqual(LOG_NEEDS, { bodyBegin: false, fineTime: false });
+  compileFormat('%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%', '');
+  assert.deepEqual(LOG_NEEDS, { bodyBegin: true, fineTime: false });
+  for (const fine of ['%COMMON_DURATION(a:b:us)%', '%START_TIME(%6f)%', '%START_TIME(%f)%', '%START_TIME(%E*S)%']) {
+    LOG_NEEDS.fineTime = false;
+    compileFormat(fine, '', '-', WORLD);
+    assert.ok(LOG_NEEDS.fineTime, fine);
+  }
+  LOG_NEEDS.bodyBegin = false;
+  LOG_NEEDS.fineTime = false;
 });
 
 test('gRPC status by name and number, only of gRPC requests', () => {

@@ -3,6 +3,7 @@ import { addressText, type SocketAddr } from '../config/address.ts';
 import { type HeaderMap, utf8Bytes } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { flagsText, type StreamInfo } from '../http/stream-info.ts';
+import { connectTimes } from '../transport-socket/connect-times.ts';
 import { addressWithoutPort } from './address-operators.ts';
 import { GRPC_NAMES, givenGrpcStatus, grpcStatusNumber } from './grpc-status.ts';
 import { TLS_OPERATORS } from './tls-operators.ts';
@@ -82,6 +83,13 @@ function idOf(connection: object): number {
   return id;
 }
 
+/** HTTP has its connection when the request leaves; TCP, when it is made. */
+function upstreamReady(info: StreamInfo): number {
+  if (info.upstreamTxBegin >= 0) return info.upstreamTxBegin;
+  const times = connectTimes(info.upstreamTransport);
+  return times ? Math.max(times.connected, times.secured) : -1;
+}
+
 function hostName(info: StreamInfo): string | undefined {
   if (!info.upstreamHost) return undefined;
   return utf8Bytes(info.upstreamHostName) || text(info.upstreamHost);
@@ -153,8 +161,10 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   RESPONSE_DURATION: (i) => span(i.startTime, i.upstreamRxBegin),
   RESPONSE_TX_DURATION: (i) =>
     i.upstreamRxBegin < 0 || i.duration < 0 ? undefined : span(i.upstreamRxBegin, i.startTime + i.duration),
-  UPSTREAM_CONNECTION_POOL_READY_DURATION: (i) => span(i.upstreamAsked, i.upstreamTxBegin),
-  DOWNSTREAM_HANDSHAKE_DURATION: ({ connection: c }) => span(c.acceptedAt ?? -1, c.handshakeAt ?? -1),
+  UPSTREAM_CONNECTION_POOL_READY_DURATION: (i) => span(i.upstreamAsked, upstreamReady(i)),
+  // Counted from the request, which may have come long after.
+  DOWNSTREAM_HANDSHAKE_DURATION: (i) =>
+    i.connection.handshakeAt === undefined ? undefined : Math.trunc(i.connection.handshakeAt - i.startTime),
   // Only QUIC measures it.
   ROUNDTRIP_DURATION: () => undefined,
 

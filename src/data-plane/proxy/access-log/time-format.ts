@@ -1,5 +1,7 @@
 // Times in access logs: strftime's formats as the C library has them, with fractions of a second as Envoy adds them. Compiled
 // once. Used by argument-operators.ts.
+import { LOG_NEEDS } from './needs.ts';
+
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
 const MONTHS = [
   'January',
@@ -158,6 +160,8 @@ type Piece = string | ((p: Parts) => string);
  */
 const SPECIFIER =
   /%([1-9])?([fs])|(?<=^|[^%])%(?=%[1-9]?[fs])|%E(\d{1,2}|\*)([fS])|%(?:E\*?|:{1,3})z|%E4Y|%ET|%([-_0^#]*)(\d{0,3})([EO]?)([A-Za-z%+])/g;
+/** More of a second than its thousandths. */
+const FINE = /%(?:[4-9]?f|E(?:[4-9]|\d\d|\*)[fS])/;
 const NEWLINE = /%[-_0^#]*[1-9]*[EO]?n/;
 
 /** Undefined: the format has a line break, which has no place in a header. */
@@ -170,6 +174,7 @@ export function compileTime(format: string, local: boolean): ((ms: number) => st
     };
   }
   if (NEWLINE.test(format)) return undefined;
+  if (FINE.test(format)) LOG_NEEDS.fineTime = true;
   const pieces: Piece[] = [];
   let at = 0;
   for (const match of format.matchAll(SPECIFIER)) {

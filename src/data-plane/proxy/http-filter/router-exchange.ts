@@ -1,5 +1,6 @@
 // One forwarded request: host, connection, tries, time-outs and the answer. Made by the router filter. What it does to the
 // request is router-request.ts, which answers are tried again router-retry.ts, copies router-mirror.ts.
+import { LOG_NEEDS } from '../access-log/needs.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { RARE } from '../cluster/counters.ts';
 import type { Host } from '../cluster/host.ts';
@@ -366,7 +367,13 @@ export class RouterExchange
 
   onResponseData(bytes: Buffer, start: number, end: number): void {
     this.#timers?.touch();
+    if (LOG_NEEDS.bodyBegin) this.#noteBody();
     this.stream.sendData(bytes, start, end);
+  }
+
+  #noteBody(): void {
+    const { info, manager } = this.stream;
+    if (info.upstreamBodyBegin < 0) info.upstreamBodyBegin = manager.deps.clock.now();
   }
 
   onResponseEnd(trailers?: HeaderMap): void {

@@ -126,8 +126,9 @@ export interface ConnectionInfo {
   /** Metadata of the listener and of the filter chain. */
   readonly listenerMetadata?: Metadata;
   readonly chainMetadata?: Metadata;
-  /** When it was accepted, and when TLS stood, ms since the epoch. */
+  /** When it was accepted, when the ClientHello was here, and when TLS stood, ms since the epoch. */
   readonly acceptedAt?: number;
+  readonly helloAt?: number | undefined;
   readonly handshakeAt?: number | undefined;
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
   /** State that filters share for the life of the connection, by filter name. */
@@ -191,6 +192,8 @@ export class StreamInfo {
   upstreamTxBegin = -1;
   upstreamTxEnd = -1;
   upstreamRxBegin = -1;
+  /** Noted only where a log asks. */
+  upstreamBodyBegin = -1;
   upstreamRxEnd = -1;
   /** The head of the response left. */
   responseBegin = -1;

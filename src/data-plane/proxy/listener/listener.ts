@@ -373,6 +373,7 @@ export class Listener {
 
   /** `hello`: what the handshake goes by, whoever read it. */
   #handshake(chain: FilterChain, arrival: Arrival, inspection: Inspection, hello: Inspection): void {
+    const helloAt = this.#deps.clock.now();
     let giveUp = (): void => {};
     const cancel = this.#deps.clock.after(chain.handshakeMs, () => {
       this.#counters.connectTimeout.value += 1;
@@ -391,7 +392,7 @@ export class Listener {
       done: (transport, reason) => {
         cancel();
         if (!transport) return this.#handshakeFailed(arrival, inspection, chain, reason);
-        this.#serve(chain, arrival, inspection, transport);
+        this.#serve(chain, arrival, inspection, transport, helloAt);
       },
     });
   }
@@ -405,8 +406,8 @@ export class Listener {
     this.#gone(arrival);
   }
 
-  #serve(chain: FilterChain, arrival: Arrival, inspection: Inspection, transport: Transport): void {
-    const info = this.#info(arrival, inspection, chain, transport.tls);
+  #serve(chain: FilterChain, arrival: Arrival, inspection: Inspection, transport: Transport, helloAt?: number): void {
+    const info = this.#info(arrival, inspection, chain, transport.tls, helloAt);
     chain.built.handler.accept(transport, info, () => this.#gone(arrival));
   }
 
@@ -415,6 +416,7 @@ export class Listener {
     inspection: Inspection,
     chain: FilterChain | undefined,
     tls: ConnectionInfo['tls'],
+    helloAt?: number,
   ): ConnectionInfo {
     return {
       id: this.#deps.nextConnectionId(),
@@ -433,6 +435,7 @@ export class Listener {
       listenerMetadata: metadataOf(this.message.metadata),
       chainMetadata: chain?.metadata ?? NO_METADATA,
       acceptedAt: arrival.at,
+      helloAt,
       handshakeAt: tls && this.#deps.clock.now(),
       direction: this.settings.direction,
       state: new Map(),

@@ -16,6 +16,7 @@ import { DEFAULT_TCP_IDLE_MS, READ_BUFFER_BYTES } from '../limits.ts';
 import { newest } from '../newest.ts';
 import { CLUSTER_STATE } from '../route/metadata-match.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import { connectTimes, noteConnectTimes } from '../transport-socket/connect-times.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { ConnectionHandler, TcpObserver } from './filter.ts';
@@ -130,7 +131,8 @@ class TcpSession implements LbContext {
     this.#down = down;
     this.#closed = closed;
     this.#gone = gone;
-    this.#info = new StreamInfo(info, handler.deps.clock.now());
+    // A connection begins when it is accepted; the handshake is part of it.
+    this.#info = new StreamInfo(info, info.acceptedAt ?? handler.deps.clock.now());
     this.#info.metadata = info.metadata;
     newest.tcpSession = this;
   }
@@ -202,6 +204,7 @@ class TcpSession implements LbContext {
     cluster.counters.cxActive.value += 1;
     info.setHost(host.spec);
     const asked = this.#handler.deps.clock.now();
+    info.upstreamAsked = asked;
     this.#giveUp = dial(
       {
         target: host.spec.address,
@@ -274,13 +277,16 @@ class TcpSession implements LbContext {
     const protocol = this.#cluster?.settings.exchange;
     if (protocol === undefined) return up;
     const { local, stats } = this.#handler.deps;
-    return exchange(up, {
+    const wrapped = exchange(up, {
       protocol,
       local,
       counters: exchangeCounters(stats),
       info: this.#info.connection,
       side: UPSTREAM_PEER,
     });
+    const times = connectTimes(up);
+    if (times) noteConnectTimes(wrapped, times);
+    return wrapped;
   }
 
   readonly #downSink: TransportSink = {

@@ -58,3 +58,13 @@ test('time stands still within a turn, also a nested one, and moves on with the 
   assert.equal(clock.now(), 5);
   arena.endTurn();
 });
+
+test('a finer clock is asked from the moment somebody wants it, within turns too', () => {
+  let fine = false;
+  const clock = turnClock({ now: () => 1, after: () => () => {} }, { wanted: () => fine, now: () => 1.25 });
+  assert.equal(clock.now(), 1);
+  fine = true;
+  arena.beginTurn();
+  assert.equal(clock.now(), 1.25);
+  arena.endTurn();
+});

@@ -97,12 +97,19 @@ class OutputArena {
 
 export const arena = new OutputArena();
 
+/** A finer clock, and whether somebody wants it. */
+export interface PreciseTime {
+  wanted(): boolean;
+  now(): number;
+}
+
 /** `base`, asked once a callback of a socket: a request reads the time a dozen times, and each reading is a system call here. */
-export function turnClock(base: Clock): Clock {
+export function turnClock(base: Clock, precise?: PreciseTime): Clock {
   let turn = -1;
   let now = 0;
   return {
     now() {
+      if (precise?.wanted()) return precise.now();
       if (!arena.inTurn) return base.now();
       if (turn !== arena.turn) {
         turn = arena.turn;

@@ -8,6 +8,7 @@ import { boundSocket, setOption } from '../listener/raw-socket.ts';
 import type { RawOption } from '../listener/socket-settings.ts';
 import { type PassesTlv, type Tlv, writeProxyHeader } from '../listener-filter/proxy-protocol.ts';
 import { systemReason } from '../system-words.ts';
+import { noteConnectTimes } from './connect-times.ts';
 import { dialInTurns } from './happy-eyeballs.ts';
 import { connectDirect } from './openssl/connect.ts';
 import { coversHost } from './san.ts';
@@ -102,24 +103,31 @@ function dialOne(options: DialOptions, done: (result: DialResult) => void): () =
     done(result);
   };
   const cancelTimer = options.clock.after(options.timeoutMs, () => finish({ kind: 'timeout' }));
-  const { target } = options;
+  const { target, clock } = options;
+  const begin = clock.now();
   const plain = open(options);
   current = plain;
   const refused = (error: NodeJS.ErrnoException): void => finish({ kind: 'failed', reason: connectReason(error) });
   plain.once('error', refused);
   plain.once('connect', () => {
     if (finished) return;
+    const connected = clock.now();
     const { socket, source } = options;
     if (source?.keepAlive) setKeepAlive(plain, source.keepAlive);
     const addresses = { local: localOf(plain), remote: target };
     if (socket.proxyProtocol) plain.write(proxyHeader(socket.proxyProtocol, options.proxiedFor));
     if (socket.kind === 'raw') {
       plain.removeListener('error', refused);
-      return finish({ kind: 'connected', transport: new SocketTransport(plain, addresses) });
+      const transport = new SocketTransport(plain, addresses);
+      noteConnectTimes(transport, { begin, connected, secured: -1 });
+      return finish({ kind: 'connected', transport });
     }
     handshake(plain, socket, options, (result, wrapped) => {
       if (wrapped) current = wrapped;
-      if (result.kind === 'connected') plain.removeListener('error', refused);
+      if (result.kind === 'connected') {
+        plain.removeListener('error', refused);
+        noteConnectTimes(result.transport, { begin, connected, secured: clock.now() });
+      }
       finish(result);
     });
   });

@@ -477,5 +477,5 @@ function outcome(stats: StatsStore, prefix: string, problem: string | undefined,
     stats.texts.set(`${prefix}version_text`, version);
     stats.gauge(`${prefix}version`).value = hashOf(version);
   }
-  stats.gauge(`${prefix}update_time`).value = clock.now();
+  stats.gauge(`${prefix}update_time`).value = Math.floor(clock.now());
 }
