@@ -44,6 +44,7 @@ export const FLAG = {
 
 /** envoy.data.accesslog.v3.AccessLogType: why a line is written. */
 export const LOG_TYPE = {
+  notSet: 0,
   tcpConnected: 1,
   tcpPeriodic: 2,
   tcpEnd: 3,

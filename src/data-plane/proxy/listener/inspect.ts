@@ -11,6 +11,7 @@ import {
   takeProxyHeader,
 } from '../listener-filter/proxy-protocol.ts';
 import { readInto, startReading, stopReading } from '../transport-socket/read-buffer.ts';
+import { resetSocket } from '../transport-socket/socket-transport.ts';
 
 export interface Inspection {
   /** `refused`: what came may not be served. */
@@ -46,6 +47,8 @@ interface Wanted {
   readonly proxy?: { readonly settings: ProxyProtocolSettings; readonly counters: ProxyCounters } | undefined;
   /** ms; 0 = no limit. */
   readonly timeoutMs: number;
+  /** Who sends something that says nothing yet, and ends, is handed on with what came. */
+  readonly halfClosed?: boolean;
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -103,12 +106,13 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
     if (result) finish(result);
   };
   const onGone = (): void => {
-    // A client that sent something and half-closed is still served.
-    if (headerTaken && bytes.length > 0 && !socket.destroyed) {
+    if (wanted.halfClosed && bytes.length > 0 && !socket.destroyed) {
       finish(unknown(bytes, 'done'));
       return;
     }
-    socket.destroy();
+    // Nobody read what came: the client gets RST, as from a closed socket with unread bytes.
+    if (bytes.length > 0) resetSocket(socket);
+    else socket.destroy();
     finish({ ...NOT_INSPECTED, outcome: 'closed' });
   };
   const cancel =

@@ -1,23 +1,16 @@
 // One listener: accepts connections, finds out what they are, gives them to a filter chain; its chains can be swapped
 // while connections live on. Owned by the listener manager.
 import type { Socket } from 'node:net';
-import type { JsonObject } from '@bufbuild/protobuf';
 import type { Listener as ListenerMessage } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import type { LogEntry } from '../access-log/logger.ts';
 import { metadataOf, NO_METADATA } from '../cluster/endpoints.ts';
 import { addressText, type SocketAddr } from '../config/address.ts';
 import type { ChainContext, FilterChain } from '../filter-chain/chain.ts';
 import { ChainTable } from '../filter-chain/match.ts';
-import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
+import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from '../http/stream-info.ts';
 import { originalDestination } from '../listener-filter/original-dst.ts';
-import {
-  type ProxyCounters,
-  type ProxyProtocolSettings,
-  proxyCounters,
-  type Tlv,
-  tlvMetadata,
-} from '../listener-filter/proxy-protocol.ts';
-import { type ListenerFilterSource, type ListenerFilters, listenerFilters } from '../listener-filter/settings.ts';
+import { type ProxyCounters, type ProxyProtocolSettings, proxyCounters } from '../listener-filter/proxy-protocol.ts';
+import { type ListenerFilterSource, listenerFilters } from '../listener-filter/settings.ts';
 import type { Pressure, PressureView } from '../overload/pressure.ts';
 import { StatsScope } from '../stats/stats.ts';
 import type { Places } from '../tally/places.ts';
@@ -26,10 +19,11 @@ import { resetSocket, SocketTransport } from '../transport-socket/socket-transpo
 import { acceptTls } from '../transport-socket/tls-accept.ts';
 import { TlsCounters } from '../transport-socket/tls-stats.ts';
 import type { Transport } from '../transport-socket/transport.ts';
+import { type Arrival, endpoint, proxiedArrival } from './arrival.ts';
 import { type BuiltChains, buildChains } from './build-chains.ts';
 import type { Capture } from './capture.ts';
 import { type Drain, startDrain } from './drain.ts';
-import { type Inspection, inspect, NOT_INSPECTED, type Proxied } from './inspect.ts';
+import { type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
 import { InspectorCounters } from './inspector-counters.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
@@ -65,20 +59,6 @@ function counters(scope: StatsScope) {
     overloadReject: scope.counter('downstream_cx_overload_reject'),
     connectTimeout: scope.counter('downstream_cx_transport_socket_connect_timeout'),
   };
-}
-
-/** The addresses a connection has before anything was inspected. */
-interface Arrival {
-  /** ms. */
-  readonly at: number;
-  readonly socket: Socket;
-  readonly remote: SocketAddr;
-  readonly directRemote: SocketAddr;
-  readonly directLocal: SocketAddr;
-  readonly local: SocketAddr;
-  /** From a PROXY protocol header. */
-  readonly metadata?: ReadonlyMap<string, JsonObject> | undefined;
-  readonly proxyTlvs?: readonly Tlv[] | undefined;
 }
 
 interface ProxyFilter {
@@ -262,14 +242,12 @@ export class Listener {
       resetSocket(arrival.socket);
       return;
     }
-    this.#counters.total.value += 1;
-    this.#counters.active.value += 1;
     const filters = this.#filters.current();
     if (!filters) {
       // Nobody knows what the connection has to pass.
       this.scope.counter('extension_config_missing').value += 1;
       arrival.socket.destroy();
-      this.#gone(arrival);
+      this.#dropped(arrival, NOT_INSPECTED);
       return;
     }
     const port = arrival.local.kind === 'ip' ? arrival.local.port : 0;
@@ -285,23 +263,25 @@ export class Listener {
     const wanted = { tls, http, fingerprinting, proxy, timeoutMs: settings.filtersTimeoutMs };
     inspect(arrival.socket, wanted, this.#deps.clock, (result) => {
       this.#counters.preActive.value -= 1;
+      const seen = result.proxied ? proxiedArrival(arrival, result.proxied, filters) : arrival;
       if (result.outcome === 'closed') {
         this.#counters.filterRemoteClose.value += 1;
-        return this.#gone(arrival);
+        return this.#dropped(seen, result);
       }
       if (result.outcome === 'refused') {
         resetSocket(arrival.socket);
-        return this.#gone(arrival);
+        return this.#dropped(seen, result);
       }
       if (result.outcome === 'timeout') {
         this.#counters.preTimeout.value += 1;
         if (!settings.continueOnTimeout) {
-          arrival.socket.destroy();
-          return this.#gone(arrival);
+          if (result.bytes) resetSocket(arrival.socket);
+          else arrival.socket.destroy();
+          return this.#dropped(seen, result);
         }
       }
       if (result.outcome === 'done') this.#inspectors.found(result, tls, http);
-      this.#choose(result.proxied ? proxiedArrival(arrival, result.proxied, filters) : arrival, result);
+      this.#choose(seen, result);
     });
   }
 
@@ -311,11 +291,29 @@ export class Listener {
     return this.#proxy;
   }
 
-  #gone(arrival: Arrival): void {
+  #leave(): void {
     if (!this.settings.ignoreGlobalLimit) this.#deps.connections.places.leave();
+  }
+
+  #gone(arrival: Arrival): void {
+    this.#leave();
     this.#counters.active.value -= 1;
     this.#counters.destroy.value += 1;
     this.#counters.length.record(this.#deps.clock.now() - arrival.at);
+  }
+
+  /** A connection that never got as far as a filter chain: it does not count as one. */
+  #dropped(arrival: Arrival, inspection: Inspection): void {
+    this.#log?.(this.#ended(this.#info(arrival, inspection, undefined, undefined), arrival));
+    this.#leave();
+  }
+
+  /** What the log says of a connection that has no stream of its own. */
+  #ended(connection: ConnectionInfo, arrival: Arrival): StreamInfo {
+    const info = new StreamInfo(connection, arrival.at);
+    info.duration = this.#deps.clock.now() - arrival.at;
+    info.metadata = connection.metadata;
+    return info;
   }
 
   #choose(arrival: Arrival, inspection: Inspection): void {
@@ -331,6 +329,8 @@ export class Listener {
       this.#refuse(arrival, inspection);
       return;
     }
+    this.#counters.total.value += 1;
+    this.#counters.active.value += 1;
     if (!chain.tls) {
       const { local, remote } = arrival;
       this.#serve(
@@ -351,24 +351,27 @@ export class Listener {
       this.#handshake(chain, arrival, inspection, inspection);
       return;
     }
-    inspect(arrival.socket, { tls: true, http: false, timeoutMs: chain.handshakeMs }, this.#deps.clock, (result) => {
-      if (result.outcome === 'done') return this.#handshake(chain, arrival, inspection, result);
-      arrival.socket.destroy();
-      this.#gone(arrival);
-    });
+    inspect(
+      arrival.socket,
+      { tls: true, http: false, timeoutMs: chain.handshakeMs, halfClosed: true },
+      this.#deps.clock,
+      (result) => {
+        if (result.outcome === 'done') return this.#handshake(chain, arrival, inspection, result);
+        arrival.socket.destroy();
+        this.#gone(arrival);
+      },
+    );
   }
 
   /** No chain: the client gets RST for a request that nobody read (curl: 56). */
   #refuse(arrival: Arrival, inspection: Inspection): void {
     this.#counters.noChain.value += 1;
-    const info = new StreamInfo(this.#info(arrival, inspection, undefined, undefined), this.#deps.clock.now());
+    const info = this.#ended(this.#info(arrival, inspection, undefined, undefined), arrival);
     info.flags = FLAG.NR;
     info.responseDetails = 'filter_chain_not_found';
-    info.duration = 0;
-    info.metadata = info.connection.metadata;
     this.#log?.(info);
     resetSocket(arrival.socket);
-    this.#gone(arrival);
+    this.#leave();
   }
 
   /** `hello`: what the handshake goes by, whoever read it. */
@@ -398,9 +401,7 @@ export class Listener {
   }
 
   #handshakeFailed(arrival: Arrival, inspection: Inspection, chain: FilterChain, reason: string): void {
-    const info = new StreamInfo(this.#info(arrival, inspection, chain, undefined), this.#deps.clock.now());
-    info.duration = 0;
-    info.metadata = info.connection.metadata;
+    const info = this.#ended(this.#info(arrival, inspection, chain, undefined), arrival);
     info.connectionTermination = reason.replaceAll(' ', '_');
     this.#log?.(info);
     this.#gone(arrival);
@@ -408,7 +409,19 @@ export class Listener {
 
   #serve(chain: FilterChain, arrival: Arrival, inspection: Inspection, transport: Transport, helloAt?: number): void {
     const info = this.#info(arrival, inspection, chain, transport.tls, helloAt);
-    chain.built.handler.accept(transport, info, () => this.#gone(arrival));
+    const log = this.#log;
+    chain.built.handler.accept(transport, info, (facts) => {
+      if (log) {
+        const ended = facts ?? this.#ended(info, arrival);
+        if (!facts) {
+          ended.bytesReceived = transport.bytesRead;
+          ended.bytesSent = transport.bytesWritten;
+        }
+        ended.logType = LOG_TYPE.notSet;
+        log(ended);
+      }
+      this.#gone(arrival);
+    });
   }
 
   #info(
@@ -442,28 +455,6 @@ export class Listener {
       metadata: new Map(arrival.metadata),
     };
   }
-}
-
-/** The connection as the proxy in front saw it. */
-function proxiedArrival(arrival: Arrival, { addresses, tlvs }: Proxied, filters: ListenerFilters): Arrival {
-  const settings = filters.proxy?.settings;
-  const metadata = settings && tlvMetadata(settings, tlvs);
-  const passes = settings?.passes;
-  const proxyTlvs = passes && tlvs.filter(({ type }) => passes(type));
-  if (!addresses) return { ...arrival, metadata };
-  const keepLocal = filters.originalDstLast && arrival.local !== arrival.directLocal;
-  return {
-    ...arrival,
-    remote: addresses.source,
-    local: keepLocal ? arrival.local : addresses.destination,
-    metadata,
-    proxyTlvs,
-  };
-}
-
-function endpoint(ip: string | undefined, port: number | undefined): SocketAddr {
-  if (ip === undefined) return { kind: 'pipe', path: '' };
-  return { kind: 'ip', ip: ip.startsWith('::ffff:') ? ip.slice(7) : ip, port: port ?? 0 };
 }
 
 /** Envoy's stat name of a listener: the prefix if given, else its address with `_` for `:`. */

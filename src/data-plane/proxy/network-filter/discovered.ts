@@ -4,7 +4,7 @@ import type { ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
 import type { Drain } from '../listener/drain.ts';
 import type { Live } from '../transport-socket/secrets.ts';
 import type { Transport } from '../transport-socket/transport.ts';
-import type { ConnectionHandler, TcpObserver } from './filter.ts';
+import type { Closed, ConnectionHandler, TcpObserver } from './filter.ts';
 import type { BuiltChain } from './registry.ts';
 
 /** A terminal filter that is made when it is needed; the one that was made to check the configuration is used first. */
@@ -71,9 +71,9 @@ export class DiscoveredTerminal implements ConnectionHandler {
     return sum;
   }
 
-  accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
-    this.#chain?.handler.accept(transport, info, () => {
-      closed();
+  accept(transport: Transport, info: ConnectionInfo, closed: Closed): void {
+    this.#chain?.handler.accept(transport, info, (facts) => {
+      closed(facts);
       if (this.#old.size > 0) this.#sweep();
     });
   }

@@ -4,12 +4,15 @@ import type { ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
 import type { Drain } from '../listener/drain.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 
+/** `facts`: what the connection's own stream was, where it had one (TCP). */
+export type Closed = (facts?: StreamInfo) => void;
+
 /** The terminal filter of a chain: HTTP connection manager or tcp_proxy. */
 export interface ConnectionHandler {
   /** Connections now served. */
   readonly active: number;
   /** Takes the connection over; `closed` is called once when it is gone. */
-  accept(transport: Transport, info: ConnectionInfo, closed: () => void): void;
+  accept(transport: Transport, info: ConnectionInfo, closed: Closed): void;
   /** The chain was removed: end politely, as `drain` says. */
   drain(drain: Drain): void;
   /** The drain time is over. */

@@ -9,7 +9,7 @@ import { type ConnectionInfo, StreamInfo } from '../http/stream-info.ts';
 import { REFUSED_CONNECTION_MS } from '../limits.ts';
 import type { Drain } from '../listener/drain.ts';
 import type { Transport, TransportSink } from '../transport-socket/transport.ts';
-import type { Admission, ConnectionHandler, NetworkFilter } from './filter.ts';
+import type { Admission, Closed, ConnectionHandler, NetworkFilter } from './filter.ts';
 
 type Refusal = Extract<Admission, { kind: 'refuse' }>;
 
@@ -30,7 +30,7 @@ export class Gate implements ConnectionHandler {
     return this.#terminal.active + this.#held.size;
   }
 
-  accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
+  accept(transport: Transport, info: ConnectionInfo, closed: Closed): void {
     const filters = this.#filters();
     if (!filters) {
       // Nothing says who may come in: nobody.
@@ -40,9 +40,9 @@ export class Gate implements ConnectionHandler {
       return;
     }
     let asked = 0;
-    const leave = (): void => {
+    const leave: Closed = (facts) => {
       for (let i = 0; i < asked; i++) filters[i]!.onClose?.(info);
-      closed();
+      closed(facts);
     };
     let inner = transport;
     for (const filter of filters) {
@@ -57,13 +57,7 @@ export class Gate implements ConnectionHandler {
     this.#terminal.accept(inner, info, leave);
   }
 
-  #refuse(
-    transport: Transport,
-    info: ConnectionInfo,
-    filter: NetworkFilter,
-    refusal: Refusal,
-    leave: () => void,
-  ): void {
+  #refuse(transport: Transport, info: ConnectionInfo, filter: NetworkFilter, refusal: Refusal, leave: Closed): void {
     const stream = new StreamInfo(info, this.#clock.now());
     const held = new Held(transport, refusal, this.#clock, {
       received(bytes) {
@@ -76,7 +70,7 @@ export class Gate implements ConnectionHandler {
         stream.connectionTermination = refusal.details;
         stream.duration = this.#clock.now() - stream.startTime;
         this.#terminal.refused?.(stream);
-        leave();
+        leave(stream);
       },
     });
     this.#held.add(held);

@@ -19,7 +19,7 @@ import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { connectTimes, noteConnectTimes } from '../transport-socket/connect-times.ts';
 import { dial } from '../transport-socket/dial.ts';
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
-import type { ConnectionHandler, TcpObserver } from './filter.ts';
+import type { Closed, ConnectionHandler, TcpObserver } from './filter.ts';
 import { exchange, exchangeCounters, UPSTREAM_PEER } from './metadata-exchange.ts';
 import type { TcpProxySettings } from './tcp-proxy-settings.ts';
 
@@ -67,7 +67,7 @@ export class TcpProxyHandler implements ConnectionHandler {
     return this.#open.size;
   }
 
-  accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
+  accept(transport: Transport, info: ConnectionInfo, closed: Closed): void {
     const session = new TcpSession(this, transport, info, closed, () => this.#open.delete(session));
     this.#open.add(session);
     session.begin();
@@ -103,7 +103,7 @@ class TcpSession implements LbContext {
   readonly #handler: TcpProxyHandler;
   readonly #down: Transport;
   readonly #info: StreamInfo;
-  readonly #closed: () => void;
+  readonly #closed: Closed;
   readonly #gone: () => void;
   #up: Transport | undefined;
   #cluster: Cluster | undefined;
@@ -126,7 +126,7 @@ class TcpSession implements LbContext {
   #counted = false;
 
   /** `closed`: the downstream connection has gone; `gone`: the upstream one too. */
-  constructor(handler: TcpProxyHandler, down: Transport, info: ConnectionInfo, closed: () => void, gone: () => void) {
+  constructor(handler: TcpProxyHandler, down: Transport, info: ConnectionInfo, closed: Closed, gone: () => void) {
     this.#handler = handler;
     this.#down = down;
     this.#closed = closed;
@@ -339,7 +339,7 @@ class TcpSession implements LbContext {
         if (failure.kind === 'tls') this.#info.upstreamFailure = failure.reason;
         this.#down.reset();
         this.#finish();
-      } else this.#finish(this.#linger(this.#down, this.#closed) ? 'downstream' : undefined);
+      } else this.#finish(this.#linger(this.#down, () => this.#closed(this.#info)) ? 'downstream' : undefined);
     },
   };
 
@@ -444,7 +444,7 @@ class TcpSession implements LbContext {
     this.#handler.counters.sent.value += info.bytesSent;
     if (this.#counted) for (const observer of this.#handler.observers) observer.onClose(info);
     this.#log(LOG_TYPE.tcpEnd);
-    if (lingers !== 'downstream') this.#closed();
+    if (lingers !== 'downstream') this.#closed(this.#info);
     if (this.#lingering === 0) this.#gone();
   }
 }
