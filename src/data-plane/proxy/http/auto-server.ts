@@ -1,6 +1,5 @@
-// Finds out which HTTP version a client speaks (codec_type AUTO without ALPN): HTTP/2 begins with its preface. Made by the
-// connection manager; steps aside once it knows.
-import type { Clock } from '../../../base/runtime/clock.ts';
+// Finds out which HTTP version a client speaks (codec_type AUTO without ALPN): HTTP/2 begins with its preface. Made by
+// served-connection.ts; steps aside once it knows.
 import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { ServerConnection } from './codec.ts';
 import { PREFACE } from './h2-frames.ts';
@@ -10,20 +9,25 @@ const DECISIVE_BYTES = 'PRI * HTTP/2'.length;
 
 export type ServerCodec = ServerConnection & TransportSink;
 
+/** Is told which version it is, or that the client went before it said so. */
+export interface CodecMaker {
+  make(http2: boolean): ServerCodec;
+  onConnectionClosed(): void;
+}
+
 export class AutoServerConnection implements ServerConnection, TransportSink {
   readonly transport: Transport;
-  readonly #make: (http2: boolean) => ServerCodec;
-  readonly #closed: () => void;
+  readonly #owner: CodecMaker;
   readonly #since: number;
   #early: Buffer | undefined;
   #inner: ServerCodec | undefined;
   #draining = false;
 
-  constructor(transport: Transport, make: (http2: boolean) => ServerCodec, clock: Clock, closed: () => void) {
+  /** `now`: ms, of its clock. */
+  constructor(transport: Transport, owner: CodecMaker, now: number) {
     this.transport = transport;
-    this.#make = make;
-    this.#closed = closed;
-    this.#since = clock.now();
+    this.#owner = owner;
+    this.#since = now;
   }
 
   get busy(): boolean {
@@ -63,7 +67,7 @@ export class AutoServerConnection implements ServerConnection, TransportSink {
       return;
     }
     this.#early = undefined;
-    const inner = this.#make(http2);
+    const inner = this.#owner.make(http2);
     this.#inner = inner;
     this.transport.redirect(inner);
     if (this.#draining) inner.drain();
@@ -77,6 +81,6 @@ export class AutoServerConnection implements ServerConnection, TransportSink {
   onBacklog(): void {}
 
   onClose(_failure: TransportFailure | undefined): void {
-    this.#closed();
+    this.#owner.onConnectionClosed();
   }
 }

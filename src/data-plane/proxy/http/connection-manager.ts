@@ -14,26 +14,18 @@ import { ByteBooks } from '../stats/byte-books.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { Tracer, tracingCounters } from '../tracing/tracer.ts';
 import type { Transport } from '../transport-socket/transport.ts';
-import { AutoServerConnection, type ServerCodec } from './auto-server.ts';
-import type { H2ServerCallbacks, ResponseSender, ServerConnection } from './codec.ts';
-import { H1ServerConnection } from './h1-server.ts';
+import type { ServerConnection } from './codec.ts';
 import { h2Counters } from './h2-options.ts';
-import { H2ServerConnection } from './h2-server.ts';
+import type { H2ServerConnection } from './h2-server.ts';
 import { type HeaderMap, headerName } from './header-map.ts';
-import {
-  countEnd,
-  type httpCounters,
-  listenerCounters,
-  type ManagerCounters,
-  managerCounters,
-  underscoreCounters,
-} from './manager-counters.ts';
+import { listenerCounters, type ManagerCounters, managerCounters, underscoreCounters } from './manager-counters.ts';
 import { H } from './names.ts';
 import { normalizePath } from './path-normalize.ts';
 import { appendVia, clientAddress, clientCertificate, forwardedProto, introduce } from './request-headers.ts';
 import { newRequestId } from './request-id.ts';
+import { ServedConnection } from './served-connection.ts';
 import type { ManagerSettings } from './settings.ts';
-import { HttpStream } from './stream.ts';
+import type { HttpStream } from './stream.ts';
 import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from './stream-info.ts';
 
 export interface ManagerDeps {
@@ -77,7 +69,7 @@ export class ConnectionManager {
   /** Made with the first connection of HTTP/2, and its counters with it. */
   #h2Deps: ConstructorParameters<typeof H2ServerConnection>[3] | undefined;
   readonly #log: LogEntry | undefined;
-  readonly #connections = new Set<ServerConnection>();
+  readonly #connections = new Set<ServedConnection>();
   #drain: Drain | undefined;
   #sweep: (() => void) | undefined;
   /** The last authority that was found well-formed. */
@@ -109,105 +101,31 @@ export class ConnectionManager {
   }
 
   accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
-    const { counters } = this;
-    counters.cxTotal.value += 1;
-    counters.cxActive.value += 1;
-    if (transport.tls) {
-      counters.cxSsl.value += 1;
-      counters.cxSslActive.value += 1;
-    }
     this.#bytes.open(transport);
-    const began = this.deps.clock.now();
-    let requests = 0;
-    const { maxRequestsPerConnection } = this.settings;
-    const { load } = this.deps;
-    let version: ReturnType<typeof httpCounters> | undefined;
-    let forgetAge: (() => void) | undefined;
-    const callbacks: H2ServerCallbacks = {
-      newStream: (sender: ResponseSender) => {
-        requests += 1;
-        version!.rqTotal.value += 1;
-        if (maxRequestsPerConnection > 0 && requests >= maxRequestsPerConnection) {
-          counters.cxMaxRequests.value += 1;
-          connection.drain();
-        }
-        if (this.#drain !== undefined || load.pressure.any) this.#endSoon(connection);
-        return new HttpStream(this, info, sender);
-      },
-      onBadRequest: (error, status, bytes) => {
-        if (error !== 'http1.body') version!.rqTotal.value += 1;
-        this.#badRequest(info, error, status, bytes);
-      },
-      onUnderscores: (count, refused, http2) => {
-        const { dropped, rejected } = underscoreCounters(this.deps.stats, http2 ? 'http2' : 'http1');
-        if (refused) rejected.value += 1;
-        else dropped.value += count;
-      },
-      onProtocolError: () => {
-        counters.cxProtocolError.value += 1;
-      },
-      onPrematureResets: () => {
-        counters.rqTooManyResets.value += 1;
-      },
-      onCloseDelayed: () => {
-        counters.cxDelayedClose.value += 1;
-      },
-      onConnectionClosed: () => {
-        if (!this.#connections.delete(connection)) return;
-        forgetAge?.();
-        if (version) version.cxActive.value -= 1;
-        this.#bytes.close(transport);
-        countEnd(counters, connection, this.deps.clock.now() - began);
-        closed();
-      },
-    };
-    const make = (http2: boolean): ServerCodec => {
-      version = http2 ? counters.http2 : counters.http1;
-      version.cxTotal.value += 1;
-      version.cxActive.value += 1;
-      return http2
-        ? new H2ServerConnection(transport, callbacks, this.settings, this.#h2())
-        : new H1ServerConnection(transport, callbacks, this.settings, this.deps.clock);
-    };
-    const connection = this.#codecFor(transport, make, callbacks.onConnectionClosed);
+    const connection = new ServedConnection(this, transport, info, closed);
     this.#connections.add(connection);
     if (!this.#sweep && this.settings.idleMs > 0) this.#scheduleSweep();
     connection.start();
-    if (this.settings.maxConnectionMs > 0) forgetAge = this.#limitAge(connection);
   }
 
-  /** max_connection_duration: the connection ends, but not in the middle of a request. */
-  #limitAge(connection: ServerConnection): () => void {
-    const { clock } = this.deps;
-    const { maxConnectionMs, drainTimeoutMs } = this.settings;
-    return clock.after(maxConnectionMs, () => {
-      if (!this.#connections.has(connection)) return;
-      this.counters.cxMaxDuration.value += 1;
-      connection.drain();
-      clock.after(drainTimeoutMs, () => {
-        if (this.#connections.has(connection) && !connection.busy) connection.close();
-      });
-    });
-  }
-
-  /** By configuration, by ALPN, or by what the client sends first. */
-  #codecFor(transport: Transport, make: (http2: boolean) => ServerCodec, closed: () => void): ServerConnection {
-    const { codec } = this.settings;
-    if (codec !== 'auto') return make(codec === 'http2');
-    const alpn = transport.tls?.alpn ?? '';
-    if (alpn === 'h2' || alpn.startsWith('http/1')) return make(alpn === 'h2');
-    return new AutoServerConnection(transport, make, this.deps.clock, closed);
+  /** False: it was forgotten before. */
+  forget(connection: ServedConnection, transport: Transport): boolean {
+    if (!this.#connections.delete(connection)) return false;
+    this.#bytes.close(transport);
+    return true;
   }
 
   /** From now on responses close their connections as `drain` says. */
   drain(drain: Drain = AT_ONCE): void {
     this.#drain ??= drain;
     // HTTP/2 tells its clients now; HTTP/1 with its next answer.
-    if (drain.closes()) for (const connection of this.#connections) this.#close(connection);
+    if (drain.closes()) for (const { codec } of this.#connections) this.#close(codec);
   }
 
-  #endSoon(connection: ServerConnection): void {
+  /** A request begins: if it shall be one of the last of its connection, the answer says so. */
+  endSoon(connection: ServerConnection): void {
     const { pressure, drainsOnFailingHealth, bypass } = this.deps.load;
+    if (this.#drain === undefined && !pressure.any) return;
     if (this.#drain?.closes() || (pressure.failingHealth && drainsOnFailingHealth)) this.#close(connection);
     if (pressure.endKeepAlive && !bypass) {
       this.counters.cxOverload.value += 1;
@@ -222,7 +140,7 @@ export class ConnectionManager {
 
   /** The drain time is over. */
   closeAll(): void {
-    for (const connection of this.#connections) connection.close();
+    for (const { codec } of this.#connections) codec.close();
     this.#sweep?.();
     this.#sweep = undefined;
   }
@@ -421,7 +339,7 @@ export class ConnectionManager {
     });
   }
 
-  #h2(): ConstructorParameters<typeof H2ServerConnection>[3] {
+  h2(): ConstructorParameters<typeof H2ServerConnection>[3] {
     const { clock, random, stats } = this.deps;
     this.#h2Deps ??= { clock, random, counters: h2Counters(stats) };
     return this.#h2Deps;
@@ -468,7 +386,7 @@ export class ConnectionManager {
   }
 
   /** A request that never became a stream still has its log line. */
-  #badRequest(connection: ConnectionInfo, error: string, status: number, bytes: number): void {
+  badRequest(connection: ConnectionInfo, error: string, status: number, bytes: number): void {
     const { counters } = this;
     if (error === 'http1.body') {
       counters.cxProtocolError.value += 1;
@@ -501,10 +419,10 @@ export class ConnectionManager {
       // reduce_timeouts: under load idle connections go sooner.
       const wait = bypass ? idleMs : Math.max(pressure.minIdleMs, idleMs * pressure.idleScale);
       const deadline = this.deps.clock.now() - Math.min(wait, idleMs);
-      for (const connection of this.#connections)
-        if (!connection.busy && connection.lastActive <= deadline) {
+      for (const { codec } of this.#connections)
+        if (!codec.busy && codec.lastActive <= deadline) {
           this.counters.cxIdleTimeout.value += 1;
-          connection.close();
+          codec.close();
         }
       if (this.#connections.size > 0) this.#scheduleSweep();
     });
