@@ -23,8 +23,9 @@ import {
   writeChunks,
   writeLastChunk,
 } from './h1-body.ts';
-import { BODY_NONE, findHeadEnd, type HeadError, HeadInfo, parseRequestHead, startsBadly } from './h1-head.ts';
-import { HeaderMap } from './header-map.ts';
+import { BODY_NONE, findHeadEnd, HeadInfo, parseRequestHead, startsBadly } from './h1-head.ts';
+import type { HeaderMap } from './header-map.ts';
+import { giveHeaders, takeHeaders } from './header-pool.ts';
 import { H } from './names.ts';
 import { httpDate, reasonPhrase, statusLine } from './status.ts';
 import { putBytes, putLineEnd } from './texts.ts';
@@ -59,7 +60,6 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   readonly #options: ServerCodecOptions;
   readonly #clock: Clock;
   readonly #info = new HeadInfo();
-  readonly #headers = new HeaderMap();
   readonly #decoder = new BodyDecoder();
   #stream: RequestReceiver | undefined;
   #pending: Buffer | undefined;
@@ -215,23 +215,29 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     }
     this.#headSettled();
     if (stop < 0 || stop - at > limit) return this.#refuse('http1.headers_too_large', 431);
-    this.#headers.clear();
-    this.#headers.load(bytes, at, stop, this.#options.headerCase?.keep);
-    const info = this.#info;
-    const error = parseRequestHead(this.#headers, stop - at, info, this.#options.maxHeaders);
-    if (error) {
-      const nul = bytes.subarray(at, stop).includes(0);
-      return nul ? this.#refuse('http1.invalid_characters', 400) : this.#refuse(error, statusOf(error));
+    // Of the pool: idle connections are many, and hold none.
+    const headers = takeHeaders();
+    headers.load(bytes, at, stop, this.#options.headerCase?.keep);
+    const error = parseRequestHead(headers, stop - at, this.#info, this.#options.maxHeaders);
+    const refusal =
+      error && bytes.subarray(at, stop).includes(0) ? 'http1.invalid_characters' : (error ?? this.#unwanted(headers));
+    if (refusal) {
+      giveHeaders(headers);
+      return this.#refuse(refusal, statusOf(refusal));
     }
-    if (info.minorVersion === 0 && !this.#options.acceptHttp10) return this.#refuse('low_version', 426);
-    const { underscores } = this.#options;
-    if (underscores !== undefined && underscores !== 'allow') {
-      const found = this.#headers.withUnderscores(underscores === 'drop');
-      if (found > 0) this.#callbacks.onUnderscores?.(found, underscores === 'reject', false);
-      if (found > 0 && underscores === 'reject') return this.#refuse('http1.unexpected_underscore', 400);
-    }
-    this.#begin(stop - at);
+    this.#begin(headers, stop - at);
     return stop;
+  }
+
+  /** A well-formed head that the configuration does not allow. */
+  #unwanted(headers: HeaderMap): HeadRefusal | undefined {
+    const { acceptHttp10, underscores } = this.#options;
+    if (this.#info.minorVersion === 0 && !acceptHttp10) return 'low_version';
+    if (underscores === undefined || underscores === 'allow') return undefined;
+    const found = headers.withUnderscores(underscores === 'drop');
+    if (found === 0) return undefined;
+    this.#callbacks.onUnderscores?.(found, underscores === 'reject', false);
+    return underscores === 'reject' ? 'http1.unexpected_underscore' : undefined;
   }
 
   /** No head is waited for any more. */
@@ -242,7 +248,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#headTimer = undefined;
   }
 
-  #begin(headBytes: number): void {
+  #begin(headers: HeaderMap, headBytes: number): void {
     const info = this.#info;
     if (info.method === 'CONNECT') info.upgrade = 'connect';
     else if (info.bodyMode !== BODY_NONE) info.upgrade = '';
@@ -261,7 +267,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#decoder.begin(info.bodyMode, info.contentLength, this.#options.enableTrailers);
     const stream = this.#callbacks.newStream(this);
     this.#stream = stream;
-    stream.onRequestHead(info, this.#headers, ended);
+    stream.onRequestHead(info, headers, ended);
   }
 
   /** Keeps bytes for later and stops reading when there are more than `room`. */
@@ -466,7 +472,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
   }
 }
 
-function statusOf(error: HeadError): number {
+function statusOf(error: HeadRefusal): number {
   if (error === 'http1.invalid_transfer_encoding') return 501;
   if (error === 'http1.too_many_headers') return 431;
   if (error === 'low_version') return 426;

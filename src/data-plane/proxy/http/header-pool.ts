@@ -1,4 +1,4 @@
-// HeaderMaps that are used again: a message of HTTP/2 takes one, and the stream it belonged to gives it back when it is
+// HeaderMaps that are used again: a message takes one, and the stream it belonged to gives it back when it is
 // complete. One that is never given back is only garbage.
 import { MAX_SPARE_HEADER_MAPS } from '../limits.ts';
 import { HeaderMap } from './header-map.ts';

@@ -17,7 +17,8 @@ import {
   parseResponseHead,
 } from '../http/h1-head.ts';
 import type { HeaderCase } from '../http/header-case.ts';
-import { HeaderMap } from '../http/header-map.ts';
+import type { HeaderMap } from '../http/header-map.ts';
+import { giveHeaders, takeHeaders } from '../http/header-pool.ts';
 import { H } from '../http/names.ts';
 import { putBytes, putLineEnd, putValue } from '../http/texts.ts';
 import { HARD_MAX_HEAD_BYTES } from '../limits.ts';
@@ -61,7 +62,6 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
   readonly #enableTrailers: boolean;
   readonly #headerCase: HeaderCase;
   readonly #info = new HeadInfo();
-  readonly #headers = new HeaderMap();
   readonly #decoder = new BodyDecoder();
   #receiver: ResponseReceiver | undefined;
   /** Of the exchange under way. */
@@ -278,13 +278,15 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
       this.#pending = Buffer.from(bytes.subarray(at, end));
       return -1;
     }
-    this.#headers.clear();
-    this.#headers.load(bytes, at, stop, this.#headerCase.keep);
+    // Of the pool: idle connections hold none. The stream of the receiver gives it back.
+    const headers = takeHeaders();
+    headers.load(bytes, at, stop, this.#headerCase.keep);
     const info = this.#info;
-    const error = parseResponseHead(this.#headers, stop - at, info, this.#maxHeaders);
+    const error = parseResponseHead(headers, stop - at, info, this.#maxHeaders);
     // A status without a body that says it has one: who believed which would lose step.
     const bodiless = info.status === 204 && (info.contentLength > 0 || info.bodyMode === BODY_CHUNKED);
     if (error || bodiless || (info.status === 101 && (this.#upgrade === '' || this.#upgrade === 'connect'))) {
+      giveHeaders(headers);
       this.#fail('protocol-error');
       return -1;
     }
@@ -297,27 +299,28 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
       wire.upstreamFieldsReceived += lines;
     }
     if (info.status < 200 && info.status !== 101) {
-      receiver.onResponseInformational(info.status, this.#headers);
+      receiver.onResponseInformational(info.status, headers);
+      giveHeaders(headers);
       return stop;
     }
-    this.#beginResponse(info, receiver, stop === end);
+    this.#beginResponse(info, headers, receiver, stop === end);
     return stop;
   }
 
-  #beginResponse(info: HeadInfo, receiver: ResponseReceiver, last: boolean): void {
+  #beginResponse(info: HeadInfo, headers: HeaderMap, receiver: ResponseReceiver, last: boolean): void {
     this.#headDone = true;
     const { status } = info;
     if (status === 101) {
       this.#tunnel = true;
       this.#reusable = false;
-      this.#headers.set(H.upgrade, this.#upgrade);
-      receiver.onResponseHead(status, this.#headers, false);
+      headers.set(H.upgrade, this.#upgrade);
+      receiver.onResponseHead(status, headers, false);
       return;
     }
     if (this.#upgrade === 'connect' && status < 300) {
       this.#tunnel = true;
       this.#reusable = false;
-      receiver.onResponseHead(status, this.#headers, false);
+      receiver.onResponseHead(status, headers, false);
       return;
     }
     const bodyless = this.#headRequest || status === 204 || status === 304;
@@ -327,14 +330,14 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     this.#upgrade = '';
     this.#decoder.begin(mode, info.contentLength, this.#enableTrailers);
     if (mode !== BODY_NONE) {
-      receiver.onResponseHead(status, this.#headers, false);
+      receiver.onResponseHead(status, headers, false);
       return;
     }
     this.#responseDone = true;
     if (!last) this.#reusable = false;
-    // Free first: what the receiver starts next may use this connection. The head stays readable until the next answer.
+    // Free first: what the receiver starts next may use this connection.
     this.#finish();
-    receiver.onResponseHead(status, this.#headers, true);
+    receiver.onResponseHead(status, headers, true);
   }
 
   #bodyDone(last: boolean): void {
