@@ -257,7 +257,7 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#wireOut = 0;
     // Without the first line and the empty one, and a byte less for each line: as Envoy counts.
     const lines = headBytes - info.method.length - info.target.length - REQUEST_LINE_REST - 2;
-    this.#headIn = Math.max(0, lines - this.#headers.count);
+    this.#headIn = Math.max(0, lines - headers.count);
     this.#trailersIn = 0;
     this.#headOut = 0;
     this.#requestEnded = ended;

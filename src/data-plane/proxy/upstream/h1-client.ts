@@ -294,7 +294,7 @@ export class H1ClientConnection implements PooledConnection, TransportSink, Upst
     if (wire) {
       wire.upstreamWireReceived += stop - at;
       // Without the status line and the empty line, and a byte less for each line: as Envoy counts.
-      const lines = stop - endOfLine(bytes, at, stop) - 2 - this.#headers.count;
+      const lines = stop - endOfLine(bytes, at, stop) - 2 - headers.count;
       wire.upstreamHeadReceived += lines;
       wire.upstreamFieldsReceived += lines;
     }

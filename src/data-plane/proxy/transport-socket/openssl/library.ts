@@ -1,5 +1,6 @@
 // The OpenSSL functions the Node binary exports, through koffi: loaded at the first use, so that only proxies that ask for
-// this transport pay. Pointers are numbers (user space has 47 bits); a call costs some 70 ns. Used by this folder only.
+// this transport pay. Pointers are numbers (user space has 47 bits); a call costs some 70 ns. Used by this
+// folder; `ffi` also by wiring.ts.
 import { createRequire } from 'node:module';
 import { reasonName } from '../tls-reasons.ts';
 
