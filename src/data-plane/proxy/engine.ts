@@ -38,6 +38,8 @@ import { StatsStore } from './stats/stats.ts';
 import type { SharedHosts } from './tally/host-numbers.ts';
 import { type SharedBlocks, SharedNumbers } from './tally/numbers.ts';
 import { LocalPlaces } from './tally/places.ts';
+import { TapControl } from './tap/control.ts';
+import { TapDesk } from './tap/desk.ts';
 import type { DataReader } from './transport-socket/secrets.ts';
 import type { TlsTransport } from './transport-socket/tls-context.ts';
 import { openGrpcStream } from './upstream/grpc-client.ts';
@@ -128,6 +130,7 @@ export interface WorkerGroup {
   started(): Promise<void>;
   command(command: Command): void;
   gather(): Promise<readonly Numbers[]>;
+  onTrace(run: (tap: number, trace: string) => void): void;
   askWorkers<Q extends ThreadQuestion>(question: Q): Promise<readonly ThreadAnswer<Q>[]>;
 }
 
@@ -155,6 +158,9 @@ export class Engine implements AdminTarget {
   readonly #dynamic: DynamicStart;
   readonly #admin: AdminServer | undefined;
   readonly #overload: OverloadManager;
+  /** The tap filters of this thread, and who taps all threads. */
+  readonly taps: TapDesk;
+  readonly tap: TapControl;
   readonly #profiler: ThreadProfiler;
   readonly #watchdog: WatchdogSettings | undefined;
   #stopWatchdog: (() => void) | undefined;
@@ -186,6 +192,8 @@ export class Engine implements AdminTarget {
       serviceCluster: nodeMessage.cluster,
     });
     const { runtime } = this;
+    this.taps = new TapDesk(runtime);
+    this.tap = new TapControl(this.taps, deps.workers);
     const overload = readOverload(bootstrap.overloadManager);
     const shared = deps.shared && new SharedNumbers(deps.shared);
     this.connections = {
@@ -288,6 +296,7 @@ export class Engine implements AdminTarget {
       logs: this.logs,
       local: localPeer(options.nodeId || bootstrap.node?.id || '', node),
       istioStats: this.istioStats,
+      taps: this.taps,
       runtime,
       sockets: deps.sockets,
       drain: { drainMs: options.drainMs, strategy: options.drainStrategy },

@@ -262,3 +262,12 @@ export const MAX_PROFILE_SAMPLES = 10_000;
 export const HEAP_SAMPLE_BYTES = 64 * 1024;
 /** Names of statistics remembered for /stats/recentlookups (Envoy's number). */
 export const MAX_RECENT_LOOKUPS = 100;
+/** Bytes of one body that a tap may show, and of all bodies kept for traces of one thread that are not finished. */
+export const MAX_TAP_BODY_BYTES = 1024 * 1024;
+export const MAX_TAP_HELD_BYTES = 16 * 1024 * 1024;
+/** Traces that a tap may collect before it shows them. */
+export const MAX_TAP_TRACES = 1_000;
+/** Traces collected, or on their way from a worker, in characters. */
+export const MAX_TAP_BACKLOG_CHARS = 4 * 1024 * 1024;
+/** Pieces of one request that wait until it is known whether it is shown: the oldest go. */
+export const MAX_TAP_SEGMENTS = 64;

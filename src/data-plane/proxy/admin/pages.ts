@@ -11,6 +11,7 @@ import { heapDump, profiler } from './profiler.ts';
 import { changeLookups, lookupsPage } from './recent-lookups.ts';
 import { serverInfo } from './server-info.ts';
 import { prometheusPage, statsPage } from './stats.ts';
+import { tapPage } from './tap.ts';
 import { type AdminAsk, type AdminReply, type AdminTarget, JSON_TYPE, OK, type Page } from './target.ts';
 
 const unsupported = (what: string): AdminReply => ({ status: 501, body: `${what} is not supported by this proxy\n` });
@@ -19,7 +20,7 @@ const ENABLE = { name: 'enable', help: 'y or n' };
 const REGEX = { name: 'filter', help: 'shows only names in which this RE2 expression is found' };
 
 const PAGES: Readonly<Record<string, Page>> = {
-  '/': { help: 'Admin home page', show: () => ({ body: homePage(), type: 'text/html; charset=UTF-8' }) },
+  '/': { help: 'Admin home page', show: (target) => ({ body: homePage(target), type: 'text/html; charset=UTF-8' }) },
   '/allocprofiler': {
     help: 'enable/disable the allocation profiler (if supported)',
     mutates: true,
@@ -88,7 +89,10 @@ const PAGES: Readonly<Record<string, Page>> = {
     parameters: [ENABLE],
     show: (target, query) => profiler('heap', target, query),
   },
-  '/help': { help: 'print out list of admin commands', show: () => ({ body: `admin commands are:\n${helpText()}` }) },
+  '/help': {
+    help: 'print out list of admin commands',
+    show: (target) => ({ body: `admin commands are:\n${helpText(target)}` }),
+  },
   '/hot_restart_version': { help: 'print the hot restart compatibility version', show: () => ({ body: 'disabled' }) },
   '/init_dump': {
     help: 'dump current Envoy init manager information (experimental)',
@@ -200,6 +204,7 @@ const PAGES: Readonly<Record<string, Page>> = {
     mutates: true,
     show: (target) => changeLookups(target, 'enable'),
   },
+  '/tap': { help: 'tap filter control', mutates: true, when: ({ tap }) => tap.knows(), show: tapPage },
 };
 
 export function findPage(
@@ -210,17 +215,21 @@ export function findPage(
 ): AdminReply | Promise<AdminReply> {
   const mark = url.indexOf('?');
   const path = mark < 0 ? url : url.slice(0, mark);
-  const page = Object.hasOwn(PAGES, path) ? PAGES[path] : undefined;
-  if (!page) return { status: 404, body: `invalid path. admin commands are:\n${helpText()}` };
+  const page = pagesOf(target).get(path);
+  if (!page) return { status: 404, body: `invalid path. admin commands are:\n${helpText(target)}` };
   if (page.mutates && method !== 'POST') return { status: 405, body: `Method ${method} not allowed, POST required.` };
   if (method !== 'GET' && method !== 'POST' && method !== 'HEAD')
     return { status: 405, body: `Method ${method} not allowed.` };
   return page.show(target, new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)), ask);
 }
 
-function helpText(): string {
+function pagesOf(target: AdminTarget): ReadonlyMap<string, Page> {
+  return new Map(Object.entries(PAGES).filter(([, page]) => page.when?.(target) ?? true));
+}
+
+function helpText(target: AdminTarget): string {
   let out = '';
-  for (const [path, page] of Object.entries(PAGES)) {
+  for (const [path, page] of pagesOf(target)) {
     out += `  ${path}${page.mutates ? ' (POST)' : ''}: ${page.help}\n`;
     for (const { name, help } of page.parameters ?? []) out += `      ${name}: ${help}\n`;
   }
@@ -230,8 +239,8 @@ function helpText(): string {
 const STYLE =
   'body{font-family:sans-serif}td,th{text-align:left;padding:4px 12px 4px 4px;vertical-align:top}tr:nth-child(even){background:#eee}form{margin:0}small{color:#555}';
 
-function homePage(): string {
-  const rows = Object.entries(PAGES).map(([path, page]) => {
+function homePage(target: AdminTarget): string {
+  const rows = [...pagesOf(target)].map(([path, page]) => {
     const link = path.slice(1);
     const cell = page.mutates
       ? `<form action="${link}" method="post"><button>${link}</button></form>`

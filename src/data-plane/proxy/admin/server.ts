@@ -13,7 +13,7 @@ import { MAX_ADMIN_BODY_BYTES, REQUEST_HEAD_TIMEOUT_MS } from '../limits.ts';
 import { systemReason } from '../system-words.ts';
 import { SocketTransport } from '../transport-socket/socket-transport.ts';
 import { findPage } from './pages.ts';
-import type { AdminReply, AdminTarget } from './target.ts';
+import type { AdminReply, AdminStream, AdminTarget } from './target.ts';
 
 /** Connections of the admin interface at the same time. */
 const MAX_ADMIN_CONNECTIONS = 64;
@@ -135,6 +135,7 @@ class AdminRequest implements RequestReceiver {
   #full = false;
   #gone = false;
   #resume: (() => void) | undefined;
+  #onGone: (() => void) | undefined;
 
   constructor(target: AdminTarget, sender: ResponseSender, connection: ConnectionInfo, log: LogEntry | undefined) {
     this.#target = target;
@@ -171,6 +172,7 @@ class AdminRequest implements RequestReceiver {
 
   onRequestReset(): void {
     this.#gone = true;
+    this.#onGone?.();
     this.#resume?.();
   }
 
@@ -206,18 +208,48 @@ class AdminRequest implements RequestReceiver {
     headers.add(H.date, httpDate(this.#target.clock.now()));
     headers.add(H.server, 'envoy');
     this.#info.responseCode = status;
-    if (typeof reply.body === 'string') headers.add(H.contentLength, String(Buffer.byteLength(reply.body)));
+    if (typeof reply.body === 'string' && !reply.stream)
+      headers.add(H.contentLength, String(Buffer.byteLength(reply.body)));
     const whole = typeof reply.body === 'string' || reply.body instanceof Uint8Array;
     const parts = (whole ? [reply.body as string | Uint8Array] : (reply.body as Iterable<string | Uint8Array>))[
       Symbol.iterator
     ]();
     this.#sender.sendHead(status, headers, false);
+    if (reply.stream) {
+      reply.stream(this.#stream());
+      return;
+    }
     this.#pump(parts, () => {
-      this.#sender.sendEnd();
-      this.#info.duration = this.#target.clock.now() - this.#info.startTime;
-      this.#log?.(this.#info);
+      this.#finish();
       reply.after?.();
     });
+  }
+
+  #finish(): void {
+    this.#sender.sendEnd();
+    this.#info.duration = this.#target.clock.now() - this.#info.startTime;
+    this.#log?.(this.#info);
+  }
+
+  #stream(): AdminStream {
+    const full = (): boolean => this.#full;
+    return {
+      get full() {
+        return full();
+      },
+      write: (text) => {
+        const bytes = Buffer.from(text);
+        this.#info.bytesSent += bytes.length;
+        if (!this.#gone) this.#sender.sendData(bytes, 0, bytes.length);
+      },
+      end: () => {
+        this.#onGone = undefined;
+        if (!this.#gone) this.#finish();
+      },
+      onGone: (run) => {
+        this.#onGone = run;
+      },
+    };
   }
 
   /** Sends parts while the client takes them and the turn lasts, then goes on in a later turn. */

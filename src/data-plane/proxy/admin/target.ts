@@ -12,6 +12,7 @@ import type { IstioStats } from '../stats/istio-stats.ts';
 import type { LookupNumbers, LookupQuestion } from '../stats/recent-lookups.ts';
 import type { StatNaming } from '../stats/render.ts';
 import type { StatsStore } from '../stats/stats.ts';
+import type { TapControl } from '../tap/control.ts';
 import type { DiscoveryHub } from '../xds/hub.ts';
 import type { RouteView } from '../xds/rds.ts';
 import type { SecretView } from '../xds/sds.ts';
@@ -59,6 +60,7 @@ export interface AdminTarget {
   readonly clusters: { views(): ClusterView[] };
   readonly listeners: { views(): ListenerView[] };
   readonly routes: { views(): RouteView[] };
+  readonly tap: Pick<TapControl, 'attached' | 'knows' | 'read' | 'attach'>;
   readonly secrets: { views(): readonly SecretView[] };
   /** Brings gauges up to date and adds what workers counted. */
   gather(): Gathered | Promise<Gathered>;
@@ -82,11 +84,23 @@ export interface ThreadAnswer<Q extends ThreadQuestion> {
   readonly answer: AnswerTo<Q>;
 }
 
+/** An answer that is written bit by bit. */
+export interface AdminStream {
+  /** The client does not keep up. */
+  readonly full: boolean;
+  write(text: string): void;
+  end(): void;
+  /** Before the end. */
+  onGone(run: () => void): void;
+}
+
 export interface AdminReply {
   /** Text or bytes, or parts made while the answer is sent: nothing large is made at once. */
   readonly body: string | Uint8Array | Iterable<string | Uint8Array>;
   readonly status?: number;
   readonly type?: string;
+  /** Goes on with the answer after its head, for as long as it likes. */
+  readonly stream?: (out: AdminStream) => void;
   /** Runs after the answer was written. */
   readonly after?: () => void;
 }
@@ -107,6 +121,8 @@ export interface Page {
   readonly help: string;
   /** Changes something: only POST. */
   readonly mutates?: boolean;
+  /** The page is there only then. */
+  readonly when?: (target: AdminTarget) => boolean;
   readonly parameters?: readonly Parameter[];
   readonly show: (target: AdminTarget, query: URLSearchParams, ask: AdminAsk) => AdminReply | Promise<AdminReply>;
 }

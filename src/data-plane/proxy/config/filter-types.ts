@@ -18,6 +18,7 @@ import {
 import { RBACPerRouteSchema, RBACSchema } from '#proto/envoy/extensions/filters/http/rbac/v3/rbac_pb.js';
 import { ConfigSchema as SetFilterStateSchema } from '#proto/envoy/extensions/filters/http/set_filter_state/v3/set_filter_state_pb.js';
 import { ConfigSchema as SetMetadataSchema } from '#proto/envoy/extensions/filters/http/set_metadata/v3/set_metadata_pb.js';
+import { TapSchema } from '#proto/envoy/extensions/filters/http/tap/v3/tap_pb.js';
 import { ProxyProtocolSchema } from '#proto/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js';
 import { ConnectionLimitSchema } from '#proto/envoy/extensions/filters/network/connection_limit/v3/connection_limit_pb.js';
 import { LocalRateLimitSchema as NetworkRateLimitSchema } from '#proto/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js';
@@ -49,6 +50,7 @@ export const FILTER_TYPES: readonly DescMessage[] = [
   OnDemandSchema,
   PerRouteConfigSchema,
   SetMetadataSchema,
+  TapSchema,
   SetFilterStateSchema,
   NetworkRbacSchema,
   NetworkRateLimitSchema,

@@ -14,6 +14,7 @@ export interface FilterPlace {
 const HTTP = 'envoy.extensions.filters.http';
 
 export const FILTER_ORDER: readonly FilterPlace[] = [
+  place(`${HTTP}.tap.v3.Tap`, 'sees requests as clients sent them, and answers as they leave'),
   place('io.istio.http.peer_metadata.Config', 'who the peer is must be known before anything is counted or logged'),
   place(`${HTTP}.health_check.v3.HealthCheck`, 'probes are answered before policies: a probe has no identity'),
   place(`${HTTP}.grpc_http1_bridge.v3.Config`, 'turns HTTP/1 callers into gRPC before policies look at it', false),

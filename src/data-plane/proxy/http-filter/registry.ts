@@ -21,6 +21,7 @@ import { OnDemandSchema } from '#proto/envoy/extensions/filters/http/on_demand/v
 import { RBACPerRouteSchema, RBACSchema } from '#proto/envoy/extensions/filters/http/rbac/v3/rbac_pb.js';
 import { RouterSchema } from '#proto/envoy/extensions/filters/http/router/v3/router_pb.js';
 import { ConfigSchema as SetMetadataSchema } from '#proto/envoy/extensions/filters/http/set_metadata/v3/set_metadata_pb.js';
+import { TapSchema } from '#proto/envoy/extensions/filters/http/tap/v3/tap_pb.js';
 import {
   type HttpFilter as HttpFilterMessage,
   HttpFilterSchema,
@@ -37,6 +38,7 @@ import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsStore } from '../stats/stats.ts';
 import type { SharedNumbers } from '../tally/numbers.ts';
+import type { TapDesk } from '../tap/desk.ts';
 import { createAlpnFilter } from './alpn.ts';
 import { createBufferFilter, readBuffer, readBufferPerRoute } from './buffer.ts';
 import { createCorsFilter, readCorsPolicy } from './cors.ts';
@@ -58,6 +60,7 @@ import type { PerFilterEntry } from './per-filter.ts';
 import { createRbacFilter, readRbac, readRbacPerRoute } from './rbac.ts';
 import { type ClusterFinder, createRouter, readRouter } from './router.ts';
 import { createSetMetadataFilter } from './set-metadata.ts';
+import { createTapFilter } from './tap.ts';
 
 export interface HttpFilterContext {
   readonly name: string;
@@ -73,6 +76,7 @@ export interface HttpFilterContext {
   /** `http.NAME.` of the connection manager. */
   readonly statPrefix: string;
   readonly log: Logger;
+  readonly taps: TapDesk;
   /** True after /healthcheck/fail. */
   readonly healthFailed: () => boolean;
   /** --service-cluster. */
@@ -101,6 +105,7 @@ const FILTERS: readonly Extension<HttpFilterContext, HttpFilter>[] = [
   extension(GrpcStatsSchema, (message, context, path) => createGrpcStatsFilter(message, context, path)),
   extension(ForwardProxyFilterSchema, (message, context, path) => createForwardProxyFilter(message, context, path)),
   extension(OnDemandSchema, (message, context, path) => createOnDemandFilter(message, context.name, path)),
+  extension(TapSchema, (message, context, path) => createTapFilter(message, context, path)),
   extension(AlpnSchema, (message, context, path) => createAlpnFilter(message, context, path)),
   extension(PeerMetadataSchema, (message, context, path) => createPeerMetadataFilter(message, context, path)),
   extension(PluginConfigSchema, (message, context, path) => createIstioStatsFilter(message, context, path)),

@@ -305,10 +305,10 @@ export class HttpStream extends RoutedRequest implements RequestReceiver {
     for (let i = Math.min(this.#filter, filters.length) - 1; i >= 0; i--)
       if (!this.#off?.[i]) filters[i]!.onResponse?.(this, headers, i, endStream);
     if (manager.tracer) decorateResponse(headers, this.connection.direction === 'outbound', info.operation);
-    manager.finishResponseHeaders(this, headers);
     const now = manager.deps.clock.now();
     info.responseBegin = now;
     headers.setIfAbsent(H.date, httpDate(now));
+    manager.finishResponseHeaders(this, headers);
     if (headers.writtenSize() > MAX_EDITED_HEAD_BYTES) {
       // Edits may repeat what others sent many times over; half a head must never leave.
       info.flags |= FLAG.UPE;

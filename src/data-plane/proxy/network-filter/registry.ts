@@ -33,6 +33,7 @@ import type { RuntimeView } from '../runtime/runtime.ts';
 import type { IstioStats } from '../stats/istio-stats.ts';
 import type { StatsScope, StatsStore } from '../stats/stats.ts';
 import type { SharedNumbers } from '../tally/numbers.ts';
+import type { TapDesk } from '../tap/desk.ts';
 import type { DataReader, Live } from '../transport-socket/secrets.ts';
 import type { RouteManager } from '../xds/rds.ts';
 import type { ScopeManager } from '../xds/srds.ts';
@@ -60,6 +61,7 @@ export interface NetworkContext {
   readonly random: () => number;
   readonly local: LocalPeer;
   readonly istioStats: IstioStats;
+  readonly taps: TapDesk;
   readonly runtime: RuntimeView;
   readonly load: PressureView;
   /** A connection is closed because a discovered filter is missing. */

@@ -91,6 +91,9 @@ export type Command =
   | { readonly kind: 'health'; readonly failing: boolean }
   | { readonly kind: 'runtime'; readonly values: readonly (readonly [string, string])[] }
   | { readonly kind: 'log'; readonly logger: string | undefined; readonly level: string }
+  /** Show what goes through the tap filters of an id; `config` is a TapConfig. */
+  | { readonly kind: 'tap'; readonly id: number; readonly configId: string; readonly config: Uint8Array }
+  | { readonly kind: 'untap' }
   | { readonly kind: 'reset-counters' }
   | { readonly kind: 'reopen-logs' }
   | { readonly kind: 'stop' };
@@ -101,6 +104,7 @@ export type ToWorker =
   | { readonly kind: 'numbers'; readonly id: number }
   /** A page of the admin interface asks. */
   | { readonly kind: 'question'; readonly id: number; readonly question: ThreadQuestion }
+  | { readonly kind: 'trace-taken'; readonly chars: number }
   | { readonly kind: 'outcomes-taken' }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown; readonly error: string | undefined };
 
@@ -109,6 +113,8 @@ export type ToMain =
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'numbers'; readonly id: number; readonly numbers: Numbers }
+  /** Of the tap with this id. */
+  | { readonly kind: 'trace'; readonly tap: number; readonly trace: string }
   | { readonly kind: 'reply'; readonly id: number; readonly answer: unknown; readonly error: string | undefined }
   /** Questions; answered under their id. */
   | {

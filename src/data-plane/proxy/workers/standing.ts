@@ -26,6 +26,12 @@ export class StandingCommands {
         this.#put('runtime', { kind: 'runtime', values: [...values] });
         return;
       }
+      case 'tap':
+        this.#put('tap', command);
+        return;
+      case 'untap':
+        this.#commands.delete('tap');
+        return;
       case 'reset-counters':
       case 'reopen-logs':
       case 'stop':

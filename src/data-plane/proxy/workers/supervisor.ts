@@ -76,6 +76,7 @@ export class Supervisor {
   #stopping = false;
   #lastId = 0;
   #onStarted: (() => void)[] = [];
+  #onTrace: (tap: number, trace: string) => void = () => {};
   #onFailed: (error: Error) => void = () => {};
   /** All were started once. */
   #live = false;
@@ -108,6 +109,10 @@ export class Supervisor {
       this.#onStarted.push(resolve);
       this.#checkStarted();
     });
+  }
+
+  onTrace(run: (tap: number, trace: string) => void): void {
+    this.#onTrace = run;
   }
 
   /** Where a listener's socket really is. */
@@ -262,6 +267,10 @@ export class Supervisor {
         return;
       case 'reply':
         this.#replies.get(message.id)?.(seat.index, message.answer, message.error);
+        return;
+      case 'trace':
+        this.#onTrace(message.tap, message.trace);
+        thread.post({ kind: 'trace-taken', chars: message.trace.length });
         return;
       case 'outcomes':
         this.#deps.outcomes(message.runs);

@@ -1,11 +1,15 @@
 // A worker's side: an engine that serves connections, told by the main thread what to serve. Called by worker-main.ts.
 
+import { fromBinary } from '@bufbuild/protobuf';
+import { TapConfigSchema } from '#proto/envoy/config/tap/v3/common_pb.js';
 import { errorText } from '../../../base/runtime/log.ts';
 import type { DnsAnswer } from '../cluster/dns.ts';
 import type { SharedNames } from '../cluster/dns-cache.ts';
 import type { ResolverSettings } from '../cluster/dns-config.ts';
 import type { SocketAddr } from '../config/address.ts';
 import type { Engine } from '../engine.ts';
+import { MAX_TAP_BACKLOG_CHARS } from '../limits.ts';
+import { TraceSender } from '../tap/control.ts';
 import type { BlockBook } from './blocks.ts';
 import type { FollowerHub } from './follower-hub.ts';
 import type { HealthBook } from './health-book.ts';
@@ -113,6 +117,7 @@ export interface WorkerParts {
 
 /** Serves until told to stop. */
 export async function runWorker({ port, link, start, engine, hub, books, end }: WorkerParts): Promise<void> {
+  const traces = new TraceSender(MAX_TAP_BACKLOG_CHARS, (tap, trace) => link.send({ kind: 'trace', tap, trace }));
   const obey = (command: Command): void => {
     if (command.kind === 'stop') {
       engine.stop();
@@ -120,6 +125,10 @@ export async function runWorker({ port, link, start, engine, hub, books, end }: 
         link.send({ kind: 'stopped' });
         end();
       });
+    } else if (command.kind === 'tap') {
+      const { id } = command;
+      const plan = engine.taps.read(fromBinary(TapConfigSchema, command.config));
+      engine.taps.attach(command.configId, plan, (trace) => traces.send(id, trace));
     } else perform(engine, command);
   };
   port.on('message', (message) => {
@@ -132,6 +141,9 @@ export async function runWorker({ port, link, start, engine, hub, books, end }: 
           const discovered = note(told, books);
           if (discovered) hub.take(discovered);
         }
+        return;
+      case 'trace-taken':
+        traces.taken(message.chars);
         return;
       case 'outcomes-taken':
         books.health.taken();
@@ -162,7 +174,7 @@ export async function runWorker({ port, link, start, engine, hub, books, end }: 
   }
 }
 
-function perform(engine: Engine, command: Exclude<Command, { kind: 'stop' }>): void {
+function perform(engine: Engine, command: Exclude<Command, { kind: 'stop' | 'tap' }>): void {
   switch (command.kind) {
     case 'drain':
       engine.drainListeners(command);
@@ -176,6 +188,9 @@ function perform(engine: Engine, command: Exclude<Command, { kind: 'stop' }>): v
     case 'log':
       if (command.logger === undefined) engine.log.set(command.level);
       else engine.log.setOne(command.logger, command.level);
+      return;
+    case 'untap':
+      engine.taps.detach();
       return;
     case 'reset-counters':
       engine.resetCounters();
