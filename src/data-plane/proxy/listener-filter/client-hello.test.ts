@@ -136,6 +136,33 @@ test('damaged and invented bytes give an answer', () => {
   assert.equal(readClientHello(Buffer.from([22, 3, 1, 0xff, 0xff, 1, 0, 0, 0])).kind, 'not-tls');
 });
 
+test('a hello that does not fit what may be looked at is too large, however it comes', () => {
+  const kind = (bytes: Buffer, max: number) => new HelloReader(undefined, max).read(bytes).kind;
+  assert.equal(kind(hello, hello.length), 'hello');
+  assert.equal(kind(Buffer.concat([hello, Buffer.alloc(999)]), hello.length), 'hello');
+  assert.equal(kind(hello, hello.length - 1), 'too-large');
+  assert.equal(kind(hello.subarray(0, 300), 300), 'too-large');
+  assert.equal(kind(hello.subarray(0, 299), 300), 'more');
+  assert.equal(kind(Buffer.alloc(1_000, 'x'), 300), 'not-tls');
+  const endless = Buffer.concat([Buffer.from([22, 3, 1, 0x40, 0, 1, 0, 0x40, 0]), Buffer.alloc(20_000)]);
+  assert.equal(kind(endless.subarray(0, 16_383), 16_384), 'more');
+  assert.equal(kind(endless, 16_384), 'too-large');
+});
+
+test('what is no hello is refused where it may not be served', () => {
+  const strict = { fingerprinting: undefined, maxBytes: 300, closeOnErrors: true };
+  const look = (bytes: Buffer, inspection?: typeof strict) => {
+    const { outcome, fault } = classify(bytes, { tls: true, http: true, inspection }) ?? {};
+    return [outcome, fault];
+  };
+  const plain = Buffer.from('GET / HTTP/1.1\r\n');
+  assert.deepEqual(look(plain), ['done', 'ClientHelloNotDetected']);
+  assert.deepEqual(look(plain, strict), ['refused', 'ClientHelloNotDetected']);
+  assert.deepEqual(look(Buffer.alloc(300, 'x'), strict), ['refused', 'ClientHelloTooLarge']);
+  assert.deepEqual(look(hello, strict), ['refused', 'ClientHelloTooLarge']);
+  assert.deepEqual(look(hello), ['done', undefined]);
+});
+
 test('HTTP is told from the rest by its first line', () => {
   const detect = (text: string) => detectHttp(Buffer.from(text, 'latin1'));
   assert.equal(detect('GET / HTTP/1.1\r\n'), 'http/1.1');

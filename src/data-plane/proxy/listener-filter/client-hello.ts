@@ -8,6 +8,8 @@ export type HelloResult =
   /** More bytes are needed. */
   | { readonly kind: 'more' }
   | { readonly kind: 'not-tls' }
+  /** As many bytes as may be looked at do not hold all of it. */
+  | { readonly kind: 'too-large' }
   | {
       readonly kind: 'hello';
       readonly serverName: string;
@@ -25,8 +27,18 @@ const ALPN = 16;
 const SIGNATURE_ALGORITHMS = 13;
 /** ECDSA with SHA-256, SHA-384 and SHA-512 (RFC 8446 §4.2.3). */
 const ECDSA_SCHEMES: ReadonlySet<number> = new Set([0x0403, 0x0503, 0x0603]);
+/** Of a host name. */
+const MAX_NAME_BYTES = 255;
 /** Protocol names in one offer. */
 const MAX_PROTOCOLS = 64;
+
+/** What tls_inspector is told beside where it stands. */
+export interface TlsInspection {
+  readonly fingerprinting: Fingerprinting | undefined;
+  readonly maxBytes: number;
+  /** What is no ClientHello may not be served. */
+  readonly closeOnErrors: boolean;
+}
 
 export function readClientHello(bytes: Buffer, fingerprinting?: Fingerprinting): HelloResult {
   return new HelloReader(fingerprinting).read(bytes);
@@ -34,10 +46,14 @@ export function readClientHello(bytes: Buffer, fingerprinting?: Fingerprinting):
 
 const MORE: HelloResult = { kind: 'more' };
 const NOT_TLS: HelloResult = { kind: 'not-tls' };
+const TOO_LARGE: HelloResult = { kind: 'too-large' };
+/** A record's length as TLS 1.2 allows it, sealed or not. */
+const MAX_RECORD_BYTES = 16_384 + 320;
 
 /** Reads a ClientHello that comes in pieces, in as many records as it takes, and looks at each byte once. */
 export class HelloReader {
   readonly #fingerprinting: Fingerprinting | undefined;
+  readonly #max: number;
   /** Where the record begins that is read, and how much of what it holds is taken. */
   #at = 0;
   #taken = 0;
@@ -46,12 +62,19 @@ export class HelloReader {
   #have = 0;
   #want = -1;
 
-  constructor(fingerprinting?: Fingerprinting) {
+  constructor(fingerprinting?: Fingerprinting, max = MAX_CLIENT_HELLO_BYTES) {
     this.#fingerprinting = fingerprinting;
+    this.#max = max;
   }
 
   /** `bytes`: everything that came so far. */
   read(bytes: Buffer): HelloResult {
+    const full = bytes.length >= this.#max;
+    const result = this.#look(full ? bytes.subarray(0, this.#max) : bytes);
+    return full && result === MORE ? TOO_LARGE : result;
+  }
+
+  #look(bytes: Buffer): HelloResult {
     for (;;) {
       const at = this.#at;
       if (at >= bytes.length) return MORE;
@@ -59,24 +82,23 @@ export class HelloReader {
       if (bytes.length > at + 1 && bytes[at + 1] !== 3) return NOT_TLS;
       if (bytes.length < at + 5) return MORE;
       const length = bytes.readUInt16BE(at + 3);
-      if (length === 0 || length > MAX_CLIENT_HELLO_BYTES) return NOT_TLS;
+      if (length === 0 || length > MAX_RECORD_BYTES) return NOT_TLS;
       const size = Math.min(length, bytes.length - at - 5);
       this.#take(bytes, at + 5 + this.#taken, at + 5 + size);
       this.#taken = size;
       if (this.#have >= 1 && this.#body[0] !== CLIENT_HELLO) return NOT_TLS;
+      if (size < length) return MORE;
       if (this.#want < 0 && this.#have >= 4) this.#want = 4 + this.#body.readUIntBE(1, 3);
       if (this.#want > MAX_CLIENT_HELLO_BYTES) return NOT_TLS;
       if (this.#want >= 0 && this.#have >= this.#want)
         return parseHello(this.#body.subarray(4, this.#want), this.#fingerprinting) ?? NOT_TLS;
-      if (size < length) return MORE;
       this.#at += 5 + length;
       this.#taken = 0;
-      if (this.#at > 2 * MAX_CLIENT_HELLO_BYTES) return NOT_TLS;
     }
   }
 
   #take(bytes: Buffer, start: number, end: number): void {
-    const size = Math.min(end - start, 2 * MAX_CLIENT_HELLO_BYTES - this.#have);
+    const size = end - start;
     if (this.#have === 0) {
       // Nearly always it is all of it.
       this.#body = bytes.subarray(start, start + size);
@@ -151,7 +173,7 @@ function parseHello(body: Buffer, fingerprinting: Fingerprinting | undefined): H
       parts?.push({ type, data: bytes });
       const data = new Reader(bytes);
       if (type === SNI) serverName = readServerName(data);
-      if (type === ALPN) alpn = readAlpn(data);
+      if (type === ALPN) alpn = readAlpn(new Reader(bytes));
       if (type === SIGNATURE_ALGORITHMS) ecdsa = readEcdsa(data);
       if (data.bad) return undefined;
     }
@@ -163,26 +185,26 @@ function parseHello(body: Buffer, fingerprinting: Fingerprinting | undefined): H
   return { kind: 'hello', serverName, alpn, ecdsa, fingerprints };
 }
 
+/** One host name (RFC 6066 §3), which is no C string that ends early. */
 function readServerName(data: Reader): string {
   const list = new Reader(data.take(data.number(2)));
-  while (list.left > 0 && !list.bad) {
-    const type = list.number(1);
-    const name = list.take(list.number(2));
-    if (type === 0) return name.toString('latin1').toLowerCase();
-  }
-  if (list.bad) data.bad = true;
-  return '';
+  const type = list.number(1);
+  const name = list.take(list.number(2));
+  if (list.bad || list.left > 0 || data.left > 0 || type !== 0 || name.includes(0)) data.bad = true;
+  if (name.length === 0 || name.length > MAX_NAME_BYTES) data.bad = true;
+  return name.toString('latin1').toLowerCase();
 }
 
+/** An offer that is malformed is none here: the handshake refuses it. */
 function readAlpn(data: Reader): string[] {
   const list = new Reader(data.take(data.number(2)));
   const out: string[] = [];
   while (list.left > 0 && !list.bad && out.length < MAX_PROTOCOLS) {
     const name = list.take(list.number(1));
-    if (name.length > 0) out.push(name.toString('latin1'));
+    if (name.length === 0) return [];
+    out.push(name.toString('latin1'));
   }
-  if (list.bad) data.bad = true;
-  return out;
+  return list.bad || data.bad || data.left > 0 ? [] : out;
 }
 
 function readEcdsa(data: Reader): boolean {

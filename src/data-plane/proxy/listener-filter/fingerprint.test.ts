@@ -106,6 +106,26 @@ test('first and last character of the first protocol', () => {
   assert.equal(ends(Buffer.from([0xab, 0x31, 0xcd])), 'ad');
   assert.equal(ends('h_'), '6f');
   assert.equal(ends(''), '00');
+  assert.equal(printsOf(hello(0x0303, [1], [[16, Buffer.from([0, 9, 8, 97])]])).ja4.slice(8, 10), '00', 'cut off');
+});
+
+test('server names that no TLS library takes are no hello, protocols that none takes are no protocols', () => {
+  const read = (...extensions: readonly Extension[]) => {
+    const result = readClientHello(hello(0x0303, [1], extensions));
+    return result.kind === 'hello' ? [result.serverName, ...result.alpn] : result.kind;
+  };
+  assert.deepEqual(read(serverName('A.Example'), alpn('h2')), ['a.example', 'h2']);
+  for (const name of ['', 'a\0b', 'x'.repeat(256)]) assert.equal(read(serverName(name)), 'not-tls');
+  const one = sized16(Buffer.concat([Buffer.from([0]), sized16(Buffer.from('a'))]));
+  assert.equal(read([0, Buffer.concat([one, Buffer.from([0])])]), 'not-tls', 'bytes behind the list');
+  assert.equal(read([0, sized16(Buffer.concat([one.subarray(2), one.subarray(2)]))]), 'not-tls', 'two names');
+  assert.equal(
+    read([0, sized16(Buffer.concat([Buffer.from([1]), sized16(Buffer.from('a'))]))]),
+    'not-tls',
+    'another type',
+  );
+  assert.deepEqual(read(alpn('h2', '')), ['']);
+  assert.deepEqual(read([16, Buffer.from([0, 9, 8, 97])]), ['']);
 });
 
 test('more than 99 are 99, and only what was asked for is computed', () => {

@@ -12,8 +12,9 @@ import { TlsInspectorSchema } from '#proto/envoy/extensions/filters/listener/tls
 import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { type Discovered, discover, type ExtensionProvider } from '../config/discovered.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
+import { MAX_CLIENT_HELLO_BYTES } from '../limits.ts';
 import type { Live } from '../transport-socket/secrets.ts';
-import type { Fingerprinting } from './fingerprint.ts';
+import type { TlsInspection } from './client-hello.ts';
 import { type ProxyProtocolSettings, readProxyProtocol } from './proxy-protocol.ts';
 
 type Kind = 'original-dst' | 'tls' | 'http' | 'proxy';
@@ -21,7 +22,7 @@ type Kind = 'original-dst' | 'tls' | 'http' | 'proxy';
 interface Built {
   readonly kind: Kind;
   readonly proxy?: ProxyProtocolSettings;
-  readonly fingerprinting?: Fingerprinting | undefined;
+  readonly inspection?: TlsInspection;
 }
 /** True when a filter is switched off for a connection to this port. */
 type Disabled = (port: number) => boolean;
@@ -29,8 +30,7 @@ type Disabled = (port: number) => boolean;
 export interface ListenerFilters {
   readonly originalDst: Disabled | undefined;
   readonly tls: Disabled | undefined;
-  /** tls_inspector also says what clients it sees. */
-  readonly fingerprinting: Fingerprinting | undefined;
+  readonly inspection: TlsInspection | undefined;
   readonly http: Disabled | undefined;
   readonly proxy: { readonly settings: ProxyProtocolSettings; readonly disabled: Disabled } | undefined;
   /** original_dst stands behind proxy_protocol: its address wins over the header's. */
@@ -49,10 +49,19 @@ const KINDS: readonly Extension<undefined, Built>[] = [
       'initial_read_buffer_size',
       'enable_ja3_fingerprinting',
       'enable_ja4_fingerprinting',
+      'close_connection_on_client_hello_parsing_errors',
+      'max_client_hello_size',
     ]);
     const ja3 = message.enableJa3Fingerprinting ?? false;
     const ja4 = message.enableJa4Fingerprinting ?? false;
-    return { kind: 'tls', fingerprinting: ja3 || ja4 ? { ja3, ja4 } : undefined };
+    return {
+      kind: 'tls',
+      inspection: {
+        fingerprinting: ja3 || ja4 ? { ja3, ja4 } : undefined,
+        maxBytes: message.maxClientHelloSize ?? MAX_CLIENT_HELLO_BYTES,
+        closeOnErrors: message.closeConnectionOnClientHelloParsingErrors,
+      },
+    };
   }),
   extension(HttpInspectorSchema, (): Built => ({ kind: 'http' })),
 ];
@@ -159,14 +168,14 @@ function placeOf(
 function arrange(places: readonly Place[]): ListenerFilters {
   const found: Partial<Record<Kind, Disabled>> = {};
   let proxy: ProxyProtocolSettings | undefined;
-  let fingerprinting: Fingerprinting | undefined;
+  let inspection: TlsInspection | undefined;
   let originalDstLast = false;
   for (const { name, disabled, path, ...place } of places) {
     const built = place.current();
     if (!built) continue;
     const { kind, proxy: settings } = built;
     if (settings) proxy = settings;
-    if (built.fingerprinting) fingerprinting = built.fingerprinting;
+    if (built.inspection) inspection = built.inspection;
     if (kind === 'original-dst' && proxy) originalDstLast = true;
     // Looking for HTTP or TLS before the header was taken off would find neither.
     if (kind === 'proxy' && (found.tls || found.http))
@@ -177,7 +186,7 @@ function arrange(places: readonly Place[]): ListenerFilters {
   return {
     originalDst: found['original-dst'],
     tls: found.tls,
-    fingerprinting,
+    inspection,
     http: found.http,
     proxy: proxy && found.proxy && { settings: proxy, disabled: found.proxy },
     originalDstLast,

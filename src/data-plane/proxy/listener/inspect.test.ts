@@ -59,7 +59,9 @@ test('who looks for itself is handed what came, and the end with it', async (t) 
 });
 
 test('fingerprints come with what was found', async (t) => {
-  const { result, client } = await look(t, { fingerprinting: { ja3: true, ja4: false } });
+  const { result, client } = await look(t, {
+    inspection: { fingerprinting: { ja3: true, ja4: false }, maxBytes: 16_384, closeOnErrors: false },
+  });
   client.write(Buffer.from(`160301002f0100002b0303${'07'.repeat(32)}000004002f00350100`, 'hex'));
   assert.deepEqual((await result).fingerprints, { ja3: '577fbfd57b256f5467f2fe09d1105a26', ja4: '' });
 });

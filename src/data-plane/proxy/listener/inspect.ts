@@ -1,8 +1,8 @@
 // Looks at the first bytes of an accepted connection until it is known what it speaks. What was read is handed on.
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/runtime/clock.ts';
-import { HelloReader, roomFor } from '../listener-filter/client-hello.ts';
-import type { Fingerprinting, Fingerprints } from '../listener-filter/fingerprint.ts';
+import { HelloReader, roomFor, type TlsInspection } from '../listener-filter/client-hello.ts';
+import type { Fingerprints } from '../listener-filter/fingerprint.ts';
 import { detectHttp } from '../listener-filter/http-detect.ts';
 import {
   type ProxyCounters,
@@ -26,7 +26,11 @@ export interface Inspection {
   readonly proxied: Proxied | undefined;
   /** JA3 and JA4, when asked for. */
   readonly fingerprints?: Fingerprints | undefined;
+  /** What tls_inspector has to say against the bytes. */
+  readonly fault?: HelloFault;
 }
+
+export type HelloFault = 'ClientHelloNotDetected' | 'ClientHelloTooLarge';
 
 export type Proxied = Extract<ProxyHeader, { kind: 'header' }>;
 
@@ -43,7 +47,7 @@ export const NOT_INSPECTED: Inspection = {
 interface Wanted {
   readonly tls: boolean;
   readonly http: boolean;
-  readonly fingerprinting?: Fingerprinting | undefined;
+  readonly inspection?: TlsInspection | undefined;
   readonly proxy?: { readonly settings: ProxyProtocolSettings; readonly counters: ProxyCounters } | undefined;
   /** ms; 0 = no limit. */
   readonly timeoutMs: number;
@@ -57,7 +61,7 @@ const NOTHING = Buffer.alloc(0);
 export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (result: Inspection) => void): void {
   let room: Buffer | undefined;
   let bytes: Buffer = NOTHING;
-  const hello = new HelloReader(wanted.fingerprinting);
+  const hello = readerFor(wanted.inspection);
   let finished = false;
   let proxied: Proxied | undefined;
   let headerTaken = wanted.proxy === undefined;
@@ -131,23 +135,33 @@ export function inspect(socket: Socket, wanted: Wanted, clock: Clock, done: (res
   }
 }
 
-function unknown(bytes: Buffer, outcome: 'done' | 'timeout'): Inspection {
+function unknown(bytes: Buffer, outcome: 'done' | 'timeout' | 'refused'): Inspection {
   return { ...NOT_INSPECTED, outcome, bytes: bytes.length > 0 ? bytes : undefined };
 }
+
+const readerFor = (told: TlsInspection | undefined): HelloReader =>
+  new HelloReader(told?.fingerprinting, told?.maxBytes);
 
 /** Undefined = more bytes are needed. `reader` knows what was read of these bytes before. */
 export function classify(
   bytes: Buffer,
-  wanted: { readonly tls: boolean; readonly http: boolean },
-  reader = new HelloReader(),
+  wanted: Pick<Wanted, 'tls' | 'http' | 'inspection'>,
+  reader = readerFor(wanted.inspection),
 ): Inspection | undefined {
   if (wanted.tls) {
     const hello = reader.read(bytes);
     if (hello.kind === 'more') return undefined;
     if (hello.kind === 'hello') return { ...NOT_INSPECTED, ...hello, outcome: 'done', bytes, transportProtocol: 'tls' };
+    const { inspection } = wanted;
+    const large = hello.kind === 'too-large' || (inspection?.closeOnErrors && bytes.length >= inspection.maxBytes);
+    if (large) return { ...unknown(bytes, 'refused'), fault: 'ClientHelloTooLarge' };
+    if (inspection?.closeOnErrors) return { ...unknown(bytes, 'refused'), fault: 'ClientHelloNotDetected' };
   }
-  if (!wanted.http) return unknown(bytes, 'done');
+  const plain = wanted.tls
+    ? { ...unknown(bytes, 'done'), fault: 'ClientHelloNotDetected' as const }
+    : unknown(bytes, 'done');
+  if (!wanted.http) return plain;
   const found = detectHttp(bytes);
   if (found === 'more') return undefined;
-  return { ...unknown(bytes, 'done'), alpn: found === 'none' ? [] : [found] };
+  return found === 'none' ? plain : { ...plain, alpn: [found] };
 }

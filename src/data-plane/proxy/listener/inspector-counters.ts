@@ -1,7 +1,7 @@
 // The statistics of tls_inspector and http_inspector, one set for all listeners. Added to by listeners after the look at the first
 // bytes.
 import type { StatsStore } from '../stats/stats.ts';
-import type { Inspection } from './inspect.ts';
+import type { HelloFault, Inspection } from './inspect.ts';
 
 /** Made for the first inspector of each kind. */
 export class InspectorCounters {
@@ -17,6 +17,13 @@ export class InspectorCounters {
   prepare(tls: boolean, http: boolean): void {
     if (tls) this.#tls ??= tlsCounters(this.#stats);
     if (http) this.#http ??= httpCounters(this.#stats);
+  }
+
+  /** tls_inspector has refused a connection. */
+  refused(fault: HelloFault): void {
+    this.prepare(true, false);
+    const tls = this.#tls!;
+    (fault === 'ClientHelloTooLarge' ? tls.tooLarge : tls.notFound).value += 1;
   }
 
   /** What the inspectors that ran have found. */
@@ -42,8 +49,8 @@ export class InspectorCounters {
 
 function tlsCounters(stats: StatsStore) {
   const counter = (name: string) => stats.counter(`tls_inspector.${name}`);
-  counter('client_hello_too_large');
   return {
+    tooLarge: counter('client_hello_too_large'),
     found: counter('tls_found'),
     notFound: counter('tls_not_found'),
     alpn: counter('alpn_found'),

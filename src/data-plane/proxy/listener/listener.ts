@@ -1,6 +1,7 @@
 // One listener: accepts connections, finds out what they are, gives them to a filter chain; its chains can be swapped
 // while connections live on. Owned by the listener manager.
 import type { Socket } from 'node:net';
+import type { JsonObject } from '@bufbuild/protobuf';
 import type { Listener as ListenerMessage } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import type { LogEntry } from '../access-log/logger.ts';
 import { metadataOf, NO_METADATA } from '../cluster/endpoints.ts';
@@ -23,7 +24,7 @@ import { type Arrival, endpoint, proxiedArrival } from './arrival.ts';
 import { type BuiltChains, buildChains } from './build-chains.ts';
 import type { Capture } from './capture.ts';
 import { type Drain, startDrain } from './drain.ts';
-import { type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
+import { type HelloFault, type Inspection, inspect, NOT_INSPECTED } from './inspect.ts';
 import { InspectorCounters } from './inspector-counters.ts';
 import { type ListenerSettings, readListener } from './settings.ts';
 
@@ -259,8 +260,8 @@ export class Listener {
       return;
     }
     this.#counters.preActive.value += 1;
-    const { fingerprinting } = filters;
-    const wanted = { tls, http, fingerprinting, proxy, timeoutMs: settings.filtersTimeoutMs };
+    const { inspection } = filters;
+    const wanted = { tls, http, inspection, proxy, timeoutMs: settings.filtersTimeoutMs };
     inspect(arrival.socket, wanted, this.#deps.clock, (result) => {
       this.#counters.preActive.value -= 1;
       const seen = result.proxied ? proxiedArrival(arrival, result.proxied, filters) : arrival;
@@ -269,6 +270,7 @@ export class Listener {
         return this.#dropped(seen, result);
       }
       if (result.outcome === 'refused') {
+        if (result.fault) this.#inspectors.refused(result.fault);
         resetSocket(arrival.socket);
         return this.#dropped(seen, result);
       }
@@ -356,7 +358,9 @@ export class Listener {
       { tls: true, http: false, timeoutMs: chain.handshakeMs, halfClosed: true },
       this.#deps.clock,
       (result) => {
-        if (result.outcome === 'done') return this.#handshake(chain, arrival, inspection, result);
+        // What is no hello is the handshake's to refuse.
+        if (result.outcome === 'done' || result.outcome === 'refused')
+          return this.#handshake(chain, arrival, inspection, result);
         arrival.socket.destroy();
         this.#gone(arrival);
       },
@@ -452,9 +456,18 @@ export class Listener {
       handshakeAt: tls && this.#deps.clock.now(),
       direction: this.settings.direction,
       state: new Map(),
-      metadata: new Map(arrival.metadata),
+      metadata: withFault(new Map(arrival.metadata), inspection.fault),
     };
   }
+}
+
+const FAULTS: Readonly<Record<HelloFault, JsonObject>> = {
+  ClientHelloNotDetected: { failure_reason: 'ClientHelloNotDetected' },
+  ClientHelloTooLarge: { failure_reason: 'ClientHelloTooLarge' },
+};
+
+function withFault(metadata: Map<string, JsonObject>, fault: HelloFault | undefined): Map<string, JsonObject> {
+  return fault ? metadata.set('envoy.filters.listener.tls_inspector', FAULTS[fault]) : metadata;
 }
 
 /** Envoy's stat name of a listener: the prefix if given, else its address with `_` for `:`. */
