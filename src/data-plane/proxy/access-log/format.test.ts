@@ -199,6 +199,24 @@ test('moments of an exchange: those that came, in any precision', () => {
   assert.equal(compileFormat('%UPSTREAM_CONNECTION_POOL_READY_DURATION%', '')(info), '4');
 });
 
+test('how connections ended: said of connections, never of a request', () => {
+  const ends = compileFormat(
+    '%DOWNSTREAM_LOCAL_CLOSE_REASON% %DOWNSTREAM_DETECTED_CLOSE_TYPE% %UPSTREAM_LOCAL_CLOSE_REASON% %UPSTREAM_DETECTED_CLOSE_TYPE%',
+    '',
+  );
+  const over = { ...connection, localCloseReason: 'over_connection_limit', resetBy: 'RemoteReset' } as const;
+  const tcp = new StreamInfo(over, 0);
+  assert.equal(ends(tcp), 'over_connection_limit RemoteReset - -');
+  tcp.upstreamCloseType = 'LocalReset';
+  tcp.upstreamCloseReason = 'tcp_session_idle_timeout';
+  assert.equal(ends(tcp), 'over_connection_limit RemoteReset tcp_session_idle_timeout LocalReset');
+  const http = new StreamInfo(over, 0);
+  http.requestHeaders = new HeaderMap();
+  assert.equal(ends(http), '- Normal - -');
+  http.upstreamHost = { kind: 'ip', ip: '10.0.0.1', port: 1 };
+  assert.equal(ends(http), '- Normal - Normal');
+});
+
 test('what costs something is wanted only when a format asks', () => {
   LOG_NEEDS.bodyBegin = false;
   LOG_NEEDS.fineTime = false;

@@ -43,15 +43,7 @@ export function parseFormat(text: string, path: string, deps: FormatDeps | undef
 }
 
 /** Known to Envoy, and to us only by name. */
-const UNSUPPORTED: ReadonlySet<string> = new Set([
-  'CEL',
-  'TYPED_CEL',
-  'DOWNSTREAM_CX_RTT',
-  'UPSTREAM_DETECTED_CLOSE_TYPE',
-  'UPSTREAM_LOCAL_CLOSE_REASON',
-  'DOWNSTREAM_DETECTED_CLOSE_TYPE',
-  'DOWNSTREAM_LOCAL_CLOSE_REASON',
-]);
+const UNSUPPORTED: ReadonlySet<string> = new Set(['CEL', 'TYPED_CEL', 'DOWNSTREAM_CX_RTT']);
 
 function operator(
   name: string,

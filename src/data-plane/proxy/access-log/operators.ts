@@ -118,6 +118,13 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   CONNECTION_TERMINATION_DETAILS: textBytes((i) => some(i.connectionTermination)),
   UPSTREAM_TRANSPORT_FAILURE_REASON: (i) => spaceless(i.upstreamFailure),
   DOWNSTREAM_TRANSPORT_FAILURE_REASON: (i) => spaceless(i.downstreamFailure),
+  // Envoy writes the line of a request before the connection is closed: there is never a reason in it.
+  DOWNSTREAM_LOCAL_CLOSE_REASON: textBytes((i) =>
+    i.requestHeaders ? undefined : i.connection.localCloseReason || undefined,
+  ),
+  DOWNSTREAM_DETECTED_CLOSE_TYPE: (i) => (i.requestHeaders ? undefined : i.connection.resetBy) ?? 'Normal',
+  UPSTREAM_LOCAL_CLOSE_REASON: (i) => some(i.upstreamCloseReason),
+  UPSTREAM_DETECTED_CLOSE_TYPE: (i) => some(i.upstreamCloseType) ?? (i.upstreamHost ? 'Normal' : undefined),
   LOCAL_REPLY_BODY: (i) => i.localReplyBody,
   GRPC_STATUS_NUMBER: (i) => (isGrpc(i) ? grpcStatusNumber(i) : undefined),
 

@@ -12,7 +12,7 @@ export type ServerCodec = ServerConnection & TransportSink;
 /** Is told which version it is, or that the client went before it said so. */
 export interface CodecMaker {
   make(http2: boolean): ServerCodec;
-  onConnectionClosed(): void;
+  onConnectionClosed(failure?: TransportFailure): void;
 }
 
 export class AutoServerConnection implements ServerConnection, TransportSink {
@@ -80,7 +80,7 @@ export class AutoServerConnection implements ServerConnection, TransportSink {
 
   onBacklog(): void {}
 
-  onClose(_failure: TransportFailure | undefined): void {
-    this.#owner.onConnectionClosed();
+  onClose(failure: TransportFailure | undefined): void {
+    this.#owner.onConnectionClosed(failure);
   }
 }

@@ -1,5 +1,5 @@
 // What a downstream codec and the connection manager say to each other, whatever the HTTP version.
-import type { Transport } from '../transport-socket/transport.ts';
+import type { Transport, TransportFailure } from '../transport-socket/transport.ts';
 import type { HeadError } from './h1-head.ts';
 import type { H2Options } from './h2-options.ts';
 import type { HeaderCase } from './header-case.ts';
@@ -83,7 +83,10 @@ export interface ServerCallbacks {
   onUnderscores?(count: number, refused: boolean, http2: boolean): void;
   /** A client did not go after its last answer and is cut off. */
   onCloseDelayed?(): void;
-  onConnectionClosed(): void;
+  /** The last answer was given: we end the connection. */
+  onEnding?(): void;
+  /** `failure`: it broke. */
+  onConnectionClosed(failure?: TransportFailure): void;
 }
 
 /** What HTTP/2 has to tell beside that. */

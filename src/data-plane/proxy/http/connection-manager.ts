@@ -7,6 +7,7 @@ import type { LogEntry } from '../access-log/logger.ts';
 import type { FilterPlan } from '../http-filter/plan.ts';
 import type { ClusterFinder } from '../http-filter/router.ts';
 import { AT_ONCE, type Drain } from '../listener/drain.ts';
+import type { Closed } from '../network-filter/filter.ts';
 import type { PressureView } from '../overload/pressure.ts';
 import type { RouteSource } from '../route/source.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
@@ -15,6 +16,7 @@ import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import { Tracer, tracingCounters } from '../tracing/tracer.ts';
 import type { Transport } from '../transport-socket/transport.ts';
 import type { ServerConnection } from './codec.ts';
+import { badRequestInfo } from './connection-log.ts';
 import { h2Counters } from './h2-options.ts';
 import type { H2ServerConnection } from './h2-server.ts';
 import { type HeaderMap, headerName } from './header-map.ts';
@@ -26,7 +28,7 @@ import { newRequestId } from './request-id.ts';
 import { ServedConnection } from './served-connection.ts';
 import type { ManagerSettings } from './settings.ts';
 import type { HttpStream } from './stream.ts';
-import { type ConnectionInfo, FLAG, LOG_TYPE, StreamInfo } from './stream-info.ts';
+import { type ConnectionInfo, FLAG, LOG_TYPE, type StreamInfo } from './stream-info.ts';
 
 export interface ManagerDeps {
   readonly clock: Clock;
@@ -100,7 +102,7 @@ export class ConnectionManager {
     return this.#connections.size;
   }
 
-  accept(transport: Transport, info: ConnectionInfo, closed: () => void): void {
+  accept(transport: Transport, info: ConnectionInfo, closed: Closed): void {
     this.#bytes.open(transport);
     const connection = new ServedConnection(this, transport, info, closed);
     this.#connections.add(connection);
@@ -396,19 +398,11 @@ export class ConnectionManager {
     this.#countAnswer(status);
     this.countEarlyAnswer();
     this.tracer?.answered('none');
-    const info = new StreamInfo(connection, this.deps.clock.now());
-    info.responseCode = status;
-    info.duration = 0;
-    info.logType = LOG_TYPE.downstreamEnd;
-    info.bytesSent = bytes;
-    info.protocol = 'HTTP/1.1';
-    info.responseDetails = error;
-    if (error === 'request_header_timeout') counters.rqHeaderTimeout.value += 1;
-    else {
-      counters.cxProtocolError.value += 1;
-      info.flags = FLAG.DPE;
-    }
-    this.#log?.(info);
+    const timedOut = error === 'request_header_timeout';
+    (timedOut ? counters.rqHeaderTimeout : counters.cxProtocolError).value += 1;
+    this.#log?.(
+      badRequestInfo(connection, { error, status, bytes, flags: timedOut ? 0 : FLAG.DPE, now: this.deps.clock.now() }),
+    );
   }
 
   #scheduleSweep(): void {

@@ -1,7 +1,7 @@
 // The polite end of a downstream connection: lets the last answer leave, throws away what still comes so that the kernel
 // does not turn it into an RST, and cuts off a client that does not go. Used by both server codecs.
 import type { Clock } from '../../../base/runtime/clock.ts';
-import type { Transport, TransportSink } from '../transport-socket/transport.ts';
+import type { Transport, TransportFailure, TransportSink } from '../transport-socket/transport.ts';
 import type { ServerCallbacks } from './codec.ts';
 
 /** `delayMs` 0: closes as soon as everything was sent. */
@@ -9,9 +9,10 @@ export function drainAndClose(
   transport: Transport,
   clock: Clock,
   delayMs: number,
-  callbacks: Pick<ServerCallbacks, 'onCloseDelayed' | 'onConnectionClosed'>,
+  callbacks: Pick<ServerCallbacks, 'onCloseDelayed' | 'onEnding' | 'onConnectionClosed'>,
 ): void {
-  const closed = (): void => callbacks.onConnectionClosed();
+  callbacks.onEnding?.();
+  const closed = (failure: TransportFailure | undefined): void => callbacks.onConnectionClosed(failure);
   if (delayMs <= 0) {
     transport.redirect(new Draining(transport, closed));
     transport.closeSoon();
@@ -29,8 +30,8 @@ export function drainAndClose(
 
 class Draining implements TransportSink {
   readonly #transport: Transport;
-  readonly #closed: () => void;
-  constructor(transport: Transport, closed: () => void) {
+  readonly #closed: (failure: TransportFailure | undefined) => void;
+  constructor(transport: Transport, closed: (failure: TransportFailure | undefined) => void) {
     this.#transport = transport;
     this.#closed = closed;
   }
@@ -39,7 +40,7 @@ class Draining implements TransportSink {
     this.#transport.destroy();
   }
   onBacklog(): void {}
-  onClose(): void {
-    this.#closed();
+  onClose(failure: TransportFailure | undefined): void {
+    this.#closed(failure);
   }
 }

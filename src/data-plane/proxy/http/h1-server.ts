@@ -145,10 +145,10 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
     this.#stream?.onResponseBacklog(full);
   }
 
-  onClose(_failure: TransportFailure | undefined): void {
+  onClose(failure: TransportFailure | undefined): void {
     this.#headSettled();
     this.#dropStream('disconnect');
-    this.#callbacks.onConnectionClosed();
+    this.#callbacks.onConnectionClosed(failure);
   }
 
   // --- requests

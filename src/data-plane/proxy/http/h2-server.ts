@@ -144,10 +144,10 @@ export class H2ServerConnection implements ServerConnection, TransportSink, Sess
     this.#session.outlet.onBacklog(full);
   }
 
-  onClose(_failure: TransportFailure | undefined): void {
+  onClose(failure: TransportFailure | undefined): void {
     this.#keepalive?.stop();
     this.#disconnect();
-    this.#callbacks.onConnectionClosed();
+    this.#callbacks.onConnectionClosed(failure);
   }
 
   // --- from the session

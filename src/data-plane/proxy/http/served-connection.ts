@@ -1,14 +1,16 @@
 // One downstream HTTP connection of a connection manager: chooses its codec, hears from it, and counts it. Made by
 // connection-manager.ts; one object for it all, because idle connections are many.
-import type { Transport } from '../transport-socket/transport.ts';
+import type { Closed } from '../network-filter/filter.ts';
+import type { Transport, TransportFailure } from '../transport-socket/transport.ts';
 import { AutoServerConnection, type ServerCodec } from './auto-server.ts';
 import type { H2ServerCallbacks, HeadRefusal, RequestReceiver, ResponseSender, ServerConnection } from './codec.ts';
+import { httpConnectionInfo } from './connection-log.ts';
 import type { ConnectionManager } from './connection-manager.ts';
 import { H1ServerConnection } from './h1-server.ts';
 import { H2ServerConnection } from './h2-server.ts';
 import { countEnd, type httpCounters, underscoreCounters } from './manager-counters.ts';
 import { HttpStream } from './stream.ts';
-import type { ConnectionInfo } from './stream-info.ts';
+import type { ConnectionInfo, StreamInfo } from './stream-info.ts';
 
 export class ServedConnection implements H2ServerCallbacks {
   /** By configuration, by ALPN, or by what the client sends first. */
@@ -17,12 +19,13 @@ export class ServedConnection implements H2ServerCallbacks {
   readonly #transport: Transport;
   readonly #info: ConnectionInfo;
   readonly #began: number;
-  readonly #closed: () => void;
+  readonly #closed: Closed;
   #requests = 0;
+  #protocolError = false;
   #version: ReturnType<typeof httpCounters> | undefined;
   #forgetAge: (() => void) | undefined;
 
-  constructor(manager: ConnectionManager, transport: Transport, info: ConnectionInfo, closed: () => void) {
+  constructor(manager: ConnectionManager, transport: Transport, info: ConnectionInfo, closed: Closed) {
     this.#manager = manager;
     this.#transport = transport;
     this.#info = info;
@@ -92,6 +95,7 @@ export class ServedConnection implements H2ServerCallbacks {
   onBadRequest(error: HeadRefusal | 'http1.body', status: number, bodyBytes: number): void {
     if (error !== 'http1.body') this.#version!.rqTotal.value += 1;
     this.#manager.badRequest(this.#info, error, status, bodyBytes);
+    this.#broken(error);
   }
 
   onUnderscores(count: number, refused: boolean, http2: boolean): void {
@@ -100,8 +104,14 @@ export class ServedConnection implements H2ServerCallbacks {
     else dropped.value += count;
   }
 
-  onProtocolError(): void {
+  onProtocolError(details: string): void {
+    this.#broken(details);
     this.#manager.counters.cxProtocolError.value += 1;
+  }
+
+  #broken(details: string): void {
+    this.#protocolError = true;
+    this.#info.localCloseReason = `codec_error:${details.replaceAll(' ', '_')}`;
   }
 
   onPrematureResets(): void {
@@ -110,14 +120,31 @@ export class ServedConnection implements H2ServerCallbacks {
 
   onCloseDelayed(): void {
     this.#manager.counters.cxDelayedClose.value += 1;
+    this.#info.localCloseReason = 'triggered_delayed_close_timeout';
   }
 
-  onConnectionClosed(): void {
+  onEnding(): void {
+    this.#info.localCloseReason ||= 'deferred_close_on_drained_connection';
+  }
+
+  onConnectionClosed(failure?: TransportFailure): void {
     const manager = this.#manager;
     if (!manager.forget(this, this.#transport)) return;
     this.#forgetAge?.();
     if (this.#version) this.#version.cxActive.value -= 1;
-    countEnd(manager.counters, this.codec, manager.deps.clock.now() - this.#began);
-    this.#closed();
+    const now = manager.deps.clock.now();
+    countEnd(manager.counters, this.codec, now - this.#began);
+    this.#closed(this.#info.logged ? this.#facts(failure, now) : undefined);
+  }
+
+  /** For the listener's log. */
+  #facts(failure: TransportFailure | undefined, now: number): StreamInfo {
+    const http2 = this.#version === this.#manager.counters.http2;
+    return httpConnectionInfo(this.#info, this.#transport, {
+      failure,
+      protocol: this.#requests === 0 ? '' : http2 ? 'HTTP/2' : 'HTTP/1.1',
+      protocolError: this.#protocolError,
+      now,
+    });
   }
 }

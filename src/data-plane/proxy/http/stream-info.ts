@@ -132,6 +132,12 @@ export interface ConnectionInfo {
   readonly helloAt?: number | undefined;
   readonly handshakeAt?: number | undefined;
   readonly direction: 'inbound' | 'outbound' | 'unspecified';
+  /** The listener has an access log, which tells of its end. */
+  readonly logged?: boolean;
+  /** Why this proxy closed it; empty = it did not. */
+  localCloseReason?: string;
+  /** Whose RST ended it; undefined = nobody's. */
+  resetBy?: 'LocalReset' | 'RemoteReset' | undefined;
   /** State that filters share for the life of the connection, by filter name. */
   readonly state: Map<string, unknown>;
   /** Dynamic metadata that listener and network filters left, by filter name. */
@@ -209,6 +215,9 @@ export class StreamInfo {
   upstreamSpec: HostSpec | undefined;
   upstreamProtocol = '';
   upstreamTransport: Transport | undefined;
+  /** Of TCP: why we closed the upstream connection, and how it ended as Envoy calls it; empty = nothing to say. */
+  upstreamCloseReason = '';
+  upstreamCloseType = '';
   /** Connections of all tries, when there was more than one. */
   upstreamTransports: Transport[] | undefined;
   downstreamFailure = '';

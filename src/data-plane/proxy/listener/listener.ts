@@ -455,6 +455,9 @@ export class Listener {
       helloAt,
       handshakeAt: tls && this.#deps.clock.now(),
       direction: this.settings.direction,
+      logged: this.#log !== undefined,
+      localCloseReason: '',
+      resetBy: undefined,
       state: new Map(),
       metadata: withFault(new Map(arrival.metadata), inspection.fault),
     };

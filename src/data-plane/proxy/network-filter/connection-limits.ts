@@ -65,7 +65,8 @@ export function createConnectionRateLimit(message: LocalRateLimit, context: Limi
       if (!enabled() || bucket.take()) return ADMIT;
       limited.value += 1;
       // Envoy's flag for it.
-      return { kind: 'refuse', when: 'now', delayMs: 0, details: '', flags: FLAG.URX };
+      const closeReason = 'local_ratelimit_close_over_limit';
+      return { kind: 'refuse', when: 'now', delayMs: 0, details: '', closeReason, flags: FLAG.URX };
     },
   };
 }
@@ -89,7 +90,7 @@ export function createConnectionLimit(message: ConnectionLimit, context: LimitCo
       if (!enabled()) return ADMIT;
       if (!places.tryEnter(max)) {
         limited.value += 1;
-        return { kind: 'refuse', when: 'now', delayMs, details: '', flags: FLAG.URX };
+        return { kind: 'refuse', when: 'now', delayMs, details: '', closeReason: 'over_connection_limit', flags: 0 };
       }
       counted.add(info);
       return ADMIT;

@@ -30,8 +30,9 @@ export type Admission =
       readonly when: 'now' | 'first-byte';
       /** ms from then to the end of the connection. */
       readonly delayMs: number;
-      /** For the access log; empty = none. */
+      /** For the access log: why it may not come in (empty = not said), and why it is closed. */
       readonly details: string;
+      readonly closeReason: string;
       readonly flags: number;
     };
 

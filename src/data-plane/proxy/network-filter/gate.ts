@@ -68,9 +68,12 @@ export class Gate implements ConnectionHandler {
         this.#held.delete(held);
         stream.flags |= refusal.flags;
         stream.connectionTermination = refusal.details;
+        info.localCloseReason = refusal.closeReason;
         stream.duration = this.#clock.now() - stream.startTime;
-        this.#terminal.refused?.(stream);
+        // As tcp_proxy's own.
+        if (this.#terminal.refused) stream.upstreamCloseType = 'Normal';
         leave(stream);
+        this.#terminal.refused?.(stream);
       },
     });
     this.#held.add(held);

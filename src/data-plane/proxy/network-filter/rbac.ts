@@ -55,7 +55,8 @@ export function createNetworkRbac(
         return ADMIT;
       }
       refused.set(info, enforced);
-      return { kind: 'refuse', when: 'first-byte', delayMs, details: deniedDetails(enforced.policy), flags: 0 };
+      const details = deniedDetails(enforced.policy);
+      return { kind: 'refuse', when: 'first-byte', delayMs, details, closeReason: 'rbac_deny_close', flags: 0 };
     },
     onRefused(info) {
       const decision = refused.get(info);

@@ -87,6 +87,12 @@ export class TcpProxyHandler implements ConnectionHandler {
   }
 }
 
+/** Envoy's numbers of why there is no upstream connection. */
+const CONNECT_FAILED = 0;
+const NO_HEALTHY_UPSTREAM = 1;
+const RESOURCE_LIMIT = 2;
+const NO_ROUTE = 3;
+
 /** Sends what came from `from` to `to`; large reads go on as long as the other side takes all of them at once. */
 function pump(from: Transport, to: Transport, bytes: Buffer, start: number, end: number): void {
   const took = to.forward(bytes, start, end);
@@ -134,6 +140,7 @@ class TcpSession implements LbContext {
     // A connection begins when it is accepted; the handshake is part of it.
     this.#info = new StreamInfo(info, info.acceptedAt ?? handler.deps.clock.now());
     this.#info.metadata = info.metadata;
+    this.#info.upstreamCloseType = 'Normal';
     newest.tcpSession = this;
   }
 
@@ -161,12 +168,12 @@ class TcpSession implements LbContext {
     info.setCluster(this.#cluster);
     if (!this.#cluster) {
       this.#handler.counters.noRoute.value += 1;
-      this.#fail(FLAG.NC, '');
+      this.#fail(FLAG.NC, '', NO_ROUTE);
       return;
     }
     if (!this.#cluster.breakers.connections.tryEnter()) {
       this.#cluster.counters.cxOverflow.value += 1;
-      this.#fail(FLAG.UO, '');
+      this.#fail(FLAG.UO, '', RESOURCE_LIMIT);
       return;
     }
     this.#counted = true;
@@ -174,13 +181,17 @@ class TcpSession implements LbContext {
     if (settings.maxDurationMs > 0)
       this.#cancelDuration = deps.clock.after(settings.maxDurationMs, () => {
         this.#handler.counters.maxDuration.value += 1;
-        this.close('DT');
+        this.close('DT', 'max_connection_duration_reached');
       });
     this.#connect();
   }
 
-  close(flag: 'DT' | 'none'): void {
+  close(flag: 'DT' | 'none', reason = ''): void {
     if (flag === 'DT') this.#info.flags |= FLAG.DT;
+    if (!this.#over) {
+      this.#info.connection.localCloseReason = reason;
+      if (this.#up) this.#info.upstreamCloseReason = reason;
+    }
     this.#down.destroy();
     if (this.#over) this.#up?.destroy();
     this.#finish();
@@ -193,7 +204,7 @@ class TcpSession implements LbContext {
     info.attempts = this.#attempts;
     const host = cluster.pick(this);
     if (!host) {
-      this.#fail(FLAG.UH, '');
+      this.#fail(FLAG.UH, '', NO_HEALTHY_UPSTREAM);
       return;
     }
     this.#host = host;
@@ -232,7 +243,8 @@ class TcpSession implements LbContext {
         if (this.#attempts < this.#handler.settings.maxAttempts) return this.#connect();
         if (result.kind === 'timeout') cluster.counters.cxConnectTimeout.value += 1;
         cluster.counters.cxAttemptsExceeded.value += 1;
-        this.#fail(FLAG.UF | FLAG.URX, result.kind === 'timeout' ? 'connection_timeout' : result.reason);
+        const reason = result.kind === 'timeout' ? 'connection_timeout' : result.reason;
+        this.#fail(FLAG.UF | FLAG.URX, reason, CONNECT_FAILED);
       },
     );
   }
@@ -242,7 +254,10 @@ class TcpSession implements LbContext {
     this.#up = up;
     if (this.#cluster && this.#host) this.#cluster.onOutcome(this.#host, 'success');
     if (this.#cluster && this.#host)
-      this.#leaveWatch = this.#cluster.onHostFailure(this.#host, () => this.close('none'));
+      this.#leaveWatch = this.#cluster.onHostFailure(this.#host, () => {
+        this.#info.upstreamCloseReason = 'non_pooled_tcp_connection_host_health_failure';
+        this.close('none');
+      });
     const info = this.#info;
     info.setUpstream(up);
     up.start(this.#upSink);
@@ -308,7 +323,7 @@ class TcpSession implements LbContext {
     },
     onClose: (failure) => {
       if (this.#over) return;
-      if (failure && !this.#upEnded) this.#info.flags |= FLAG.DC;
+      if (failure?.kind === 'reset') this.#info.connection.resetBy = 'RemoteReset';
       // All was read: what the upstream has not taken yet still goes there.
       const whole = !failure && this.#upEnded && this.#downEnded;
       const lingers = whole && this.#up !== undefined && this.#linger(this.#up, () => this.#leaveUpstream());
@@ -337,9 +352,13 @@ class TcpSession implements LbContext {
       if (failure) {
         if (!this.#downEnded) this.#info.flags |= failure.kind === 'reset' ? FLAG.UR : FLAG.UC;
         if (failure.kind === 'tls') this.#info.upstreamFailure = failure.reason;
+        if (failure.kind === 'reset') {
+          this.#info.upstreamCloseType = 'RemoteReset';
+          this.#info.connection.resetBy = 'LocalReset';
+        }
         this.#down.reset();
         this.#finish();
-      } else this.#finish(this.#linger(this.#down, () => this.#closed(this.#info)) ? 'downstream' : undefined);
+      } else this.#finish(this.#linger(this.#down, () => this.#downstreamGone()) ? 'downstream' : undefined);
     },
   };
 
@@ -382,12 +401,14 @@ class TcpSession implements LbContext {
       const left = this.#lastActive + this.#handler.settings.idleMs - clock.now();
       if (left > 0) return this.#armIdle(left);
       this.#handler.counters.idle.value += 1;
-      this.close('none');
+      this.close('none', 'tcp_session_idle_timeout');
     });
   }
 
-  #fail(flags: number, reason: string): void {
+  #fail(flags: number, reason: string, kind: number): void {
     this.#info.flags |= flags;
+    // Envoy's spelling.
+    this.#info.connection.localCloseReason = `tcp_initializion_failure:${kind}`;
     this.#info.upstreamFailure = reason;
     this.#down.destroy();
     this.#finish();
@@ -443,8 +464,13 @@ class TcpSession implements LbContext {
     this.#handler.counters.received.value += info.bytesReceived;
     this.#handler.counters.sent.value += info.bytesSent;
     if (this.#counted) for (const observer of this.#handler.observers) observer.onClose(info);
-    this.#log(LOG_TYPE.tcpEnd);
-    if (lingers !== 'downstream') this.#closed(this.#info);
+    if (lingers !== 'downstream') this.#downstreamGone();
     if (this.#lingering === 0) this.#gone();
+  }
+
+  /** The listener's line comes first, as Envoy writes them. */
+  #downstreamGone(): void {
+    this.#closed(this.#info);
+    this.#log(LOG_TYPE.tcpEnd);
   }
 }
