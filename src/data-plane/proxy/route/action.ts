@@ -138,7 +138,8 @@ const ROUTE_FIELDS = [
 
 function forward(message: RouteAction, context: ActionContext, path: string): ForwardSettings {
   only(RouteActionSchema, message, path, ROUTE_FIELDS);
-  const [choose, clusters] = clusterChooser(message, context, path);
+  const hash = compileHashPolicy(message.hashPolicy, path);
+  const [choose, clusters] = clusterChooser(message, hash, context, path);
   if (message.internalRedirectAction !== RouteAction_InternalRedirectAction.PASS_THROUGH_INTERNAL_REDIRECT)
     throw new ConfigError(join(path, 'internal_redirect_action'), 'use internal_redirect_policy instead');
   const mirrors = message.requestMirrorPolicies.length > 0 ? message.requestMirrorPolicies : context.hostMirrors;
@@ -157,7 +158,7 @@ function forward(message: RouteAction, context: ActionContext, path: string): Fo
     duration: durationOf(message, join(path, 'max_stream_duration')),
     retry: compileRetry(message.retryPolicy ?? context.hostRetry, join(path, 'retry_policy')),
     mirrors: compileMirrors(mirrors, context.runtime, context.format, path),
-    hash: compileHashPolicy(message.hashPolicy, path),
+    hash,
     priority: message.priority === Priority.HIGH ? 'high' : 'default',
     internalRedirect: compileInternalRedirect(message.internalRedirectPolicy, join(path, 'internal_redirect_policy')),
     upgrades: upgradesOf(message, path),

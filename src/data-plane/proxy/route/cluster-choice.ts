@@ -13,6 +13,7 @@ import { ConfigError, join, only } from '../config/fields.ts';
 import { type HeaderName, headerName } from '../http/header-map.ts';
 import type { PerFilter } from '../http-filter/per-filter.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
+import type { HashPolicy } from './hash-policy.ts';
 import { compileEdits, type HeaderEdits, NO_EDITS } from './header-edits.ts';
 import type { RequestView } from './matchers.ts';
 
@@ -26,7 +27,6 @@ export interface ClusterChoice {
   readonly perFilter: PerFilter | undefined;
 }
 
-/** `hash` gives the route's hash when the choice goes by it. */
 export type Chooser = (request: RequestView, random: () => number) => ClusterChoice;
 
 export interface ChoiceContext {
@@ -35,9 +35,10 @@ export interface ChoiceContext {
   perFilter(source: WeightedCluster_ClusterWeight['typedPerFilterConfig'], path: string): PerFilter | undefined;
 }
 
-/** The chooser, and the clusters it may name (for faults by cluster and for checks). */
+/** The chooser, and the clusters it may name (for faults by cluster and for checks). `hash`: the route's hash policy. */
 export function clusterChooser(
   message: RouteAction,
+  hash: HashPolicy | undefined,
   context: ChoiceContext,
   path: string,
 ): readonly [Chooser, readonly string[]] {
@@ -52,7 +53,7 @@ export function clusterChooser(
     case 'clusterHeader':
       return [byHeader(headerName(spec.value), criteria), []];
     case 'weightedClusters':
-      return weighted(spec.value, criteria, context, join(path, 'weighted_clusters'));
+      return weighted(spec.value, criteria, hash, context, join(path, 'weighted_clusters'));
     default:
       throw new ConfigError(join(path, 'cluster_specifier'), `'${spec.case ?? 'none'}' is not supported by this proxy`);
   }
@@ -84,10 +85,17 @@ interface Weighted {
 function weighted(
   message: WeightedCluster,
   criteria: MetadataMatch | undefined,
+  hash: HashPolicy | undefined,
   context: ChoiceContext,
   path: string,
 ): readonly [Chooser, readonly string[]] {
-  only(WeightedClusterSchema, message, path, ['clusters', 'total_weight', 'runtime_key_prefix', 'header_name']);
+  only(WeightedClusterSchema, message, path, [
+    'clusters',
+    'total_weight',
+    'runtime_key_prefix',
+    'header_name',
+    'use_hash_policy',
+  ]);
   const prefix = message.runtimeKeyPrefix;
   const entries = message.clusters.map((entry, i) =>
     weightOf(entry, prefix, criteria, context, join(path, `clusters[${i}]`)),
@@ -98,13 +106,18 @@ function weighted(
     throw new ConfigError(path, `The sum of weights of all weighted clusters of route exceeds 4294967295`);
   const random = message.randomValueSpecifier;
   const valueHeader = random.case === 'headerName' && random.value !== '' ? headerName(random.value) : undefined;
+  const byHash = random.case === 'useHashPolicy' && random.value ? hash : undefined;
   const names = entries.map((entry) => entry.choice.name).filter((name) => name !== '');
   const live = prefix !== '';
   const chooser: Chooser = (request, dice) => {
     const whole = live
       ? entries.reduce((sum, entry) => sum + context.runtime.number(entry.key, entry.weight), 0)
       : total;
-    let at = valueHeader ? headerValue(request, valueHeader, whole) : undefined;
+    let at = valueHeader
+      ? headerValue(request, valueHeader, whole)
+      : byHash
+        ? hashValue(request, byHash, dice, whole)
+        : undefined;
     at ??= dice() * whole;
     for (const entry of entries) {
       at -= live ? context.runtime.number(entry.key, entry.weight) : entry.weight;
@@ -125,6 +138,18 @@ function headerValue(request: RequestView, name: HeaderName, whole: number): num
   const text = request.headers.get(name);
   if (text === undefined || !/^\d{1,20}$/.test(text)) return undefined;
   return Number(BigInt(text) % BigInt(whole));
+}
+
+/** The same from the hash of the route; a cookie that is not there makes none. */
+function hashValue(request: RequestView, policy: HashPolicy, random: () => number, whole: number): number | undefined {
+  let made = false;
+  const { method, path, authority, scheme, headers, info } = request;
+  const addCookie = (): void => {
+    made = true;
+  };
+  const hash = policy({ method, path, authority, scheme, headers, info, random, addCookie });
+  if (hash === undefined || made) return undefined;
+  return Number(((BigInt(hash.hi) << 32n) | BigInt(hash.lo)) % BigInt(whole));
 }
 
 function weightOf(
