@@ -123,7 +123,7 @@ class Session {
   }
 
   async #step(key: string, step: Step): Promise<void> {
-    if (step.admin !== undefined) return this.#admin(key, step);
+    if (step.admin !== undefined) return this.#admin(key, this.#fillStep(step));
     if (step.wait) {
       const { stat, is, min } = step.wait;
       return this.#until(`${stat} is ${is ?? `at least ${min}`}`, async () => {

@@ -20,7 +20,7 @@ import { type Balancer, BalancerCounters } from './balancer/balancer.ts';
 import { createBalancer, goesByLoad } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
 import { inTurns } from './connection-config.ts';
-import { type ClusterCounters, clusterCounters } from './counters.ts';
+import { type ClusterCounters, clusterCounters, RARE } from './counters.ts';
 import type { DnsCaches } from './dns-cache.ts';
 import { type Assignment, metadataOf, NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
 import { ForwardProxy } from './forward-proxy.ts';
@@ -100,6 +100,8 @@ export class Cluster {
   readonly #health: HostHealth | undefined;
   readonly #outcomes: OutcomeSink | undefined;
   #assigned = false;
+  #maintenanceVersion = -1;
+  #maintenanceShare = 0;
   #cancelStale: (() => void) | undefined;
   /** TCP sessions to close when their host fails. */
   readonly #sessions = new Map<Host, Set<() => void>>();
@@ -330,6 +332,18 @@ export class Cluster {
     if (dropShare === 0 || this.#deps.random() >= dropShare) return 'none';
     this.counters.rqDropOverload.value += 1;
     return dropShare === 1 ? 'all' : 'some';
+  }
+
+  /** Whether `upstream.maintenance_mode.<cluster>` of the runtime, a percentage, keeps this request away. */
+  inMaintenance(): boolean {
+    const { runtime, random } = this.#deps;
+    if (runtime.version !== this.#maintenanceVersion) {
+      this.#maintenanceVersion = runtime.version;
+      this.#maintenanceShare = runtime.share(`upstream.maintenance_mode.${this.name}`, 0);
+    }
+    if (this.#maintenanceShare === 0 || random() >= this.#maintenanceShare) return false;
+    this.counters.rare.add(RARE.maintenance);
+    return true;
   }
 
   /** A host for a new connection or request. */

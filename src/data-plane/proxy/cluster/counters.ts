@@ -21,6 +21,7 @@ export const RARE = {
   perTryIdleTimeout: 14,
   redirectFailed: 15,
   redirectSucceeded: 16,
+  maintenance: 17,
 } as const;
 
 const RARE_NAMES = [
@@ -41,6 +42,7 @@ const RARE_NAMES = [
   'upstream_rq_per_try_idle_timeout',
   'upstream_internal_redirect_failed_total',
   'upstream_internal_redirect_succeeded_total',
+  'upstream_rq_maintenance_mode',
 ] as const;
 
 export function clusterCounters(scope: StatsScope, store: StatsStore) {

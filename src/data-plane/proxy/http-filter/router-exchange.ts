@@ -35,6 +35,7 @@ import {
   failedReply,
   HEAD_TOO_LARGE,
   HIDE_REASON,
+  maintenanceReply,
   NO_HOST,
   overloaded,
   RESETS,
@@ -112,6 +113,10 @@ export class RouterExchange
     this.#prepare(choice);
     if (isTooLarge(stream, this.#route, this.action, choice)) {
       this.#answer(HEAD_TOO_LARGE);
+      return;
+    }
+    if (cluster.inMaintenance()) {
+      this.#answer(maintenanceReply(this.#options.suppressEnvoyHeaders));
       return;
     }
     const drop = cluster.dropOverload();

@@ -61,6 +61,17 @@ export const NO_HOST: LocalReply = {
 /** What the configuration made of a request's head cannot be sent. */
 export const HEAD_TOO_LARGE: LocalReply = { status: 431, body: '', flags: 0, details: 'request_headers_too_large' };
 
+/** The runtime keeps requests away from the cluster. */
+export function maintenanceReply(silent: boolean): LocalReply {
+  return {
+    status: 503,
+    body: 'maintenance mode',
+    flags: FLAG.UO,
+    details: 'maintenance_mode',
+    edit: (headers) => overloaded(headers, silent),
+  };
+}
+
 /** The control plane says to drop this share of requests. */
 export function droppedReply(all: boolean, silent: boolean): LocalReply {
   return {
