@@ -9,6 +9,7 @@ import { FilterConfigSchema as GrpcStatsSchema } from '#proto/envoy/extensions/f
 import { HealthCheckSchema } from '#proto/envoy/extensions/filters/http/health_check/v3/health_check_pb.js';
 import { LocalRateLimitSchema } from '#proto/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.js';
 import { EMPTY_RUNTIME } from '../runtime/runtime.ts';
+import { StatsStore } from '../stats/stats.ts';
 import { filterBench } from '../testing/filters.ts';
 import { createBufferFilter, readBuffer } from './buffer.ts';
 import { createFaultFilter } from './fault.ts';
@@ -142,7 +143,15 @@ test('health checks fail when the proxy was told to fail, and every response say
         pass_through_mode: false,
         headers: [{ name: ':path', string_match: { exact: '/hc' } }],
       }),
-      { name: 'hc', clock, clusters: { find: () => undefined }, healthFailed: () => failed, serviceCluster: 'me' },
+      {
+        name: 'hc',
+        clock,
+        stats: new StatsStore(),
+        statPrefix: 'http.in.',
+        clusters: { find: () => undefined },
+        healthFailed: () => failed,
+        serviceCluster: 'me',
+      },
       'hc',
     ),
   ]);

@@ -10,6 +10,7 @@ import { headerName } from '../http/header-map.ts';
 import type { HttpStream } from '../http/stream.ts';
 import { FLAG } from '../http/stream-info.ts';
 import { headerTest } from '../route/matchers.ts';
+import { StatsScope, type StatsStore } from '../stats/stats.ts';
 import type { HttpFilter } from './filter.ts';
 import type { ClusterFinder } from './router.ts';
 
@@ -20,6 +21,9 @@ export interface HealthContext {
   readonly name: string;
   readonly clock: Clock;
   readonly clusters: ClusterFinder;
+  readonly stats: StatsStore;
+  /** Of the connection manager, with its dot. */
+  readonly statPrefix: string;
   /** True after /healthcheck/fail, or while the proxy drains. */
   readonly healthFailed: () => boolean;
   /** --service-cluster, for those who ask. */
@@ -29,6 +33,19 @@ export interface HealthContext {
 /** What the filter notes of a health check: answered here, or passed on. */
 const ANSWERED = 'answered';
 const PASSED = 'passed';
+
+const COUNTED = [
+  'request_total',
+  'failed',
+  'ok',
+  'cached_response',
+  'failed_cluster_not_found',
+  'failed_cluster_empty',
+  'failed_cluster_unhealthy',
+  'degraded',
+] as const;
+const COUNT = { total: 0, failed: 1, ok: 2, cached: 3 } as const;
+const PROBLEMS = { failed_no_cluster_found: 4, failed_cluster_empty: 5, failed_cluster_unhealthy: 6 } as const;
 
 export function createHealthCheckFilter(message: HealthCheck, context: HealthContext, path: string): HttpFilter {
   only(HealthCheckSchema, message, path, [
@@ -47,6 +64,12 @@ export function createHealthCheckFilter(message: HealthCheck, context: HealthCon
   const minimums = Object.entries(message.clusterMinHealthyPercentages).map(
     ([name, percent]) => [name, percent.value] as const,
   );
+  const counters = new StatsScope(context.stats, `${context.statPrefix}health_check.`).sparse(COUNTED);
+  const reply = (stream: HttpStream, status: number, details: string, failed: boolean): void => {
+    counters.add(COUNT.total);
+    counters.add(status === 200 ? COUNT.ok : COUNT.failed);
+    answer(stream, status, details, failed);
+  };
   let cached: { readonly status: number; readonly until: number } | undefined;
   return {
     name: context.name,
@@ -59,11 +82,18 @@ export function createHealthCheckFilter(message: HealthCheck, context: HealthCon
       }
       if (!passThrough) {
         let details = minimums.length === 0 ? 'ok' : 'ok_cluster_healthy';
-        for (const [name, minimum] of minimums) details = problemOf(context.clusters, name, minimum) ?? details;
-        reply(stream, details.startsWith('ok') ? 200 : 503, `health_check_${details}`, false);
+        for (const [name, minimum] of minimums) {
+          const problem = problemOf(context.clusters, name, minimum);
+          if (!problem) continue;
+          details = problem;
+          counters.add(PROBLEMS[problem]);
+        }
+        const healthy = details.startsWith('ok');
+        reply(stream, healthy ? 200 : 503, `health_check_${details}`, false);
         return 'stop';
       }
       if (cached && cached.until > context.clock.now()) {
+        counters.add(COUNT.cached);
         reply(stream, cached.status, 'health_check_cached', false);
         return 'stop';
       }
@@ -81,7 +111,7 @@ export function createHealthCheckFilter(message: HealthCheck, context: HealthCon
   };
 }
 
-function reply(stream: HttpStream, status: number, details: string, failed: boolean): void {
+function answer(stream: HttpStream, status: number, details: string, failed: boolean): void {
   stream.localReply({
     status,
     body: '',
@@ -94,7 +124,7 @@ function reply(stream: HttpStream, status: number, details: string, failed: bool
 }
 
 /** What keeps a cluster from counting as healthy: hosts that can be used, healthy or degraded, against all. */
-function problemOf(clusters: ClusterFinder, name: string, minimum: number): string | undefined {
+function problemOf(clusters: ClusterFinder, name: string, minimum: number): keyof typeof PROBLEMS | undefined {
   const cluster = clusters.find(name);
   if (!cluster) return 'failed_no_cluster_found';
   const all = cluster.hosts.length;

@@ -2,6 +2,7 @@
 // Called by router-exchange.ts.
 
 import { type HeaderMap, headerName } from '../http/header-map.ts';
+import { RARE } from '../http/manager-counters.ts';
 import { H } from '../http/names.ts';
 import type { HttpStream } from '../http/stream.ts';
 import type { CompiledRoute } from '../route/compiled.ts';
@@ -25,13 +26,21 @@ export function followRedirect(
   status: number,
   response: HeaderMap,
 ): boolean {
-  const match = LOCATION.exec(response.get(H.location) ?? '');
-  if (!match) return false;
+  const location = response.get(H.location);
+  if (location === undefined) return false;
+  const match = LOCATION.exec(location);
+  const { rare } = stream.manager.counters;
+  const passThrough = (why: number): false => {
+    rare.add(why);
+    return false;
+  };
+  if (!match) return passThrough(RARE.redirectBadLocation);
   const scheme = match[1]!.toLowerCase();
   const history: RedirectHistory = stream.redirects ?? { count: 0, routes: new Set() };
-  if (history.count >= settings.max) return false;
-  if (!settings.crossScheme && scheme !== stream.scheme) return false;
-  if (settings.safeCrossScheme && stream.scheme === 'http' && scheme === 'https') return false;
+  if (!settings.crossScheme && scheme !== stream.scheme) return passThrough(RARE.redirectUnsafeScheme);
+  if (history.count >= settings.max) return passThrough(RARE.redirectTooMany);
+  if (settings.safeCrossScheme && stream.scheme === 'http' && scheme === 'https')
+    return passThrough(RARE.redirectPredicate);
   const before = { scheme: stream.scheme, authority: stream.authority, path: stream.path, method: stream.method };
   const rest = match[3]!;
   const path = rest.startsWith('/') ? rest : `/${rest}`;
@@ -44,7 +53,7 @@ export function followRedirect(
     stream.keepRoute(route);
     // Envoy forgets the cluster with the route.
     if (!next) stream.info.setCluster(undefined);
-    return false;
+    return passThrough(next ? RARE.redirectPredicate : RARE.redirectNoRoute);
   }
   stream.headers.set(ORIGINAL_URL, `${before.scheme}://${before.authority}${before.path}`);
   history.count += 1;

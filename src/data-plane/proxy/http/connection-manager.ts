@@ -20,7 +20,13 @@ import { badRequestInfo } from './connection-log.ts';
 import { h2Counters } from './h2-options.ts';
 import type { H2ServerConnection } from './h2-server.ts';
 import { type HeaderMap, headerName } from './header-map.ts';
-import { listenerCounters, type ManagerCounters, managerCounters, underscoreCounters } from './manager-counters.ts';
+import {
+  listenerCounters,
+  type ManagerCounters,
+  managerCounters,
+  RARE,
+  underscoreCounters,
+} from './manager-counters.ts';
 import { H } from './names.ts';
 import { normalizePath } from './path-normalize.ts';
 import { appendVia, clientAddress, clientCertificate, forwardedProto, introduce } from './request-headers.ts';
@@ -173,8 +179,10 @@ export class ConnectionManager {
     const { settings } = this;
     const { connection } = stream;
     const internal = clientAddress(headers, stream.info, settings.client);
-    if (typeof internal === 'number')
+    if (typeof internal === 'number') {
+      this.counters.rare.add(RARE.rejectedByIp);
       return refuse(stream, { status: internal, flags: 0, details: 'rejecting because detection failed' });
+    }
     stream.internal = internal;
     stream.setScheme(forwardedProto(headers, connection.tls !== undefined, settings.client));
     if (settings.ownName) introduce(headers, settings.ownName);

@@ -18,8 +18,28 @@ export function httpCounters(scope: StatsScope, version: 'http1' | 'http2') {
   };
 }
 
+/** What most connection managers never count, and its place in RARE_NAMES. */
+export const RARE = {
+  redirectBadLocation: 0,
+  redirectUnsafeScheme: 1,
+  redirectTooMany: 2,
+  redirectNoRoute: 3,
+  redirectPredicate: 4,
+  rejectedByIp: 5,
+} as const;
+
+const RARE_NAMES = [
+  'passthrough_internal_redirect_bad_location',
+  'passthrough_internal_redirect_unsafe_scheme',
+  'passthrough_internal_redirect_too_many_redirects',
+  'passthrough_internal_redirect_no_route',
+  'passthrough_internal_redirect_predicate',
+  'downstream_rq_rejected_via_ip_detection',
+] as const;
+
 export function managerCounters(scope: StatsScope) {
   return {
+    rare: scope.sparse(RARE_NAMES),
     cxTotal: scope.counter('downstream_cx_total'),
     cxActive: scope.gauge('downstream_cx_active'),
     http1: httpCounters(scope, 'http1'),
