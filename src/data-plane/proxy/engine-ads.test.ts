@@ -79,6 +79,7 @@ test('nothing listens before clusters, endpoints, listeners and routes have come
   assert.equal((await ask(engine.port('in'))).body, 'app');
   assert.equal((await admin(engine, '/ready')).body, 'LIVE\n');
   const stats = (await admin(engine, '/stats?filter=update_success|workers_started|server.state')).body;
+  assert.equal(engine.engine.stats.histogram('server.initialization_time_ms').count, 1);
   assert.match(stats, /cluster_manager\.cds\.update_success: [1-9]/);
   assert.match(stats, /listener_manager\.lds\.update_success: [1-9]/);
   assert.match(stats, /listener_manager\.workers_started: 1/);

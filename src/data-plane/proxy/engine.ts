@@ -483,6 +483,7 @@ export class Engine implements AdminTarget {
     void Promise.all([this.listeners.start(), this.deps.workers?.started()]).then(
       () => {
         this.#setState('LIVE');
+        this.stats.histogram('server.initialization_time_ms').record(this.clock.now() - this.startedAt);
         this.deps.log.info('all dependencies initialized. starting workers');
         for (const run of this.#live.splice(0)) run();
       },

@@ -48,6 +48,8 @@ interface Entry {
   stopWaiting: (() => void) | undefined;
   print: string;
   bindings: Binding[];
+  /** Drained by an operator. */
+  stopped: boolean;
 }
 
 /** One listener as the admin interface shows it. */
@@ -197,6 +199,8 @@ export class ListenerManager {
   #stopListening(inboundOnly: boolean): void {
     this.#draining = inboundOnly && this.#draining !== 'all' ? 'inbound' : 'all';
     for (const entry of this.#drained(inboundOnly)) {
+      if (entry.active && !entry.stopped) this.#stat('listener_stopped');
+      entry.stopped = true;
       for (const binding of entry.bindings) binding.server.close();
       entry.bindings = [];
     }
@@ -221,6 +225,7 @@ export class ListenerManager {
       stopWaiting: undefined,
       print: '',
       bindings: [],
+      stopped: false,
     };
     this.#entries.set(name, entry);
     return entry;

@@ -140,6 +140,7 @@ test('an upstream that has not read everything holds its place in the circuit br
   client.close();
   assert.equal(closes(), 1);
   assert.equal(handler.active, 1);
+  assert.equal(counter('tcp.test.upstream_flush_total'), 1);
   const next = open();
   assert.equal(counter('cluster.up.upstream_cx_overflow'), 1);
   assert.equal(next.client.asked, 'destroy');

@@ -39,6 +39,8 @@ function countersOf(scope: StatsScope) {
     sent: scope.counter('downstream_cx_tx_bytes_total'),
     idle: scope.counter('idle_timeout'),
     maxDuration: scope.counter('max_downstream_connection_duration'),
+    flushTotal: scope.counter('upstream_flush_total'),
+    flushActive: scope.gauge('upstream_flush_active'),
   };
 }
 
@@ -326,7 +328,7 @@ class TcpSession implements LbContext {
       if (failure?.kind === 'reset') this.#info.connection.resetBy = 'RemoteReset';
       // All was read: what the upstream has not taken yet still goes there.
       const whole = !failure && this.#upEnded && this.#downEnded;
-      const lingers = whole && this.#up !== undefined && this.#linger(this.#up, () => this.#leaveUpstream());
+      const lingers = whole && this.#up !== undefined && this.#lingerUpstream(this.#up);
       this.#finish(lingers ? 'upstream' : undefined);
     },
   };
@@ -361,6 +363,18 @@ class TcpSession implements LbContext {
       } else this.#finish(this.#linger(this.#down, () => this.#downstreamGone()) ? 'downstream' : undefined);
     },
   };
+
+  #lingerUpstream(up: Transport): boolean {
+    const { counters } = this.#handler;
+    const lingers = this.#linger(up, () => {
+      counters.flushActive.value -= 1;
+      this.#leaveUpstream();
+    });
+    if (!lingers) return false;
+    counters.flushTotal.value += 1;
+    counters.flushActive.value += 1;
+    return true;
+  }
 
   /** Lets what waits leave although the session is over, for as long as an idle one may last. False: it has gone already. */
   #linger(transport: Transport, left: () => void): boolean {
