@@ -89,6 +89,18 @@ repeated config.common.mutation_rules.v3.HeaderMutation request_trailers_mutatio
     fields: [[['message LocalRateLimit {'], 'repeated config.route.v3.RateLimit rate_limits = 17;']],
   },
   {
+    file: 'envoy/config/core/v3/proxy_protocol.proto',
+    imports: ['envoy/config/core/v3/substitution_format_string.proto'],
+    fields: [
+      [
+        ['option (udpa.annotations.file_status).package_version_status = ACTIVE;'],
+        `message TlvEntry {
+uint32 type = 1 [(validate.rules).uint32 = {lt: 256}]; bytes value = 2; SubstitutionFormatString format_string = 3; }`,
+      ],
+      [['message ProxyProtocolConfig {', 'Version version = 1;'], 'repeated TlvEntry added_tlvs = 3;'],
+    ],
+  },
+  {
     file: 'envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto',
     fields: [
       [

@@ -119,6 +119,18 @@ test('the header comes before what inspectors look at; an original destination b
   assert.equal(filtersOf([proxy, original])?.originalDstLast, true);
 });
 
+test('TLVs that do not fit a header are left out, and told of', () => {
+  let tooLong = 0;
+  const write = (size: number): number =>
+    writeProxyHeader(2, FROM, TO, [{ type: 1, value: Buffer.alloc(size) }], () => {
+      tooLong += 1;
+    }).length;
+  assert.equal(write(65_535 - 12 - 3), 16 + 65_535);
+  assert.equal(tooLong, 0);
+  assert.equal(write(65_535 - 12 - 2), 16 + 12);
+  assert.equal(tooLong, 1);
+});
+
 test('types are one byte', () => {
   assert.throws(
     () => settings({ pass_through_tlvs: { tlv_type: [1, 256] } }),

@@ -243,12 +243,13 @@ export function takeProxyHeader(
   }
 }
 
-/** Writes a header for an upstream; used by the PROXY protocol transport socket. */
+/** Writes a header for an upstream; used by the PROXY protocol transport socket. With TLVs that are `tooLong` it has none. */
 export function writeProxyHeader(
   version: 1 | 2,
   source: SocketAddr,
   destination: SocketAddr,
   tlvs: readonly Tlv[] = [],
+  tooLong?: () => void,
 ): Buffer {
   const from = source.kind === 'ip' ? parseIp(source.ip) : undefined;
   const to = destination.kind === 'ip' ? parseIp(destination.ip) : undefined;
@@ -274,7 +275,10 @@ export function writeProxyHeader(
     return Buffer.concat([head, value]);
   });
   const body = Buffer.concat([from, to, ports, ...extra]);
-  if (body.length > 65_535) return writeProxyHeader(version, source, destination);
+  if (body.length > 65_535) {
+    tooLong?.();
+    return writeProxyHeader(version, source, destination);
+  }
   fixed.writeUInt16BE(body.length, 14);
   return Buffer.concat([fixed, body]);
 }

@@ -7,6 +7,7 @@ import { addressText } from '../config/address.ts';
 import { boundSocket, setOption } from '../listener/raw-socket.ts';
 import type { RawOption } from '../listener/socket-settings.ts';
 import { type PassesTlv, type Tlv, writeProxyHeader } from '../listener-filter/proxy-protocol.ts';
+import type { Counter } from '../stats/stats.ts';
 import { systemReason } from '../system-words.ts';
 import { noteConnectTimes } from './connect-times.ts';
 import { dialInTurns } from './happy-eyeballs.ts';
@@ -34,6 +35,10 @@ export interface ProxyHeaderSettings {
   readonly version: 1 | 2;
   /** Which of the client's TLVs go along; undefined = none. */
   readonly passes: PassesTlv | undefined;
+  /** TLVs of the configuration; they stand before the client's and in place of those of their types. */
+  readonly added: readonly Tlv[];
+  /** Headers that went without TLVs because those were too long. */
+  readonly tooLong: Counter;
 }
 
 /** For whom a connection is made: what a PROXY protocol header says. */
@@ -139,10 +144,20 @@ function dialOne(options: DialOptions, done: (result: DialResult) => void): () =
   };
 }
 
-function proxyHeader({ version, passes }: ProxyHeaderSettings, client: ProxiedFor | undefined): Buffer {
+function proxyHeader(settings: ProxyHeaderSettings, client: ProxiedFor | undefined): Buffer {
+  const { version, passes, added, tooLong } = settings;
   const nobody: SocketAddr = { kind: 'pipe', path: '' };
-  const tlvs = passes && client?.proxyTlvs?.filter(({ type }) => passes(type));
-  return writeProxyHeader(version, client?.remote ?? nobody, client?.local ?? nobody, tlvs);
+  const passed =
+    passes && client?.proxyTlvs?.filter(({ type }) => passes(type) && !added.some((own) => own.type === type));
+  return writeProxyHeader(
+    version,
+    client?.remote ?? nobody,
+    client?.local ?? nobody,
+    passed ? [...added, ...passed] : added,
+    () => {
+      tooLong.value += 1;
+    },
+  );
 }
 
 function open(options: DialOptions): Socket {

@@ -4,6 +4,7 @@ import { type TransportSocket, TransportSocketSchema } from '#proto/envoy/config
 import {
   ProxyProtocolConfig_Version,
   ProxyProtocolConfigSchema,
+  TlvEntrySchema,
 } from '#proto/envoy/config/core/v3/proxy_protocol_pb.js';
 import { ProxyProtocolUpstreamTransportSchema } from '#proto/envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol_pb.js';
 import { RawBufferSchema } from '#proto/envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer_pb.js';
@@ -79,14 +80,23 @@ const UPSTREAM: readonly Extension<UpstreamContext, UpstreamSocket>[] = [
   extension(ProxyProtocolUpstreamTransportSchema, (message, context, path) => {
     only(ProxyProtocolUpstreamTransportSchema, message, path, ['config', 'transport_socket']);
     const config = join(path, 'config');
-    if (message.config) only(ProxyProtocolConfigSchema, message.config, config, ['version', 'pass_through_tlvs']);
+    if (message.config)
+      only(ProxyProtocolConfigSchema, message.config, config, ['version', 'pass_through_tlvs', 'added_tlvs']);
     const at = join(path, 'transport_socket');
     if (!message.transportSocket) throw new ConfigError(at, 'value is required');
     const inner = upstreamSocket(message.transportSocket, context, at);
     if (inner.proxyProtocol) throw new ConfigError(at, 'one PROXY protocol header is enough');
     const version = message.config?.version === ProxyProtocolConfig_Version.V2 ? 2 : 1;
     const passes = passedTlvs(message.config?.passThroughTlvs, join(config, 'pass_through_tlvs'));
-    return { ...inner, proxyProtocol: { version, passes } };
+    const added = (message.config?.addedTlvs ?? []).map((entry, i) => {
+      const at = join(config, `added_tlvs[${i}]`);
+      only(TlvEntrySchema, entry, at, ['type', 'value']);
+      if (entry.type > 255) throw new ConfigError(join(at, 'type'), 'value must be less than 256');
+      if (entry.value.length === 0) throw new ConfigError(join(at, 'value'), 'value is required');
+      return { type: entry.type, value: Buffer.from(entry.value) };
+    });
+    const tooLong = context.scope.counter('upstream.proxyprotocol.v2_tlvs_exceed_max_length');
+    return { ...inner, proxyProtocol: { version, passes, added, tooLong } };
   }),
   extension(RawBufferSchema, () => ({ kind: 'raw' as const })),
   extension(UpstreamTlsContextSchema, (message, context, path) => {
