@@ -43,7 +43,7 @@ export function parseFormat(text: string, path: string, deps: FormatDeps | undef
 }
 
 /** Known to Envoy, and to us only by name. */
-const UNSUPPORTED: ReadonlySet<string> = new Set(['CEL', 'TYPED_CEL', 'DOWNSTREAM_CX_RTT']);
+const UNSUPPORTED: ReadonlySet<string> = new Set(['CEL', 'TYPED_CEL']);
 
 function operator(
   name: string,

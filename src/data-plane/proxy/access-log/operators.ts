@@ -105,9 +105,17 @@ export function isGrpc(info: StreamInfo): boolean {
   return info.requestHeaders?.get(H.contentType)?.startsWith('application/grpc') ?? false;
 }
 
+/** Names in certificates may have characters that are no bytes. */
+function ofCertificate(read: Operator): Operator {
+  return (info) => {
+    const value = read(info);
+    return typeof value === 'string' && /[^\0-\xff]/.test(value) ? utf8Bytes(value) : value;
+  };
+}
+
 /** Whose value is a number in JSON. */
 export const SIMPLE: Readonly<Record<string, Operator>> = {
-  ...TLS_OPERATORS,
+  ...Object.fromEntries(Object.entries(TLS_OPERATORS).map(([name, read]) => [name, ofCertificate(read)])),
   ACCESS_LOG_TYPE: (i) => LOG_TYPES[i.logType] ?? 'NotSet',
   PROTOCOL: (i) => some(i.protocol),
   UPSTREAM_PROTOCOL: (i) => some(i.upstreamProtocol),
@@ -172,8 +180,9 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   // Counted from the request, which may have come long after.
   DOWNSTREAM_HANDSHAKE_DURATION: (i) =>
     i.connection.handshakeAt === undefined ? undefined : Math.trunc(i.connection.handshakeAt - i.startTime),
-  // Only QUIC measures it.
+  // Only QUIC measures them.
   ROUNDTRIP_DURATION: () => undefined,
+  DOWNSTREAM_CX_RTT: () => 0,
 
   UPSTREAM_HOST: (i) => text(i.upstreamHost),
   UPSTREAM_HOST_NAME: hostName,
