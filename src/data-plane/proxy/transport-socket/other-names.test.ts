@@ -9,7 +9,7 @@ import { otherNamesOf } from './other-names.ts';
 const text = (tag: number, value: string | Buffer): Buffer => tlv(tag, Buffer.from(value as string));
 const VALUES: readonly (readonly [der: Buffer, printed: string])[] = [
   [text(TAG.utf8String, 'user@corp'), 'user@corp'],
-  [text(TAG.utf8String, 'n\u00e9'), 'n\u00e9'],
+  [text(TAG.utf8String, 'n\u00e9'), 'n\u00c3\u00a9'],
   [text(TAG.ia5String, 'hello, "w"'), 'hello, "w"'],
   [text(TAG.printableString, 'pr'), 'pr'],
   [text(0x14, 't61'), 't61'],
@@ -23,12 +23,12 @@ const VALUES: readonly (readonly [der: Buffer, printed: string])[] = [
   [boolean(true), 'true'],
   [boolean(false), 'false'],
   [oid('1.2.840.113549'), '1.2.840.113549'],
-  [octetString(Buffer.from('octets')), 'octets'],
+  [octetString(Buffer.from('00ff41', 'hex')), '\0\u00ffA'],
   [bitString(Buffer.from([0x44])), 'D'],
   [tlv(TAG.null), ''],
   [sequence(text(TAG.integer, Buffer.from([1])), text(TAG.utf8String, 'z')), '0\u0006\u0002\u0001\u0001\f\u0001z'],
-  [text(0x1e, Buffer.from('006200e9', 'hex')), 'b\u00e9'],
-  [text(0x1c, Buffer.from('000000750001f600', 'hex')), 'u\u{1f600}'],
+  [text(0x1e, Buffer.from('006200e9', 'hex')), 'b\u00c3\u00a9'],
+  [text(0x1c, Buffer.from('000000750001f600', 'hex')), Buffer.from('u\u{1f600}').toString('latin1')],
   [text(0x1c, Buffer.from('7fffffff', 'hex')), ''],
 ];
 

@@ -2,6 +2,7 @@
 // values as text, in Envoy's form. Called when a log or a header value asks for them.
 import { children, type DerNode, expectTag, readDer, readOid, TAG } from '../../../base/x509/der.ts';
 import { OID, readExtensions } from '../../../base/x509/extensions.ts';
+import { utf8Bytes } from '../http/header-map.ts';
 
 const OTHER_NAME = 0xa0;
 const VALUE = 0xa0;
@@ -25,7 +26,9 @@ const AS_IT_IS: ReadonlySet<number> = new Set([
   0x1b,
 ]);
 
-/** Empty for a certificate that cannot be read, too: what is asked for is only shown. */
+/**
+ * Byte strings, as headers are. Empty for a certificate that cannot be read, too: what is asked for is only shown.
+ */
 export function otherNamesOf(der: Buffer): readonly string[] {
   try {
     const [body] = children(readDer(der));
@@ -48,7 +51,7 @@ function otherName(name: DerNode): string {
 
 function textOf(value: DerNode): string {
   const { tag, content } = value;
-  if (AS_IT_IS.has(tag)) return content.toString('utf8');
+  if (AS_IT_IS.has(tag)) return content.toString('latin1');
   switch (tag) {
     case TAG.boolean:
       return content[0] === 0 ? 'false' : 'true';
@@ -58,14 +61,14 @@ function textOf(value: DerNode): string {
     case TAG.oid:
       return readOid(value);
     case TAG.bitString:
-      return content.subarray(1).toString('utf8');
+      return content.subarray(1).toString('latin1');
     case TAG.sequence:
     case TAG.set:
-      return value.raw.toString('utf8');
+      return value.raw.toString('latin1');
     case BMP_STRING:
-      return wide(content, 2);
+      return utf8Bytes(wide(content, 2));
     case UNIVERSAL_STRING:
-      return wide(content, 4);
+      return utf8Bytes(wide(content, 4));
     default:
       return '';
   }
