@@ -7,7 +7,7 @@ import type { StringMatcher } from '#proto/envoy/type/matcher/v3/string_pb.js';
 import type { ValueMatcher } from '#proto/envoy/type/matcher/v3/value_pb.js';
 
 import { ConfigError, join, only } from '../base/envoy-api/fields.ts';
-import { compileRegex } from '../base/envoy-api/matchers.ts';
+import { compileRegex, HEADER_MATCHER_FIELDS } from '../base/envoy-api/matchers.ts';
 import { cidrBytesMatch, parseCidr, parseIp } from '../base/ip/ip.ts';
 import {
   type Attribute,
@@ -63,22 +63,8 @@ export function regexMatch(source: string, path: string): TextMatch {
 
 // --- headers
 
-const HEADER_FIELDS = [
-  'name',
-  'exact_match',
-  'safe_regex_match',
-  'range_match',
-  'present_match',
-  'prefix_match',
-  'suffix_match',
-  'contains_match',
-  'string_match',
-  'invert_match',
-  'treat_missing_header_as_empty',
-];
-
 export function header(message: HeaderMatcher, path: string): Expr {
-  only(HeaderMatcherSchema, message, path, HEADER_FIELDS);
+  only(HeaderMatcherSchema, message, path, HEADER_MATCHER_FIELDS);
   if (message.name === '') throw new ConfigError(join(path, 'name'), 'value length must be at least 1 characters');
   const attribute = headerAttribute(message.name, message.treatMissingHeaderAsEmpty);
   const present: Expr = { kind: 'text', attribute, match: { kind: 'present' } };

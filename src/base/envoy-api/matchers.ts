@@ -66,3 +66,18 @@ export function fraction(percent: FractionalPercent | undefined, fallback: numbe
         : 100;
   return Math.min(1, percent.numerator / whole);
 }
+
+/** Of HeaderMatcher, which routes and policies both take whole. */
+export const HEADER_MATCHER_FIELDS: readonly string[] = [
+  'name',
+  'exact_match',
+  'safe_regex_match',
+  'range_match',
+  'present_match',
+  'prefix_match',
+  'suffix_match',
+  'contains_match',
+  'string_match',
+  'invert_match',
+  'treat_missing_header_as_empty',
+];

@@ -6,6 +6,7 @@ import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
 import type { Protocol } from '../http/codec.ts';
 import { type H2Counters, h2Counters } from '../http/h2-options.ts';
+import type { HeaderMap } from '../http/header-map.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import { StatsScope, type StatsStore } from '../stats/stats.ts';
@@ -411,6 +412,12 @@ export class Cluster {
 
   breakersFor(priority: RoutingPriority): Breakers {
     return priority === 'high' ? this.#byPriority.high : this.breakers;
+  }
+
+  /** What names the server for TLS (auto_sni): the authority, or a header that replaces it. */
+  nameFor(headers: HeaderMap, authority: string): string {
+    const { sniHeader } = this.settings.http;
+    return (sniHeader && headers.get(sniHeader)) || authority;
   }
 
   /**

@@ -9,6 +9,7 @@ import {
   Cluster_DiscoveryType as Type,
 } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import { ClusterConfigSchema as ForwardProxySchema } from '#proto/envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster_pb.js';
+import type { MetadataKey } from '#proto/envoy/type/metadata/v3/metadata_pb.js';
 import { MetadataExchangeSchema } from '#proto/istio/metadata_exchange_pb.js';
 import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
@@ -235,15 +236,33 @@ function originalDstOf(message: ClusterMessage, path: string): OriginalDstSettin
   const own = message.lbConfig.case === 'originalDstLbConfig' ? message.lbConfig.value : undefined;
   const at = join(path, 'original_dst_lb_config');
   if (own)
-    only(Cluster_OriginalDstLbConfigSchema, own, at, ['use_http_header', 'http_header_name', 'upstream_port_override']);
+    only(Cluster_OriginalDstLbConfigSchema, own, at, [
+      'use_http_header',
+      'http_header_name',
+      'upstream_port_override',
+      'metadata_key',
+    ]);
   const port = own?.upstreamPortOverride;
   if (port !== undefined && port > 65_535)
     throw new ConfigError(join(at, 'upstream_port_override'), 'value must be less than or equal to 65535');
   return {
     header: own?.useHttpHeader ? headerName(own.httpHeaderName || 'x-envoy-original-dst-host') : undefined,
+    metadata: metadataKeyOf(own?.metadataKey, join(at, 'metadata_key')),
     portOverride: port,
     cleanupMs: millis(message.cleanupInterval, DEFAULT_CLEANUP_MS),
   };
+}
+
+function metadataKeyOf(message: MetadataKey | undefined, path: string): OriginalDstSettings['metadata'] {
+  if (!message) return undefined;
+  if (message.key === '') throw new ConfigError(join(path, 'key'), 'value length must be at least 1 characters');
+  const keys = message.path.map(({ segment }, i) => {
+    if (segment.case !== 'key' || segment.value === '')
+      throw new ConfigError(join(path, `path[${i}].key`), 'value is required');
+    return segment.value;
+  });
+  if (keys.length === 0) throw new ConfigError(join(path, 'path'), 'value must contain at least 1 item(s)');
+  return { filter: message.key, keys };
 }
 
 /** The `istio` metadata of a cluster: what services it stands for, for metrics. */

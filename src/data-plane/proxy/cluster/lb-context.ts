@@ -1,6 +1,6 @@
 // What a request or connection tells the load balancer, and what it later tells the cluster about the host it got.
 // Filled by the router and tcp_proxy; read by the balancers and outlier detection of a cluster.
-import type { JsonValue } from '@bufbuild/protobuf';
+import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import type { SocketAddr } from '../config/address.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import type { Hash64 } from './hash64.ts';
@@ -19,6 +19,8 @@ export interface LbContext {
   readonly metadataMatch: MetadataMatch | undefined;
   /** Request headers, for `http_header_name` of ORIGINAL_DST and the override_host policy. */
   readonly requestHeaders: HeaderMap | undefined;
+  /** Dynamic metadata of a filter, for `metadata_key` of ORIGINAL_DST. */
+  metadataOf?(filter: string): JsonObject | undefined;
   /** Hosts a retry should not take again. */
   readonly avoid: ((host: Host) => boolean) | undefined;
   /** How often another host is asked for when `avoid` refuses one (host_selection_retry_max_attempts). */

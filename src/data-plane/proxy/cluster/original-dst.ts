@@ -3,6 +3,7 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import { addressText, parseIp, type SocketAddr } from '../config/address.ts';
 import type { HeaderName } from '../http/header-map.ts';
 import { MAX_ORIGINAL_DST_HOSTS } from '../limits.ts';
+import { metadataValue } from '../route/metadata-match.ts';
 import type { Counter, Gauge } from '../stats/stats.ts';
 import { bareHost, Host } from './host.ts';
 import type { LbContext } from './lb-context.ts';
@@ -10,6 +11,8 @@ import type { LbContext } from './lb-context.ts';
 export interface OriginalDstSettings {
   /** The header that overrides the destination; undefined = none may. */
   readonly header: HeaderName | undefined;
+  /** The filter and the path of dynamic metadata that override it. */
+  readonly metadata: { readonly filter: string; readonly keys: readonly string[] } | undefined;
   readonly portOverride: number | undefined;
   /** Hosts that nobody used for this long are forgotten, ms (cleanup_interval). */
   readonly cleanupMs: number;
@@ -70,9 +73,16 @@ export class OriginalDst {
     this.#cancel = undefined;
   }
 
+  #fromMetadata(context: LbContext): string | undefined {
+    const { metadata } = this.#settings;
+    if (!metadata) return undefined;
+    const value = metadataValue(context.metadataOf?.(metadata.filter), metadata.keys);
+    return typeof value === 'string' ? value : undefined;
+  }
+
   #target(context: LbContext): SocketAddr | undefined {
     const { header } = this.#settings;
-    const text = header ? context.requestHeaders?.get(header) : undefined;
+    const text = this.#fromMetadata(context) ?? (header ? context.requestHeaders?.get(header) : undefined);
     if (text === undefined) return context.destination;
     const address = parseTarget(text);
     if (!address) this.#counters.originalDstHostInvalid.value += 1;

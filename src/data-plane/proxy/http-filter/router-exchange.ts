@@ -184,7 +184,7 @@ export class RouterExchange
     const pool = cluster.pool(
       host,
       stream.upstreamAlpn,
-      stream.authority,
+      cluster.nameFor(stream.headers, stream.authority),
       stream.upgrade === 'connect' && this.action.terminatesConnect ? 'tcp' : stream.protocol,
       this.priority,
       stream.connection.id,

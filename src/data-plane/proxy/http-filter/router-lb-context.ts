@@ -1,5 +1,6 @@
 // What a forwarded request tells the load balancer: the route's wishes, its hash, and the hosts that were tried. The base of
 // router-exchange.ts, so that a pick allocates nothing.
+import type { JsonObject } from '@bufbuild/protobuf';
 import type { Hash64 } from '../cluster/hash64.ts';
 import type { Host } from '../cluster/host.ts';
 import type { LbContext, MetadataMatch, RoutingPriority } from '../cluster/lb-context.ts';
@@ -43,6 +44,11 @@ export class RouterLbContext implements LbContext {
 
   get requestHeaders(): HeaderMap {
     return this.stream.headers;
+  }
+
+  metadataOf(filter: string): JsonObject | undefined {
+    const { info, connection } = this.stream;
+    return info.metadata?.get(filter) ?? connection.metadata.get(filter);
   }
 
   /** Only balancers that hash ask for it. */

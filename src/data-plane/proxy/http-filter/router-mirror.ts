@@ -116,7 +116,9 @@ export class MirrorExchange implements OutgoingHead, PoolWaiter, ResponseReceive
         cluster.counters.rare.add(RARE.rqMaxDuration);
         this.#giveUp();
       });
-    const leave = cluster.pool(this.#host, stream.upstreamAlpn, host, stream.protocol)?.request(this);
+    const leave = cluster
+      .pool(this.#host, stream.upstreamAlpn, cluster.nameFor(this.headers, host), stream.protocol)
+      ?.request(this);
     if (!leave) {
       this.#finish();
       return;

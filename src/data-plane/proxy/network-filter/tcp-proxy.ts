@@ -1,6 +1,7 @@
 // envoy.filters.network.tcp_proxy: joins a downstream connection to one of a cluster's hosts, byte for byte, with
 // back-pressure and half-close in both directions.
 
+import type { JsonObject } from '@bufbuild/protobuf';
 import type { Clock } from '../../../base/runtime/clock.ts';
 import type { LogEntry } from '../access-log/logger.ts';
 import type { Cluster } from '../cluster/cluster.ts';
@@ -374,6 +375,10 @@ class TcpSession implements LbContext {
     counters.flushTotal.value += 1;
     counters.flushActive.value += 1;
     return true;
+  }
+
+  metadataOf(filter: string): JsonObject | undefined {
+    return this.#info.connection.metadata.get(filter);
   }
 
   /** Lets what waits leave although the session is over, for as long as an idle one may last. False: it has gone already. */

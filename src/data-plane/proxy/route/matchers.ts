@@ -10,7 +10,7 @@ import {
   QueryParameterMatcherSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
 import { ConfigError, join, only } from '../config/fields.ts';
-import { fullRegex, type StringTest, stringTest } from '../config/matchers.ts';
+import { fullRegex, HEADER_MATCHER_FIELDS, type StringTest, stringTest } from '../config/matchers.ts';
 import { type HeaderMap, headerName, utf8Text } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { cookieValue } from './cookies.ts';
@@ -28,19 +28,7 @@ export interface RequestView {
 export type RequestTest = (request: RequestView) => boolean;
 
 export function headerTest(message: HeaderMatcher, path: string): RequestTest {
-  only(HeaderMatcherSchema, message, path, [
-    'name',
-    'exact_match',
-    'safe_regex_match',
-    'range_match',
-    'present_match',
-    'prefix_match',
-    'suffix_match',
-    'contains_match',
-    'string_match',
-    'invert_match',
-    'treat_missing_header_as_empty',
-  ]);
+  only(HeaderMatcherSchema, message, path, HEADER_MATCHER_FIELDS);
   const read = reader(message.name, path);
   const { invertMatch, treatMissingHeaderAsEmpty } = message;
   const spec = message.headerMatchSpecifier;

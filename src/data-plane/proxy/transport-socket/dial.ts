@@ -17,7 +17,7 @@ import { failureOf, SocketTransport } from './socket-transport.ts';
 import { UNSPOKEN } from './tls-accept.ts';
 import type { TlsContext } from './tls-context.ts';
 import { detailsOf, evidenceOf } from './tls-details.ts';
-import { verifyFailedText } from './tls-reasons.ts';
+import { unnamedText, verifyFailedText } from './tls-reasons.ts';
 import type { TlsCounters } from './tls-stats.ts';
 import type { Transport } from './transport.ts';
 
@@ -255,10 +255,12 @@ function handshake(
     const evidence = evidenceOf(wrapped, session?.peer);
     const { peer } = evidence;
     const judged = context.judge(evidence);
-    const verdict = judged === 'ok' && host?.verify && !coversHost(peer?.names ?? [], host.name) ? 'fail-san' : judged;
-    if (verdict !== 'ok') {
-      tls.counters.refused(verdict);
-      return done({ kind: 'failed', reason: verifyFailedText(verdict, peer, evidence.chainText) }, wrapped);
+    const unnamed = judged === 'ok' && host?.verify && !coversHost(peer?.names ?? [], host.name);
+    if (judged !== 'ok' || unnamed) {
+      tls.counters.refused(judged === 'ok' ? 'fail-san' : judged);
+      const reason =
+        judged === 'ok' ? unnamedText(peer, host?.name ?? '') : verifyFailedText(judged, peer, evidence.chainText);
+      return done({ kind: 'failed', reason }, wrapped);
     }
     wrapped.removeListener('error', failed);
     wrapped.removeAllListeners('close');

@@ -67,14 +67,23 @@ export function verifyFailedText(
   );
 }
 
+/** A peer that was accepted, but does not have the name it was called by (auto_san_validation). */
+export function unnamedText(peer: PeerCertificate | undefined, name: string): string {
+  const detail = `verify SAN list, expected SANs: [${name}], certificate SANs: [${namesOf(peer)}]`;
+  return tlsFailureText('CERTIFICATE_VERIFY_FAILED', `verify cert failed: ${detail}`);
+}
+
+function namesOf(peer: PeerCertificate | undefined): string {
+  return (peer?.names ?? []).map((name) => name.value).join(', ');
+}
+
 function detailOf(
   verdict: string,
   peer: PeerCertificate | undefined,
   chainText: string | undefined,
   depth: number,
 ): string {
-  if (verdict === 'fail-san')
-    return `SAN matcher, certificate SANs are [${(peer?.names ?? []).map((name) => name.value).join(', ')}]`;
+  if (verdict === 'fail-san') return `SAN matcher, certificate SANs are [${namesOf(peer)}]`;
   if (verdict === 'fail-hash') return 'hash list and SPKI list';
   return `X509_verify_cert: certificate verification error at depth ${depth}: ${chainText ?? 'certificate not accepted'}`;
 }

@@ -18,6 +18,7 @@ import { openAny } from '../config/any.ts';
 import { ConfigError, join, millis, only } from '../config/fields.ts';
 import { type H2Options, readH2Options } from '../http/h2-options.ts';
 import { type HeaderCase, LOWER_CASE, readHeaderCase } from '../http/header-case.ts';
+import { type HeaderName, headerName } from '../http/header-map.ts';
 import { DEFAULT_MAX_HEADERS, DEFAULT_UPSTREAM_IDLE_MS } from '../limits.ts';
 
 export const HTTP_OPTIONS_KEY = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
@@ -34,6 +35,8 @@ export interface UpstreamHttp {
   readonly maxRequestsPerConnection: number;
   readonly maxHeaders: number;
   readonly autoSni: boolean;
+  /** Names the server instead of the authority, when a request has it. */
+  readonly sniHeader: HeaderName | undefined;
   readonly autoSanValidation: boolean;
   /** Trailers of HTTP/1 chunked bodies are passed on. */
   readonly enableTrailers: boolean;
@@ -50,6 +53,7 @@ export const DEFAULT_HTTP: UpstreamHttp = {
   maxRequestsPerConnection: 0,
   maxHeaders: DEFAULT_MAX_HEADERS,
   autoSni: false,
+  sniHeader: undefined,
   autoSanValidation: false,
   enableTrailers: false,
   headerCase: LOWER_CASE,
@@ -102,6 +106,7 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
     only(UpstreamHttpProtocolOptionsSchema, upstream, join(path, 'upstream_http_protocol_options'), [
       'auto_sni',
       'auto_san_validation',
+      'override_auto_sni_header',
     ]);
   const { http1 } = versions;
   if (http1)
@@ -119,6 +124,7 @@ export function readUpstreamHttp(message: ClusterMessage, path: string): Upstrea
     enableTrailers: http1?.enableTrailers ?? false,
     headerCase: readHeaderCase(http1?.headerKeyFormat, join(versions.path, 'http_protocol_options.header_key_format')),
     autoSni: upstream?.autoSni ?? false,
+    sniHeader: upstream?.overrideAutoSniHeader ? headerName(upstream.overrideAutoSniHeader) : undefined,
     autoSanValidation: upstream?.autoSanValidation ?? false,
     h2: readH2Options(versions.http2, join(versions.path, 'http2_protocol_options')),
   };

@@ -1,7 +1,5 @@
 // A client's handshake by OpenSSL's own calls; the counterpart of the TLSSocket one in ../dial.ts, which calls it.
 import type { ClientSession } from '../client-sessions.ts';
-import type { PeerCertificate } from '../peer-certificate.ts';
-import { coversHost } from '../san.ts';
 import type { SocketTransport } from '../socket-transport.ts';
 import type { TlsContext } from '../tls-context.ts';
 import { tlsFailureText, verifyFailedText } from '../tls-reasons.ts';
@@ -45,8 +43,7 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
   }
   if (connection.session) offer(lib, ssl, connection.session.bytes);
   const { generation } = context;
-  const named = (peer: PeerCertificate): boolean => !host?.verify || coversHost(peer.names, host.name);
-  const check = new PeerCheck(context, named);
+  const check = new PeerCheck(context, host?.verify ? host.name : undefined);
   let finished = false;
   let collect: ((pointer: Pointer) => boolean) | undefined;
   const transport = new SecureTransport(connection.raw, ssl, {
@@ -55,10 +52,13 @@ export function connectDirect(connection: Connection, openContext: OpenSslContex
       const evidence = evidenceOf(pointer, check.peer);
       const { peer } = evidence;
       const judged = evidence.resumed || !check.peer ? context.judge(evidence) : 'ok';
-      const verdict = judged === 'ok' && peer && !named(peer) ? 'fail-san' : judged;
-      if (verdict !== 'ok') {
-        counters.refused(verdict);
-        return verifyFailedText(verdict, peer, evidence.chainText);
+      if (judged !== 'ok') {
+        counters.refused(judged);
+        return verifyFailedText(judged, peer, evidence.chainText);
+      }
+      if (peer && !check.named(peer)) {
+        counters.refused('fail-san');
+        return check.unnamedText(peer);
       }
       const details = {
         ...detailsOf(pointer, evidence, context.certificates()[0], context.vouchedFor(evidence)),

@@ -2,8 +2,9 @@
 // verify callback of context.ts; made by the handshakes of this folder.
 import { MAX_CHAIN_CERTIFICATES } from '../../limits.ts';
 import { type PeerCertificate, peerCertificate } from '../peer-certificate.ts';
+import { coversHost } from '../san.ts';
 import type { PeerVerdict, TlsContext } from '../tls-context.ts';
-import { verifyFailedText } from '../tls-reasons.ts';
+import { unnamedText, verifyFailedText } from '../tls-reasons.ts';
 import { toX509 } from './context.ts';
 import { derOf } from './facts.ts';
 import { openssl, type Pointer } from './library.ts';
@@ -18,13 +19,22 @@ export class PeerCheck {
   reason = '';
   readonly #context: TlsContext;
   readonly #generation: number;
-  readonly #also: (peer: PeerCertificate) => boolean;
+  readonly #name: string | undefined;
 
-  /** Made with the connection, from the OpenSSL context of the moment. `also`: one more condition on the names. */
-  constructor(context: TlsContext, also: (peer: PeerCertificate) => boolean = () => true) {
+  /** Made with the connection, from the OpenSSL context of the moment. `name`: one that the certificate must have too. */
+  constructor(context: TlsContext, name?: string) {
     this.#context = context;
     this.#generation = context.generation;
-    this.#also = also;
+    this.#name = name;
+  }
+
+  named(peer: PeerCertificate): boolean {
+    return this.#name === undefined || coversHost(peer.names, this.#name);
+  }
+
+  /** Why a peer without the name is refused. */
+  unnamedText(peer: PeerCertificate): string {
+    return unnamedText(peer, this.#name ?? '');
   }
 
   readonly run = (store: Pointer): boolean => {
@@ -43,13 +53,16 @@ export class PeerCheck {
       },
       () => lib.X509_STORE_CTX_set_error(store, NOT_THIS_ONE),
     );
-    this.verdict = verdict === 'ok' && !this.#also(peer) ? 'fail-san' : verdict;
+    const unnamed = verdict === 'ok' && !this.named(peer);
+    this.verdict = unnamed ? 'fail-san' : verdict;
     // The error of a chain that is accepted all the same stays: the session remembers it.
     if (this.verdict === 'ok') return true;
     const failed = broken && verdict === 'fail-chain';
     const code = lib.X509_STORE_CTX_get_error(store);
     const text = failed ? lib.X509_verify_cert_error_string(code) : undefined;
-    this.reason = verifyFailedText(this.verdict, peer, text, failed ? lib.X509_STORE_CTX_get_error_depth(store) : 0);
+    this.reason = unnamed
+      ? this.unnamedText(peer)
+      : verifyFailedText(this.verdict, peer, text, failed ? lib.X509_STORE_CTX_get_error_depth(store) : 0);
     if (!failed) lib.X509_STORE_CTX_set_error(store, NOT_THIS_ONE);
     return false;
   };
