@@ -107,7 +107,7 @@ test('clusters, listeners, help, errors', async (t) => {
     ['n', 'envoy', 'test'],
   );
   const dumped = JSON.parse((await get('/config_dump?mask=bootstrap')).body).configs[0].bootstrap.node;
-  assert.deepEqual(dumped.user_agent_build_version, node.user_agent_build_version);
+  assert.deepEqual(dumped.user_agent_build_version.metadata, node.user_agent_build_version.metadata);
   const used = (await get('/stats?usedonly')).body;
   assert.match(used, /^cluster\.a\.upstream_rq_pending_active: 0$/m, 'a gauge that was used');
   assert.doesNotMatch(used, /^http\.test\.downstream_cx_ssl_active/m, 'and one that was not');

@@ -7,10 +7,10 @@ import type { AdminTarget } from './target.ts';
 export function certsPage(target: AdminTarget): string {
   const now = target.clock.now();
   const certificates = contexts(target).map((context) => ({
-    ca_cert: (context.trust()?.roots ?? []).map((root) => detail(root, now)),
+    ca_cert: (context.trust()?.roots ?? []).map((root) => detail(root, context.trust()?.path, now)),
     cert_chain: context
       .certificates()
-      .flatMap((material) => material.chain.slice(0, 1).map((leaf) => detail(leaf, now))),
+      .flatMap((material) => material.chain.slice(0, 1).map((leaf) => detail(leaf, material.path, now))),
   }));
   return `${JSON.stringify({ certificates }, null, 1)}\n`;
 }
@@ -24,7 +24,7 @@ function contexts(target: AdminTarget): TlsContext[] {
   return [...out];
 }
 
-function detail(certificate: X509Certificate, now: number): object {
+function detail(certificate: X509Certificate, path: string | undefined, now: number): object {
   const from = Date.parse(certificate.validFrom);
   const to = Date.parse(certificate.validTo);
   const names: Record<string, string>[] = [];
@@ -34,7 +34,7 @@ function detail(certificate: X509Certificate, now: number): object {
     if (name.kind === 'ip') names.push({ ip_address: name.value });
   }
   return {
-    path: '<inline>',
+    path,
     serial_number: certificate.serialNumber.toLowerCase(),
     subject_alt_names: names,
     days_until_expiration: String(Math.max(0, Math.floor((to - now) / 86_400_000))),

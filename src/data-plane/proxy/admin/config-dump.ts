@@ -11,7 +11,6 @@ import { RE2JS } from 're2js';
 import { type Bootstrap, BootstrapSchema } from '#proto/envoy/config/bootstrap/v3/bootstrap_pb.js';
 import { ClusterSchema } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import { TypedExtensionConfigSchema } from '#proto/envoy/config/core/v3/extension_pb.js';
-import { ClusterLoadAssignmentSchema } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { ListenerSchema } from '#proto/envoy/config/listener/v3/listener_pb.js';
 import { RouteConfigurationSchema } from '#proto/envoy/config/route/v3/route_pb.js';
 import { SecretSchema } from '#proto/envoy/extensions/transport_sockets/tls/v3/secret_pb.js';
@@ -20,6 +19,8 @@ import { extensionRegistry } from '../config/bootstrap.ts';
 import { regexProblem } from '../stats/query.ts';
 import type { ResourceRecord } from '../xds/hub.ts';
 import { CDS, ECDS, EDS, LDS, RDS } from '../xds/kinds.ts';
+import { assignmentOf } from './endpoints.ts';
+import { fitsMask } from './field-mask.ts';
 import { type AdminReply, type AdminTarget, JSON_TYPE } from './target.ts';
 
 const ADMIN = 'type.googleapis.com/envoy.admin.v3.';
@@ -78,8 +79,8 @@ interface Section {
 
 export function configDump(target: AdminTarget, query: URLSearchParams): AdminReply {
   let keep: (name: string) => boolean = () => true;
-  const regex = query.get('name_regex');
-  if (regex !== null) {
+  const regex = query.get('name_regex') ?? '';
+  if (regex !== '') {
     try {
       const compiled = RE2JS.compile(regex);
       keep = (name) => compiled.testExact(name);
@@ -93,16 +94,17 @@ export function configDump(target: AdminTarget, query: URLSearchParams): AdminRe
     }
   }
   const dumps = sections(target, keep, query.has('include_eds'));
-  const resource = query.get('resource');
-  const mask = query.get('mask')?.split(',');
-  if (resource !== null) return oneResource(dumps, resource, mask);
+  const resource = query.get('resource') ?? '';
+  const asked = query.get('mask') ?? '';
+  const mask = asked === '' ? undefined : asked.split(',');
+  if (resource !== '') return oneResource(dumps, resource, mask);
   if (!mask) return { body: whole(dumps), type: JSON_TYPE };
   const kept = dumps.flatMap((dump) => masked(dump, mask) ?? []);
   if (kept.length === 0)
     return {
       status: 400,
       type: PLAIN,
-      body: `FieldMask ${query.get('mask')} could not be successfully applied to any configs.`,
+      body: `FieldMask ${asked} could not be successfully applied to any configs.`,
     };
   return { body: `${JSON.stringify({ configs: kept }, null, 1)}\n`, type: JSON_TYPE };
 }
@@ -321,23 +323,21 @@ function routes(target: AdminTarget, keep: (name: string) => boolean): Section {
   };
 }
 
+/** As clusters use them now: those of clusters that were discovered are dynamic, however their endpoints came. */
 function endpoints(target: AdminTarget, keep: (name: string) => boolean): Section {
   const dynamic: (() => JsonObject)[] = [];
   const fixed: (() => JsonObject)[] = [];
-  for (const [name, record] of target.hub.book(EDS))
-    if (keep(name) && record.updated > 0)
-      dynamic.push(() => ({
-        ...versioned(target, record),
-        endpoint_config: fromRecord(ClusterLoadAssignmentSchema, record),
-        ...failure(record),
-      }));
-  for (const view of target.clusters.views()) {
-    const assignment = view.active?.message.loadAssignment;
-    if (assignment && keep(view.name))
-      fixed.push(() => ({
-        endpoint_config: json(ClusterLoadAssignmentSchema, assignment),
-        last_updated: time(target.startedAt),
-      }));
+  const book = target.hub.book(EDS);
+  for (const { active, isStatic } of target.clusters.views()) {
+    if (!active) continue;
+    const { settings } = active;
+    const name = settings.type === 'eds' ? settings.edsName : active.name;
+    if (!keep(name)) continue;
+    const record = settings.type === 'eds' ? book.get(name) : undefined;
+    (isStatic ? fixed : dynamic).push(() => ({
+      endpoint_config: assignmentOf(active, name, record),
+      ...failure(record),
+    }));
   }
   const type = 'EndpointsConfigDump';
   return {
@@ -369,11 +369,10 @@ function secrets(target: AdminTarget, keep: (name: string) => boolean): Section 
     const entry = (more: JsonObject) => (): JsonObject => ({
       name: view.name,
       ...more,
-      last_updated: time(view.updated),
       secret: json(SecretSchema, secret),
     });
     if (view.isStatic) fixed.push(entry({}));
-    else active.push(entry({ version_info: view.version }));
+    else active.push(entry({ version_info: view.version, last_updated: time(view.updated) }));
   }
   const type = 'SecretsConfigDump';
   return {
@@ -398,6 +397,8 @@ function oneResource(dumps: readonly Section[], resource: string, mask: readonly
     const list = dump.lists.find((each) => each.key === resource);
     if (!list) continue;
     if (list.items.length === 0) return { body: '{}\n', type: JSON_TYPE };
+    if (mask && !fitsMask(list.type, mask))
+      return { status: 400, type: PLAIN, body: `FieldMask ${mask.join(',')} could not be successfully used.` };
     return { body: elements(list, mask), type: JSON_TYPE };
   }
   return { status: 404, type: PLAIN, body: `${resource} not found in config dump` };
@@ -413,16 +414,14 @@ function* elements(list: List, mask: readonly string[] | undefined): Generator<s
   yield '\n ]\n}\n';
 }
 
-/** Keeps the named paths of a section and its type; undefined when it has none of them. */
+/** Keeps the named paths of a section and its type; undefined when one of them does not fit it. */
 function masked(dump: Section, paths: readonly string[]): JsonObject | undefined {
   const all: JsonObject = { ...dump.fields };
   for (const { key, items } of dump.lists)
     if (items.length > 0 && paths.some((path) => path.trim().split('.')[0] === key))
       all[key] = items.map((make) => make());
-  const kept = pickAll(all, paths);
-  const known = new Set([...Object.keys(dump.fields), ...dump.lists.map(({ key }) => key)]);
-  if (!paths.some((path) => known.has(path.trim().split('.')[0] ?? ''))) return undefined;
-  return { '@type': dump.type, ...kept };
+  if (!fitsMask(dump.type.slice(ADMIN.length), paths)) return undefined;
+  return { '@type': dump.type, ...pickAll(all, paths) };
 }
 
 function pickAll(value: JsonObject, paths: readonly string[]): JsonObject {

@@ -1,5 +1,6 @@
 // The pages of the admin interface: which there are, what each is for and how it is asked. Called by admin/server.ts for
 // every request.
+import { H } from '../http/names.ts';
 import { escapeHtml } from '../stats/html.ts';
 import { certsPage } from './certs.ts';
 import { clustersPage } from './clusters.ts';
@@ -213,13 +214,13 @@ export function findPage(
   url: string,
   ask: AdminAsk,
 ): AdminReply | Promise<AdminReply> {
+  // Paths are normalized as Envoy's admin interface does.
+  if (url.includes('#')) return { status: 400, body: '' };
   const mark = url.indexOf('?');
-  const path = mark < 0 ? url : url.slice(0, mark);
+  const path = (mark < 0 ? url : url.slice(0, mark)).replaceAll(/\/{2,}/g, '/');
   const page = pagesOf(target).get(path);
   if (!page) return { status: 404, body: `invalid path. admin commands are:\n${helpText(target)}` };
   if (page.mutates && method !== 'POST') return { status: 405, body: `Method ${method} not allowed, POST required.` };
-  if (method !== 'GET' && method !== 'POST' && method !== 'HEAD')
-    return { status: 405, body: `Method ${method} not allowed.` };
   return page.show(target, new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)), ask);
 }
 
@@ -270,12 +271,13 @@ function memory(): string {
   )}\n`;
 }
 
-function runtimeModify(target: AdminTarget, query: URLSearchParams): AdminReply {
-  const values = new Map(query);
+function runtimeModify(target: AdminTarget, query: URLSearchParams, { headers, body }: AdminAsk): AdminReply {
+  const isForm = headers.get(H.contentType) === 'application/x-www-form-urlencoded';
+  const values = new Map(query.size === 0 && isForm ? new URLSearchParams(body) : query);
   if (values.size === 0)
     return {
       status: 400,
-      body: 'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\nuse an empty value to remove a previously added override\n',
+      body: 'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n       or send the parameters as form values\nuse an empty value to remove a previously added override',
     };
   return target.overrideRuntime(values) ? OK : { status: 503, body: 'No admin layer specified' };
 }

@@ -50,6 +50,8 @@ interface Entry {
   bindings: Binding[];
   /** Drained by an operator. */
   stopped: boolean;
+  /** Where it listened before it was stopped: still shown. */
+  lastBound: readonly SocketAddr[];
 }
 
 /** One listener as the admin interface shows it. */
@@ -81,6 +83,8 @@ export class ListenerManager {
         return this.#connections;
       },
     };
+    for (const name of ['added', 'modified', 'removed', 'stopped', 'in_place_updated', 'create_failure'])
+      deps.stats.counter(`listener_manager.listener_${name}`);
   }
 
   /** Throws ConfigError and changes nothing when the message cannot be used. False = nothing to do. */
@@ -142,7 +146,8 @@ export class ListenerManager {
 
   #boundOf(entry: Entry): readonly SocketAddr[] {
     const { sockets } = this.#deps;
-    if (!sockets || sockets.binds) return entry.bindings.map((binding) => binding.bound);
+    if (!sockets || sockets.binds)
+      return entry.stopped ? entry.lastBound : entry.bindings.map((binding) => binding.bound);
     return (entry.active?.settings.addresses ?? []).flatMap(
       (address) => sockets.whereIs(socketName(entry, address)) ?? [],
     );
@@ -202,6 +207,7 @@ export class ListenerManager {
       if (entry.active && !entry.stopped) this.#stat('listener_stopped');
       entry.stopped = true;
       for (const binding of entry.bindings) binding.server.close();
+      if (entry.bindings.length > 0) entry.lastBound = entry.bindings.map((binding) => binding.bound);
       entry.bindings = [];
     }
     this.#gauges();
@@ -226,6 +232,7 @@ export class ListenerManager {
       print: '',
       bindings: [],
       stopped: false,
+      lastBound: [],
     };
     this.#entries.set(name, entry);
     return entry;

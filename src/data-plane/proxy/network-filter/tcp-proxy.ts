@@ -216,6 +216,7 @@ class TcpSession implements LbContext {
     host.beginConnection();
     cluster.counters.cxTotal.value += 1;
     cluster.counters.cxActive.value += 1;
+    cluster.counters.rqPendingTotal.value += 1;
     info.setHost(host.spec);
     const asked = this.#handler.deps.clock.now();
     info.upstreamAsked = asked;
@@ -237,6 +238,8 @@ class TcpSession implements LbContext {
         if (result.kind === 'connected') {
           this.#joinedAt = this.#handler.deps.clock.now();
           cluster.counters.connectMs.record(this.#joinedAt - asked);
+          cluster.counters.rqTotal.value += 1;
+          host.rqTotal += 1;
           return this.#joined(result.transport);
         }
         cluster.counters.cxConnectFail.value += 1;

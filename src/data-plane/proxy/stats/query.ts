@@ -21,13 +21,7 @@ export interface StatsQuery {
 
 /** Longest filter expression. */
 const MAX_FILTER_CHARS = 1024;
-const TYPES: Readonly<Record<string, StatType>> = {
-  counters: 'Counters',
-  gauges: 'Gauges',
-  histograms: 'Histograms',
-  textreadouts: 'TextReadouts',
-  all: 'All',
-};
+const TYPES: readonly StatType[] = ['All', 'Counters', 'Gauges', 'Histograms', 'TextReadouts'];
 const BUCKETS: readonly Buckets[] = ['none', 'cumulative', 'disjoint', 'detailed', 'summary', 'prometheusnative'];
 const FORMATS: readonly StatsFormat[] = ['text', 'json', 'html', 'active-html', 'prometheus'];
 
@@ -42,7 +36,8 @@ export function readStatsQuery(query: URLSearchParams, prometheus: boolean): Sta
   const bucketsName = asked('histogram_buckets') ?? (prometheus || format === 'prometheus' ? 'cumulative' : 'none');
   const buckets = BUCKETS.find((each) => each === bucketsName);
   if (!buckets) return 'usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)\n';
-  const type = TYPES[(asked('type') ?? 'All').toLowerCase()];
+  const typeName = asked('type') ?? 'All';
+  const type = TYPES.find((each) => each === typeName);
   if (!type) return 'invalid &type= param';
   const hidden = asked('hidden') ?? 'exclude';
   if (!['include', 'only', 'exclude'].includes(hidden)) return 'usage: /stats?hidden=(include|only|exclude)\n\n';

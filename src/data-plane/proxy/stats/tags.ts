@@ -61,6 +61,7 @@ const DEFAULTS: readonly (readonly [tag: string, pattern: string])[] = [
   ['envoy_route', `^vhost\\.${W}\\.route\\.((${W})\\.)`],
   ['envoy_connection_limit_prefix', `^connection_limit\\.((${W})\\.)`],
   ['envoy_local_network_ratelimit_prefix', `^local_rate_limit\\.((${W})\\.)`],
+  ['envoy_xds_resource_name', '^sds\\.((.+?)\\.)\\w+$'],
   ['envoy_proxy_protocol_prefix', `^proxy_proto\\.((?!versions\\.)(${W})\\.)`],
   ['envoy_proxy_protocol_version', `^proxy_proto\\.(?:${W}\\.)?(versions\\.v(\\d)\\.)`],
 ];

@@ -22,6 +22,8 @@ export interface CertificateMaterial {
   /** The name of the secret; empty for one that stands in the context itself. */
   readonly name: string;
   readonly chainPem: string;
+  /** The file of the chain, shown by /certs. */
+  readonly path: string;
   /** PKCS #8 or as it was given; never encrypted. */
   readonly keyPem: string;
   readonly chain: readonly X509Certificate[];
@@ -38,6 +40,8 @@ export interface CertificateMaterial {
 export interface TrustMaterial {
   readonly name: string;
   readonly caPem: string;
+  /** The file of the authorities, shown by /certs. */
+  readonly path: string;
   readonly roots: readonly X509Certificate[];
   readonly sanTest: SanTest;
   readonly hasSans: boolean;
@@ -130,6 +134,7 @@ export function certificateMaterial(
   return {
     name,
     chainPem,
+    path: pathOf(message.certificateChain),
     keyPem: password === undefined ? given : key.export({ type: 'pkcs8', format: 'pem' }).toString(),
     chain,
     isEcdsa: key.asymmetricKeyType !== 'rsa',
@@ -190,6 +195,7 @@ export function trustMaterial(
   return {
     name,
     caPem,
+    path: pathOf(message.trustedCa),
     roots,
     sanTest: compileSanMatchers(typed, untyped, path),
     hasSans: typed.length > 0 || untyped.length > 0,
@@ -206,6 +212,10 @@ export function trustMaterial(
   };
 }
 
+function pathOf(source: DataSource | undefined): string {
+  return source?.specifier.case === 'filename' ? source.specifier.value : '<inline>';
+}
+
 /** OpenSSL's own limit. */
 const DEFAULT_VERIFY_DEPTH = 100;
 
@@ -218,6 +228,7 @@ export function mergeTrust(base: TrustMaterial, over: TrustMaterial): TrustMater
   return {
     name: over.name,
     caPem: over.caPem || base.caPem,
+    path: over.caPem ? over.path : base.path,
     roots: over.caPem ? over.roots : base.roots,
     sanTest: !base.hasSans ? over.sanTest : !over.hasSans ? base.sanTest : (n) => base.sanTest(n) || over.sanTest(n),
     hasSans: base.hasSans || over.hasSans,
