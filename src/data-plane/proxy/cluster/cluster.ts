@@ -5,7 +5,6 @@ import type { Clock } from '../../../base/runtime/clock.ts';
 import type { SocketAddr } from '../config/address.ts';
 import { ConfigError, join } from '../config/fields.ts';
 import type { Protocol } from '../http/codec.ts';
-import { type H2Counters, h2Counters } from '../http/h2-options.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
@@ -16,7 +15,6 @@ import type { ProxiedFor, UpstreamSocket, UpstreamSource } from '../transport-so
 import type { SecretLease, SecretStore, TlsBuildContext } from '../transport-socket/tls-context.ts';
 import { type Breakers, buildBreakers } from '../upstream/breakers.ts';
 import type { UpstreamPool } from '../upstream/exchange.ts';
-import { HttpPool, type PoolDeps } from '../upstream/pool.ts';
 import { type Balancer, BalancerCounters } from './balancer/balancer.ts';
 import { createBalancer, goesByLoad } from './balancer/make.ts';
 import { type ClusterSettings, readCluster, type ServiceIdentity, serviceOf } from './config.ts';
@@ -32,6 +30,7 @@ import type { LbContext, Outcome, RoutingPriority } from './lb-context.ts';
 import { Membership } from './membership.ts';
 import { OriginalDst } from './original-dst.ts';
 import type { SuccessRates } from './outlier/detector.ts';
+import { ClusterPools } from './pools.ts';
 import { SocketMatches } from './socket-matches.ts';
 
 export interface ClusterDeps extends Omit<TlsBuildContext, 'secrets'> {
@@ -54,13 +53,6 @@ export interface ClusterDeps extends Omit<TlsBuildContext, 'secrets'> {
   readonly toldHealth?: ToldHealth | undefined;
   /** DNS caches of dynamic forward proxies. */
   readonly dnsCaches: DnsCaches;
-}
-
-interface PoolEntry {
-  readonly host: Host;
-  readonly socket: UpstreamSocket;
-  readonly pool: UpstreamPool;
-  readonly breakers: Breakers;
 }
 
 export interface Encoded {
@@ -90,9 +82,8 @@ export class Cluster {
   readonly #print: string;
   readonly #sockets: SocketMatches;
   readonly #secrets: SecretLease;
-  readonly #poolDeps: PoolDeps;
-  #h2: H2Counters | undefined;
-  readonly #pools = new Map<string, PoolEntry>();
+  /** Made for the first connection: many clusters never have any. */
+  #pools: ClusterPools | undefined;
   readonly #membership: Membership;
   readonly #balancer: Balancer;
   readonly #originalDst: OriginalDst | undefined;
@@ -119,14 +110,6 @@ export class Cluster {
     this.service = serviceOf(this.metadata.istio);
     this.#deps = deps;
     this.#print = print;
-    this.#poolDeps = {
-      clock: deps.clock,
-      random: deps.random,
-      h2: () => {
-        this.#h2 ??= h2Counters(this.scope);
-        return this.#h2;
-      },
-    };
     this.scope = new StatsScope(deps.stats, `cluster.${this.statName}.`);
     this.#secrets = secrets;
     this.#sockets = new SocketMatches(message, { ...deps, secrets }, this.scope, path);
@@ -175,7 +158,13 @@ export class Cluster {
     const { originalDst } = this.settings;
     const { capture } = deps;
     const reach = capture && ((address: SocketAddr) => capture.reach(address, this.name));
-    this.#originalDst = new OriginalDst(originalDst, deps.clock, this.counters, (host) => this.#dropPools(host), reach);
+    this.#originalDst = new OriginalDst(
+      originalDst,
+      deps.clock,
+      this.counters,
+      (host) => this.#pools?.dropHost(host),
+      reach,
+    );
     this.#assigned = true;
   }
 
@@ -215,7 +204,9 @@ export class Cluster {
       );
     this.#assigned = true;
     const cache = this.#deps.dnsCaches.get(forward.cache, forward.path);
-    return new ForwardProxy(cache, tls ? 443 : 80, this.counters.membershipTotal, (host) => this.#dropPools(host));
+    return new ForwardProxy(cache, tls ? 443 : 80, this.counters.membershipTotal, (host) =>
+      this.#pools?.dropHost(host),
+    );
   }
 
   #makeBalancer(): Balancer {
@@ -247,8 +238,8 @@ export class Cluster {
         this.#ledger?.removed(removed.map((host) => hostName(host, settings)));
         this.#ledger?.added(added.map((host) => hostName(host, settings)));
         this.#health?.onMembers(added, removed);
-        if (settings.common.closeOnHostChange) for (const key of [...this.#pools.keys()]) this.#dropPool(key);
-        else for (const host of removed) this.#dropPools(host);
+        if (settings.common.closeOnHostChange) this.#pools?.dropAll();
+        else for (const host of removed) this.#pools?.dropHost(host);
       },
     });
   }
@@ -285,7 +276,7 @@ export class Cluster {
   #onHealth(host: Host): void {
     // Another connection may do better than those of a host that failed.
     if (host.has(HEALTH.failedActiveHc | HEALTH.failedOutlier)) {
-      this.#dropPools(host);
+      this.#pools?.dropHost(host);
       for (const close of [...(this.#sessions.get(host) ?? [])]) close();
     }
     this.#membership.refresh();
@@ -420,11 +411,7 @@ export class Cluster {
     return (sniHeader && headers.get(sniHeader)) || authority;
   }
 
-  /**
-   * The pool of connections to `host`. Connections with another ALPN list, or another server name taken from
-   * `authority` (auto_sni), are not shared; nor are those of the two priorities, or of downstream connections
-   * (connection_pool_per_downstream_connection). Undefined = max_connection_pools are open.
-   */
+  /** See ClusterPools.get. */
   pool(
     host: Host,
     alpn: readonly string[] | undefined,
@@ -434,76 +421,19 @@ export class Cluster {
     downstream = 0,
     proxiedFor?: ProxiedFor,
   ): UpstreamPool | undefined {
-    const socket = this.socketFor(host);
-    const tls = socket.kind === 'tls';
-    const { settings } = this;
-    const { http } = settings;
-    const protocol =
-      speaks === 'tcp'
-        ? 'tcp'
-        : http.protocol !== 'downstream'
-          ? http.protocol
-          : speaks === 'HTTP/2'
-            ? 'http2'
-            : 'http1';
-    const last = host.lastPool;
-    if (
-      last &&
-      last.socket === socket &&
-      last.alpn === alpn &&
-      last.protocol === protocol &&
-      last.priority === priority &&
-      !settings.poolPerDownstream
-    )
-      return last.pool;
-    const name = tls && http.autoSni && socket.sni === '' ? hostOf(authority) : '';
-    // A header that names the client makes a connection that client's own.
-    const own = settings.poolPerDownstream || socket.proxyProtocol ? downstream : '';
-    const key = `${host.id}|${tls && alpn ? alpn.join(',') : ''}|${name}|${priority === 'high' ? 'h' : ''}|${own}|${protocol}`;
-    const known = this.#pools.get(key);
-    // Discovery may have chosen another transport socket for the host.
-    if (known?.host === host && known.socket === socket) {
-      if (name === '' && own === '') host.lastPool = { socket, alpn, protocol, priority, pool: known.pool };
-      return known.pool;
-    }
-    if (known) this.#dropPool(key);
-    const breakers = this.breakersFor(priority);
-    if (this.#pools.size >= MAX_IDLE_POOLS || breakers.pools.full) this.#dropEmptyPools();
-    if (!breakers.pools.tryEnter()) {
-      this.counters.cxPoolOverflow.value += 1;
-      return undefined;
-    }
-    const made = new HttpPool(
-      host,
-      {
-        socket,
-        alpn: tls ? alpn : undefined,
-        name: name === '' ? undefined : { name, verify: http.autoSanValidation },
-        proxiedFor: socket.proxyProtocol ? proxiedFor : undefined,
-        source: this.source(host),
-        connectTimeoutMs: settings.connectTimeoutMs,
-        keepAlive: settings.connect.keepAlive !== undefined,
-        http,
-        protocol,
-      },
-      breakers,
-      this.counters,
-      this.#poolDeps,
-    );
-    this.#pools.set(key, { host, socket, pool: made, breakers });
-    this.#health?.onTraffic();
-    return made;
+    this.#pools ??= new ClusterPools(this, this.#deps);
+    return this.#pools.get(host, alpn, authority, speaks, priority, downstream, proxiedFor);
   }
 
-  /** Server names come from clients: pools that hold nothing must not pile up. */
-  #dropEmptyPools(): void {
-    for (const [key, { pool }] of this.#pools) if (pool.empty) this.#dropPool(key);
+  /** A connection for traffic is about to be made. */
+  onPool(): void {
+    this.#health?.onTraffic();
   }
 
   /** This cluster was replaced or removed: connections end when their exchange does. */
   drain(): void {
     this.#stop();
-    for (const { pool } of this.#pools.values()) pool.drain();
+    this.#pools?.drain();
     for (const socket of this.#sockets.all()) if (socket.kind === 'tls') socket.context.dispose();
     this.#secrets.release();
     this.scope.drop();
@@ -511,8 +441,7 @@ export class Cluster {
 
   destroy(): void {
     this.#stop();
-    for (const { pool } of this.#pools.values()) pool.destroy();
-    this.#pools.clear();
+    this.#pools?.destroy();
   }
 
   #stop(): void {
@@ -528,24 +457,4 @@ export class Cluster {
   tlsSockets(): readonly UpstreamSocket[] {
     return this.#sockets.all().filter((socket) => socket.kind === 'tls');
   }
-
-  #dropPools(host: Host): void {
-    for (const [key, { host: owner }] of this.#pools) if (owner === host) this.#dropPool(key);
-  }
-
-  #dropPool(key: string): void {
-    const entry = this.#pools.get(key);
-    if (!entry) return;
-    if (entry.host.lastPool?.pool === entry.pool) entry.host.lastPool = undefined;
-    entry.pool.drain();
-    entry.breakers.pools.leave();
-    this.#pools.delete(key);
-  }
-}
-
-/** Pools of one cluster beyond which empty ones are forgotten. */
-const MAX_IDLE_POOLS = 256;
-
-function hostOf(authority: string): string {
-  return authority.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
 }
