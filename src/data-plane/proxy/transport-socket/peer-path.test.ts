@@ -1,4 +1,4 @@
-// What a client sent beside its certificate and who issued it, on both transports, on full and resumed handshakes, and that
+// What a client sent beside its certificate and who issued it, and ids of sessions, on both transports, on full and resumed handshakes, and that
 // nothing is read unless somebody asks.
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
@@ -86,6 +86,13 @@ for (const transport of ['openssl', 'tlssocket'] as const) {
     assert.equal((await visit(running.port, as(direct))).outcome, 'ok');
     assert.equal(print('%DOWNSTREAM_PEER_ISSUER_SERIAL%', running), plain(x509(root).serialNumber));
     assert.equal(print('%DOWNSTREAM_PEER_CHAIN_SERIALS%', running), plain(x509(direct).serialNumber));
+  });
+
+  test(`${transport}: a session of TLS 1.3 has no id, one of 1.2 that is kept here has`, async (t) => {
+    const running = await start(t, transport, { session_timeout: '60s' });
+    for (const maxVersion of ['TLSv1.3', 'TLSv1.2'] as const) await visit(running.port, { ...as(client), maxVersion });
+    assert.equal(running.accepted[0]?.sessionId, '');
+    if (transport === 'openssl') assert.match(running.accepted[1]?.sessionId ?? '', /^[0-9a-f]{64}$/);
   });
 
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const)

@@ -69,7 +69,8 @@ export function detailsOf(
     group: session.group || clientGroup(socket),
     signature: version === 'TLSv1.3' ? (peer?.tls13Signature ?? '') : '',
     resumed: evidence.resumed,
-    sessionId: session.id,
+    // OpenSSL gives sessions of TLS 1.3 an id for its own use.
+    sessionId: version === 'TLSv1.3' ? '' : session.id,
     alpn: socket.alpnProtocol || '',
     sni: typeof servername === 'string' ? servername : '',
     peerVerified,

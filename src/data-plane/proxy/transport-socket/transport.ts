@@ -16,7 +16,7 @@ export interface TlsDetails {
   readonly signature: string;
   /** The handshake took an earlier session up again. */
   readonly resumed: boolean;
-  /** Hex; may be empty. */
+  /** Hex; TLS 1.3 has none. */
   readonly sessionId: string;
   /** The ALPN value both sides agreed on; empty when none. */
   readonly alpn: string;

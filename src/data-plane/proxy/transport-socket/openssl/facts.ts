@@ -71,13 +71,15 @@ export function detailsOf(
 ): TlsDetails {
   const lib = openssl();
   const { peer } = evidence;
+  const version = lib.SSL_get_version(ssl);
   return {
-    version: lib.SSL_get_version(ssl),
+    version,
     cipher: cipherName(lib, lib.SSL_get_current_cipher(ssl)),
     group: groupOf(lib.SSL_get0_group_name(ssl)),
     signature: signatureOf(lib, ssl, peer),
     resumed: evidence.resumed,
-    sessionId: sessionIdOf(lib, ssl),
+    // OpenSSL gives sessions of TLS 1.3 an id for its own use.
+    sessionId: version === 'TLSv1.3' ? '' : sessionIdOf(lib, ssl),
     alpn: alpnOf(lib, ssl),
     sni: lib.SSL_get_servername(ssl, HOST_NAME) ?? '',
     peerVerified,
