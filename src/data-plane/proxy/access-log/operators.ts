@@ -105,17 +105,20 @@ export function isGrpc(info: StreamInfo): boolean {
   return info.requestHeaders?.get(H.contentType)?.startsWith('application/grpc') ?? false;
 }
 
-/** Names in certificates may have characters that are no bytes. */
-function ofCertificate(read: Operator): Operator {
+/** URIs, DNS names and addresses of certificates are bytes already; subjects and names of other kinds are texts. */
+const TEXTS = /(?:SUBJECT|ISSUER|OTHERNAME_SAN)$/;
+
+function ofCertificate(name: string, read: Operator): Operator {
+  const text = TEXTS.test(name);
   return (info) => {
     const value = read(info);
-    return typeof value === 'string' && /[^\0-\xff]/.test(value) ? utf8Bytes(value) : value;
+    return typeof value === 'string' && (text || /[^\0-\xff]/.test(value)) ? utf8Bytes(value) : value;
   };
 }
 
 /** Whose value is a number in JSON. */
 export const SIMPLE: Readonly<Record<string, Operator>> = {
-  ...Object.fromEntries(Object.entries(TLS_OPERATORS).map(([name, read]) => [name, ofCertificate(read)])),
+  ...Object.fromEntries(Object.entries(TLS_OPERATORS).map(([name, read]) => [name, ofCertificate(name, read)])),
   ACCESS_LOG_TYPE: (i) => LOG_TYPES[i.logType] ?? 'NotSet',
   PROTOCOL: (i) => some(i.protocol),
   UPSTREAM_PROTOCOL: (i) => some(i.upstreamProtocol),

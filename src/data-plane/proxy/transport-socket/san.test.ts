@@ -6,7 +6,7 @@ import {
   SubjectAltNameMatcher_SanType as SanType,
   SubjectAltNameMatcherSchema,
 } from '#proto/envoy/extensions/transport_sockets/tls/v3/common_pb.js';
-import { compileSanMatchers, coversHost, parseAltNames } from './san.ts';
+import { compileSanMatchers, coversHost, parseAltNames, subjectText } from './san.ts';
 
 test('ordinary and quoted names', () => {
   assert.deepEqual(parseAltNames('URI:spiffe://a/ns/b/sa/c, DNS:x.y, IP Address:10.0.0.1'), [
@@ -50,4 +50,9 @@ test('host names: one wildcard label, no more', () => {
   const covers = (name: string, host: string) => coversHost([{ kind: 'dns', value: name }], host);
   assert.ok(covers('a.b', 'A.B') && covers('*.b', 'a.b'));
   assert.ok(!covers('*.b', 'b') && !covers('*.b', 'x.a.b') && !covers('a.b', 'a.b.c'));
+});
+
+test('a subject in RFC 2253: last first, what is no ASCII as its bytes', () => {
+  assert.equal(subjectText('O=a\\+b\nCN=né→'), 'CN=n\\C3\\A9\\E2\\86\\92,O=a\\+b');
+  assert.equal(subjectText(undefined), '');
 });

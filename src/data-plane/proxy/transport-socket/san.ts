@@ -76,9 +76,14 @@ export function valuesOf(names: readonly AltName[], kind: AltName['kind']): read
   return names.flatMap((name) => (name.kind === kind ? [name.value] : []));
 }
 
-/** Node's lines of a distinguished name, as RFC 2253 writes it. */
+/** Node's lines of a distinguished name, as RFC 2253 writes it: what is no ASCII as its bytes in UTF-8. */
 export function subjectText(lines: string | undefined): string {
-  return (lines ?? '').split('\n').reverse().join(',');
+  const text = (lines ?? '').split('\n').reverse().join(',');
+  return text.replace(/[^\0-\x7f]+/g, (characters) => {
+    let out = '';
+    for (const byte of Buffer.from(characters)) out += `\\${byte.toString(16).toUpperCase()}`;
+    return out;
+  });
 }
 
 /**
