@@ -13,7 +13,8 @@ import { certificatePem, type Issuer, issueLeaf, issueRoot } from '../../../base
 import { altName } from '../../../base/x509/extensions.ts';
 import { generateKey, writePrivateKey } from '../../../base/x509/keys.ts';
 import { loadBootstrap } from '../config/bootstrap.ts';
-import { Engine, type EngineDeps, type EngineOptions } from '../engine.ts';
+import { Engine } from '../engine.ts';
+import type { EngineDeps, EngineOptions } from '../engine-deps.ts';
 import type { WatchedFiles } from '../xds/file-source.ts';
 
 export const T = 'type.googleapis.com/';

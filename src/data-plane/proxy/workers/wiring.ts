@@ -6,7 +6,7 @@ import { systemClock } from '../../../base/runtime/clock.ts';
 import type { Logger } from '../../../base/runtime/log.ts';
 import { systemResolve } from '../cluster/system-dns.ts';
 import type { CommandLine } from '../command-line.ts';
-import type { EngineDeps } from '../engine.ts';
+import type { EngineDeps } from '../engine-deps.ts';
 import { createEngine, openProcessLog } from '../wiring.ts';
 import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
