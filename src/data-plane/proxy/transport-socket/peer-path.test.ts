@@ -1,5 +1,5 @@
-// What a client sent beside its certificate and who issued it, and ids of sessions, on both transports, on full and resumed handshakes, and that
-// nothing is read unless somebody asks.
+// What a client sent beside its certificate and who issued it, and ids of sessions, on both transports, on full and resumed
+// handshakes, and that nothing is read unless somebody asks.
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { before, type TestContext, test } from 'node:test';
