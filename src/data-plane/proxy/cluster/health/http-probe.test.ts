@@ -15,6 +15,7 @@ const CHECK: HttpCheck = {
   add: [],
   remove: [],
   serviceName: undefined,
+  send: undefined,
   receive: [],
   bodyBytes: 1024,
 };

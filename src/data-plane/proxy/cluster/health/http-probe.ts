@@ -1,5 +1,6 @@
 // HTTP and gRPC health checks: one request on a connection of their own, which no limit or statistic of the cluster
 // counts. Made by checker.ts.
+import type { BodyKind } from '../../http/codec.ts';
 import { HeaderMap, type HeaderName, headerName } from '../../http/header-map.ts';
 import { H } from '../../http/names.ts';
 import type { OutgoingHead, ResponseReceiver, UpstreamExchange, UpstreamPool } from '../../upstream/exchange.ts';
@@ -18,6 +19,8 @@ export interface HttpQuestion {
   readonly headers: readonly (readonly [HeaderName, string])[];
   readonly remove: readonly HeaderName[];
   readonly body: Buffer | undefined;
+  /** Its length is not told. */
+  readonly streamed: boolean;
   /** Bytes of the answer's body that are looked at; more are dropped. */
   readonly bodyBytes: number;
   judge(answer: HttpAnswer): ProbeResult;
@@ -73,10 +76,16 @@ export class HttpProbe implements Probe {
     const headers = new HeaderMap();
     headers.set(H.host, authority);
     headers.set(H.userAgent, 'Envoy/HC');
+    if (body && !this.#question.streamed) headers.set(H.contentLength, String(body.length));
     for (const [name, value] of add) headers.set(name, value);
     for (const name of remove) headers.remove(name);
-    return { method, path, scheme: this.#scheme, headers, body: body ? 'chunked' : 'none', upgrade: '' };
+    return { method, path, scheme: this.#scheme, headers, body: kindOf(this.#question), upgrade: '' };
   }
+}
+
+function kindOf({ body, streamed }: HttpQuestion): BodyKind {
+  if (!body) return 'none';
+  return streamed ? 'chunked' : 'length';
 }
 
 class ProbeExchange implements ResponseReceiver {
@@ -165,7 +174,8 @@ export function httpQuestion(check: HttpCheck, authority: string, onVerify: () =
     authority,
     headers: check.add,
     remove: check.remove,
-    body: undefined,
+    body: check.send,
+    streamed: false,
     bodyBytes: check.receive.length > 0 ? check.bodyBytes : 0,
     judge({ status, header, body }) {
       const exclude = header(EXCLUDE_HEADER) !== undefined;
@@ -206,6 +216,7 @@ export function grpcQuestion(check: GrpcCheck, authority: string): HttpQuestion 
     headers: [...GRPC_HEADERS, ...check.add],
     remove: [],
     body: Buffer.concat([prefix, message]),
+    streamed: true,
     bodyBytes: MAX_GRPC_ANSWER_BYTES,
     judge({ status, header, trailer, body }) {
       const code = trailer(H.grpcStatus) ?? header(H.grpcStatus);

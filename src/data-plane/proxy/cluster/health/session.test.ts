@@ -210,7 +210,7 @@ test('settings are checked', () => {
     http({ request_headers_to_add: [{ header: { key: 'a', value: '%X%' } }] }),
     /command operators are not supported/,
   );
-  refuse(http({ send: { text: '00' } }), /http_health_check\.send: field of .* is not supported/);
+  refuse(http({ send: { text: '00' } }), /http_health_check\.send: HTTP health check cannot specify a request payload/);
   refuse({ event_service: {} }, /event_service: field of .* is not supported/);
 });
 

@@ -45,6 +45,8 @@ export interface HttpCheck {
   readonly add: readonly (readonly [HeaderName, string])[];
   readonly remove: readonly HeaderName[];
   readonly serviceName: StringTest | undefined;
+  /** The body of the question. */
+  readonly send: Buffer | undefined;
   /** Bytes the body must hold, one after the other; empty = the body does not matter. */
   readonly receive: readonly Buffer[];
   readonly bodyBytes: number;
@@ -204,6 +206,7 @@ function httpOf(message: HealthCheck_HttpHealthCheck, path: string): HttpCheck {
     'codec_client_type',
     'service_name_matcher',
     'method',
+    'send',
   ]);
   required(message.path, join(path, 'path'));
   if (message.method === RequestMethod.CONNECT)
@@ -217,7 +220,7 @@ function httpOf(message: HealthCheck_HttpHealthCheck, path: string): HttpCheck {
     kind: 'http',
     path: message.path,
     host: message.host,
-    method: message.method === RequestMethod.METHOD_UNSPECIFIED ? 'GET' : (RequestMethod[message.method] ?? 'GET'),
+    method: nameOf(message.method),
     http2: message.codecClientType === CodecClientType.HTTP2,
     expected:
       message.expectedStatuses.length === 0
@@ -229,6 +232,7 @@ function httpOf(message: HealthCheck_HttpHealthCheck, path: string): HttpCheck {
     serviceName: message.serviceNameMatcher
       ? stringTest(message.serviceNameMatcher, join(path, 'service_name_matcher'))
       : undefined,
+    send: message.send ? httpPayload(message.send, message.method, path) : undefined,
     receive: payloads(message.receive, join(path, 'receive')),
     bodyBytes,
   };
@@ -284,6 +288,30 @@ function headers(options: readonly HeaderValueOption[], path: string): [HeaderNa
     return [headerName(required(header.key, join(at, 'header.key'))), value.replaceAll('%%', '%')];
   });
 }
+
+function nameOf(method: RequestMethod): string {
+  return method === RequestMethod.METHOD_UNSPECIFIED ? 'GET' : (RequestMethod[method] ?? 'GET');
+}
+
+/** A question with a body is of a method that has one. */
+function httpPayload(message: HealthCheck_Payload, method: RequestMethod, path: string): Buffer | undefined {
+  const body = payload(message, join(path, 'send'));
+  if (body.length === 0) return undefined;
+  if (BODILESS.has(method))
+    throw new ConfigError(
+      join(path, 'send'),
+      `HTTP health check cannot specify a request payload with method '${nameOf(method)}'. Only methods that support a request body (POST, PUT, PATCH, OPTIONS) can be used with payload.`,
+    );
+  return body;
+}
+
+const BODILESS: ReadonlySet<RequestMethod> = new Set([
+  RequestMethod.METHOD_UNSPECIFIED,
+  RequestMethod.GET,
+  RequestMethod.HEAD,
+  RequestMethod.DELETE,
+  RequestMethod.TRACE,
+]);
 
 function payload(message: HealthCheck_Payload, path: string): Buffer {
   only(HealthCheck_PayloadSchema, message, path, ['text', 'binary']);
