@@ -105,8 +105,8 @@ export function isGrpc(info: StreamInfo): boolean {
   return info.requestHeaders?.get(H.contentType)?.startsWith('application/grpc') ?? false;
 }
 
-/** URIs, DNS names and addresses of certificates are bytes already; subjects and names of other kinds are texts. */
-const TEXTS = /(?:SUBJECT|ISSUER|OTHERNAME_SAN)$/;
+/** Names in certificates are bytes already; subjects are texts. */
+const TEXTS = /(?:SUBJECT|ISSUER)$/;
 
 function ofCertificate(name: string, read: Operator): Operator {
   const text = TEXTS.test(name);
