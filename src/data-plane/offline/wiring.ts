@@ -94,6 +94,7 @@ export function startOfflineProxy(options: OfflineProxyOptions): OfflineProxy {
       log: createLogger('envoy', { level: 'warn', clock: systemClock, write: options.onMessage }),
       reader: { file: noFiles, variable: () => undefined },
       files: {
+        open() {},
         append(_path, bytes, done) {
           for (const line of bytes.toString().split('\n')) if (line !== '') options.onLogLine(line);
           done(undefined);

@@ -170,22 +170,34 @@ function closeIfDone(log: OpenLog): void {
   if (log.stale && log.writes === 0) closeSync(log.fd);
 }
 
+const isStandard = (path: string): boolean => path === '/dev/stdout' || path === '/dev/stderr';
+
+function openLog(path: string): OpenLog {
+  let log = openLogs.get(path);
+  if (!log) {
+    log = { fd: openSync(path, 'a', 0o644), writes: 0, stale: false };
+    openLogs.set(path, log);
+  }
+  return log;
+}
+
 const logFiles: LogFiles = {
+  open(path) {
+    if (!isStandard(path)) openLog(path);
+  },
   append(path, bytes, done) {
-    if (path === '/dev/stdout' || path === '/dev/stderr') {
+    if (isStandard(path)) {
       const stream = path === '/dev/stdout' ? process.stdout : process.stderr;
       stream.write(bytes, (error) => done(error ?? undefined));
       return;
     }
-    let log = openLogs.get(path);
+    let used: OpenLog;
     try {
-      log ??= { fd: openSync(path, 'a', 0o644), writes: 0, stale: false };
+      used = openLog(path);
     } catch (error) {
       done(error as Error);
       return;
     }
-    const used = log;
-    openLogs.set(path, used);
     used.writes += 1;
     write(used.fd, bytes, (error) => {
       used.writes -= 1;

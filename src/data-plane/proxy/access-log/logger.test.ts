@@ -14,6 +14,9 @@ function start(flushBytes = 64 * 1024) {
   let slow = false;
   const manager = new AccessLogManager({
     files: {
+      open(path: string) {
+        if (path.startsWith('/nowhere')) throw Object.assign(new Error(), { code: 'ENOENT' });
+      },
       append(path: string, bytes: Buffer, done: (error: Error | undefined) => void) {
         const finish = (): void => {
           written.push({ path, text: bytes.toString() });
@@ -87,4 +90,13 @@ test('a line over the limit is dropped, a large one passes', () => {
   const large = 'z'.repeat(LOG_BLOCK_BYTES * 2);
   log.write(large);
   assert.equal(log.written[0]?.text, large);
+});
+
+test('a file that cannot be opened is refused at once', () => {
+  const { manager } = start();
+  assert.throws(
+    () => manager.writer('/nowhere/log'),
+    /^ConfigError: unable to open file '\/nowhere\/log': No such file or directory$/,
+  );
+  assert.doesNotThrow(() => manager.writer('/somewhere/log'));
 });

@@ -14,6 +14,7 @@ import type { StreamInfo } from '../http/stream-info.ts';
 import { LOG_BLOCK_BYTES, MAX_LOG_BACKLOG_BYTES, MAX_LOG_LINE_BYTES } from '../limits.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
 import type { Counter, StatsStore } from '../stats/stats.ts';
+import { systemReason } from '../system-words.ts';
 import type { DataReader } from '../transport-socket/secrets.ts';
 import { compileLine, type FormatWorld } from './body-format.ts';
 import { compileFilter } from './filters.ts';
@@ -30,6 +31,8 @@ export type LogEntry = (info: StreamInfo) => void;
 
 /** Where lines go. */
 export interface LogFiles {
+  /** Throws the system's error when nothing can be written there. */
+  open(path: string): void;
   /** Calls back when the bytes are written or lost; they must not change before. */
   append(path: string, bytes: Buffer, done: (error: Error | undefined) => void): void;
   /** Files that were moved away are opened anew by name (/reopen_logs). */
@@ -186,9 +189,19 @@ export class AccessLogManager {
     return (info) => file.write(line(info));
   }
 
+  /** What cannot be written is refused when it is configured, and not found out by lines that are lost. */
+  #open(path: string): void {
+    try {
+      this.#deps.files.open(path);
+    } catch (error) {
+      throw new ConfigError('', `unable to open file '${path}': ${systemReason(error)}`);
+    }
+  }
+
   #file(path: string): LogFile {
     let file = this.#files.get(path);
     if (!file) {
+      this.#open(path);
       file = new LogFile(path, this.#deps);
       this.#files.set(path, file);
     }

@@ -31,7 +31,7 @@ test('any bytes: JSON that says them, as text where they are text', () => {
 test('any structure and any number read back as they were', () => {
   fc.assert(
     fc.property(fc.jsonValue(), (value) => {
-      assert.deepEqual(read(structureJson(value as JsonValue)), JSON.parse(JSON.stringify(value)));
+      assert.deepEqual(read(structureJson(value as JsonValue)), value);
     }),
   );
   fc.assert(

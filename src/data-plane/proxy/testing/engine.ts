@@ -105,6 +105,7 @@ export function makeEngine(t: TestContext, config: JsonObject, more: EngineParts
           );
           done(undefined);
         },
+        open() {},
         reopen() {},
       },
       resolve: async () => ({ addresses: ['127.0.0.1'], ttlMs: undefined }),
