@@ -59,7 +59,7 @@ export abstract class RoutedRequest implements RequestView {
       // Before anything can match them.
       if (table && !this.internal) for (const name of table.internalOnly) this.headers.remove(name);
       this.#route = table?.find(this, this.manager.deps.random);
-      const host = this.#route?.virtualHost ?? table?.findHost(this.authority);
+      const host = this.#route?.virtualHost ?? table?.hostOf(this);
       this.info.virtualHost = host?.name ?? '';
       this.onRoute();
     }

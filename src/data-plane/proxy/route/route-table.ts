@@ -34,6 +34,7 @@ export class RouteTable {
   readonly internalOnly: readonly HeaderName[];
   readonly #domains: DomainIndex<CompiledVirtualHost>;
   readonly #ignorePort: boolean;
+  readonly #vhostHeader: HeaderName | undefined;
 
   /** `memory`: of tables with the same message but other virtual hosts, what was compiled before. */
   constructor(message: RouteConfiguration, context: RouteContext, path: string, memory?: HostMemory) {
@@ -54,12 +55,14 @@ export class RouteTable {
       'typed_per_filter_config',
       'metadata',
       'vhds',
+      'vhost_header',
     ]);
     this.name = message.name;
     this.message = message;
     this.metadata = metadataOf(message.metadata);
     this.internalOnly = message.internalOnlyHeaders.map(headerName);
     this.#ignorePort = message.ignorePortInHostMatching;
+    this.#vhostHeader = message.vhostHeader === '' ? undefined : headerName(message.vhostHeader);
     this.#domains = new DomainIndex(message.name);
     for (const [i, host] of message.virtualHosts.entries()) {
       const at = join(path, `virtual_hosts[${i}]`);
@@ -74,10 +77,17 @@ export class RouteTable {
 
   /** The first route that matches; `random` in [0, 1) decides runtime fractions. Undefined = no route. */
   find(request: RequestView, random: () => number): CompiledRoute | undefined {
-    const host = this.findHost(request.authority);
+    const host = this.hostOf(request);
     if (!host) return undefined;
     if (host.tlsRedirect && request.scheme !== 'https' && mustUseTls(host, request)) return host.tlsRedirect;
     return host.routes.find(request, random);
+  }
+
+  /** The virtual host of a request: by its authority, or by the header that stands for it. */
+  hostOf({ authority, headers }: Pick<RequestView, 'authority' | 'headers'>): CompiledVirtualHost | undefined {
+    if (!this.#vhostHeader) return this.findHost(authority);
+    const name = headers.get(this.#vhostHeader);
+    return name === undefined ? undefined : this.findHost(name);
   }
 
   findHost(authority: string): CompiledVirtualHost | undefined {
