@@ -63,6 +63,14 @@ test('broken bytes are refused like elsewhere', () => {
     assert.throws(() => decodeAssignment(broken));
 });
 
+test('a length that reaches beyond its message is read as by the usual decoder', () => {
+  const bytes = assignment(120);
+  const at = Buffer.from(bytes).indexOf(Buffer.from([10, 1, 97]));
+  bytes[at + 1] = 5;
+  assert.throws(() => fromBinary(ClusterLoadAssignmentSchema, bytes));
+  assert.throws(() => decodeAssignment(bytes));
+});
+
 test('whatever the bytes are, both decoders agree', () => {
   const base = assignment(120);
   const edit = fc.tuple(fc.nat(base.length - 1), fc.nat(255), fc.constantFrom('set', 'drop', 'insert'));

@@ -1,6 +1,6 @@
 // Decodes a ClusterLoadAssignment so that endpoints which have not changed since the last one of that name are the same
 // objects: of a large cluster that changes often, only what is new is decoded, read and compared. Called for EDS.
-import { fromBinary } from '@bufbuild/protobuf';
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   type LbEndpoint,
   LbEndpointSchema,
@@ -42,6 +42,7 @@ function decodeInPieces(bytes: Uint8Array): ClusterLoadAssignment | undefined {
   const rest = split(bytes, ENDPOINTS, groups);
   if (!rest) return undefined;
   const message = fromBinary(ClusterLoadAssignmentSchema, rest);
+  if (!sameBytes(toBinary(ClusterLoadAssignmentSchema, message), rest)) return undefined;
   const before = remembered.get(message.clusterName);
   const now: Endpoints = new Map();
   for (const group of groups) {
@@ -49,11 +50,17 @@ function decodeInPieces(bytes: Uint8Array): ClusterLoadAssignment | undefined {
     const own = split(group, LB_ENDPOINTS, endpoints);
     if (!own) return undefined;
     const locality = fromBinary(LocalityLbEndpointsSchema, own);
+    if (!sameBytes(toBinary(LocalityLbEndpointsSchema, locality), own)) return undefined;
     for (const endpoint of endpoints) locality.lbEndpoints.push(decodeEndpoint(endpoint, before, now));
     message.endpoints.push(locality);
   }
   remember(message.clusterName, now);
   return message;
+}
+
+/** A length that reaches beyond its message is read with what stands behind it, and here that is something else. */
+function sameBytes(written: Uint8Array, read: Uint8Array): boolean {
+  return Buffer.compare(written, read) === 0;
 }
 
 function decodeEndpoint(bytes: Uint8Array, before: Endpoints | undefined, now: Endpoints): LbEndpoint {
