@@ -13,15 +13,16 @@ defaults
 
 const bindTls = (files: CertificateFiles | undefined, alpn: string): string =>
   files ? ` ssl crt ${files.serverBoth} ca-file ${files.ca} verify required${alpn}` : '';
+/** HAProxy checks names by DNS only, and when it sends one: the chain is verified, the name is not. */
 const serverTls = (files: CertificateFiles | undefined, alpn: string): string =>
-  files ? ` ssl crt ${files.clientBoth} ca-file ${files.ca} verify required sni str(server.bench)${alpn}` : '';
+  files ? ` ssl crt ${files.clientBoth} ca-file ${files.ca} verify required${alpn}` : '';
 
 export function haproxyHttp(shape: HttpShape): string {
   const h2 = shape.upstreamTls && shape.upstreamHttp2 ? ' alpn h2' : '';
   return `${HAPROXY_HEAD}  mode http
   option http-keep-alive
 frontend in
-  bind 127.0.0.1:${shape.port}${bindTls(shape.downstreamTls, ' alpn h2,http/1.1')}${shape.downstreamTls ? '' : ''}
+  bind 127.0.0.1:${shape.port}${bindTls(shape.downstreamTls, ' alpn h2,http/1.1')}
   ${shape.direct ? 'http-request return status 200' : 'default_backend b'}
 backend b
   server s 127.0.0.1:${shape.target}${serverTls(shape.upstreamTls, h2)}
@@ -50,7 +51,7 @@ const nginxServerTls = (files: CertificateFiles | undefined): string =>
     ? `ssl_certificate ${files.serverCertificate}; ssl_certificate_key ${files.serverKey};
     ssl_client_certificate ${files.ca}; ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3;`
     : '';
-/** nginx checks names by DNS only: the chain is verified, the name is not. */
+/** The same holds for nginx. */
 const nginxProxyTls = (files: CertificateFiles | undefined): string =>
   files
     ? `proxy_ssl_certificate ${files.clientCertificate}; proxy_ssl_certificate_key ${files.clientKey};
