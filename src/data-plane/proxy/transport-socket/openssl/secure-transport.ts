@@ -190,8 +190,8 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
       ssl.BIO_write(input, whereIs(bytes) + at, size);
       at += size;
       if (this.#opening) this.#handshake();
-      if (!this.#opening && !this.#held) this.#read();
-      this.#reclaim();
+      const empty = !this.#opening && !this.#held && this.#read();
+      if (!empty) this.#reclaim();
       if (this.#held || (!this.#opening && this.#stopped)) break;
     }
     if (at < end && this.#alive) this.#hold(Buffer.from(bytes.subarray(at, end)));
@@ -254,8 +254,8 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
     steps?.done(undefined, reason);
   }
 
-  /** Deciphers what is there and hands it up, until there is no more or the sink pauses. */
-  #read(): void {
+  /** Deciphers what is there and hands it up, until there is no more or the sink pauses. True: the BIO is known to be empty. */
+  #read(): boolean {
     const { ssl, input, plain, plainAt } = this.#shared;
     while (this.#ssl !== 0 && !this.#stopped) {
       let have = 0;
@@ -281,13 +281,14 @@ export class SecureTransport implements Transport, ArenaOwner, TransportSink {
         this.bytesRead += have;
         this.#sink?.onData(plain, 0, have);
       }
-      if (this.#ssl === 0) return;
-      if (all) return;
+      if (all) return true;
+      if (this.#ssl === 0) return false;
       if (error === 0) continue;
       if (error === SSL_ERROR.zeroReturn) this.#peerHasEnded();
       else if (error !== SSL_ERROR.wantRead) this.#fail(reason);
-      return;
+      return false;
     }
+    return false;
   }
 
   /** What follows the end of a connection, or a record that cannot be read. */
