@@ -87,6 +87,42 @@ test('nothing listens before clusters, endpoints, listeners and routes have come
   assert.equal(ads.requests.filter((request) => request.node).length, 1, 'the node is told once a stream');
 });
 
+test('endpoints of a cluster of the bootstrap come by ADS; what waits is named meanwhile', async (t) => {
+  const ads = await startAds(t);
+  const app = await startApp(t, 'app');
+  const config = dynamicBootstrap(ads.port);
+  const fixed = config.static_resources as unknown as { readonly clusters: readonly JsonObject[] };
+  const { ads_config } = config.dynamic_resources as JsonObject;
+  const engine = await startEngine(
+    t,
+    {
+      ...config,
+      dynamic_resources: { ads_config: ads_config! },
+      static_resources: {
+        clusters: [edsCluster('app'), ...fixed.clusters],
+        listeners: [listener('in', [{ filters: [byRds('80')] }])],
+      },
+    },
+    false,
+  );
+  assert.equal(engine.engine.state, 'PRE_INITIALIZING');
+  const gauge = (name: string) => engine.engine.stats.gauges.get(`server.${name}`)?.value;
+  assert.deepEqual([gauge('live'), gauge('state')], [1, 2]);
+  assert.match((await admin(engine, '/clusters')).body, /^app::added_via_api::false$/m);
+  assert.deepEqual(JSON.parse((await admin(engine, '/init_dump')).body), {
+    unready_targets_dumps: [
+      {
+        name: 'init manager Listener-local-init-manager in',
+        target_names: ['shared target RdsRouteConfigSubscription RDS init 80'],
+      },
+    ],
+  });
+  ads.set('eds', 'app', assignment('app', [app.port]));
+  ads.set('rds', '80', { ...routes([toCluster('app')]), name: '80' });
+  await engine.engine.whenLive();
+  assert.equal((await ask(engine.port('in'))).body, 'app');
+});
+
 async function live(t: TestContext) {
   const ads = await startAds(t);
   const app = await startApp(t, 'one');

@@ -34,7 +34,7 @@ import { TapControl } from './tap/control.ts';
 import { TapDesk } from './tap/desk.ts';
 import { openGrpcStream } from './upstream/grpc-client.ts';
 import { addUp } from './workers/numbers.ts';
-import { DynamicStart } from './xds/dynamic.ts';
+import { DynamicStart, readAds } from './xds/dynamic.ts';
 import { ExtensionManager } from './xds/ecds.ts';
 import { createEndpointSource } from './xds/eds.ts';
 import { DiscoveryHub, type HubDeps } from './xds/hub.ts';
@@ -82,6 +82,7 @@ export class Engine implements AdminTarget {
   readonly #watchdog: WatchdogSettings | undefined;
   #stopWatchdog: (() => void) | undefined;
   #state: ServerState = 'PRE_INITIALIZING';
+  #begun = false;
   #startedWorkers = false;
   #failingHealth = false;
   #stopFlush: (() => void) | undefined;
@@ -221,6 +222,7 @@ export class Engine implements AdminTarget {
       connections: this.connections,
     });
     try {
+      readAds(bootstrap, this.hub);
       this.#loadClusters();
       this.#dynamic = new DynamicStart(bootstrap, {
         hub: this.hub,
@@ -265,7 +267,7 @@ export class Engine implements AdminTarget {
       );
     await this.#admin?.listen();
     if (this.#admin) this.deps.log.info(`admin address: ${addressText(this.#admin.bound)}`);
-    this.#setState('INITIALIZING');
+    this.#begun = true;
     const again = (): void => this.#advance();
     this.clusters.onChange(again);
     this.listeners.onChange(again);
@@ -395,7 +397,10 @@ export class Engine implements AdminTarget {
 
   /** The order of start: clusters, then listeners, then traffic. */
   #advance(): void {
-    if (this.#state !== 'INITIALIZING' || this.#startedWorkers || !this.#dynamic.advance()) return;
+    if (!this.#begun || this.#startedWorkers) return;
+    const ready = this.#dynamic.advance();
+    if (this.#state === 'PRE_INITIALIZING' && this.#dynamic.clustersDone) this.#setState('INITIALIZING');
+    if (!ready || this.#startedWorkers) return;
     this.#startedWorkers = true;
     void Promise.all([this.listeners.start(), this.deps.workers?.started()]).then(
       () => {
@@ -434,7 +439,7 @@ export class Engine implements AdminTarget {
 
   #gauges(): void {
     this.stats.gauge('server.state').value = STATE_NUMBER[this.state];
-    this.stats.gauge('server.live').value = this.state === 'LIVE' ? 1 : 0;
+    this.stats.gauge('server.live').value = this.state === 'DRAINING' ? 0 : 1;
   }
 
   #adminOptions(): AdminOptions {

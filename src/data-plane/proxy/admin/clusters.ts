@@ -33,7 +33,9 @@ export async function clustersPage(target: AdminTarget, query: URLSearchParams):
 }
 
 function one(view: ClusterView): Shown[] {
-  return view.active ? [{ cluster: view.active, dynamic: !view.isStatic }] : [];
+  // Of the bootstrap also those that still wait.
+  const cluster = view.active ?? (view.isStatic ? view.warming : undefined);
+  return cluster ? [{ cluster, dynamic: !view.isStatic }] : [];
 }
 
 /** Of one host, over all workers. */
@@ -88,7 +90,8 @@ function* text(shown: readonly Shown[], hosts: Gathered['hosts']): Generator<str
       line(`${key}_priority::max_retries`, limits.retries);
     }
     line('added_via_api', dynamic);
-    if (cluster.settings.type === 'eds') line('eds_service_name', cluster.settings.edsName);
+    const { serviceName = '' } = cluster.message.edsClusterConfig ?? {};
+    if (serviceName !== '') line('eds_service_name', serviceName);
     for (const host of cluster.hosts) {
       const at = host.key;
       for (const [key, value] of hostStats(host, hosts?.(name, at))) line(`${at}::${key}`, value);
@@ -164,7 +167,9 @@ function statusOf(cluster: Cluster, dynamic: boolean, hosts: Gathered['hosts']):
       ],
     },
     observability_name: cluster.statName,
-    ...(cluster.settings.type === 'eds' ? { eds_service_name: cluster.settings.edsName } : {}),
+    ...(cluster.message.edsClusterConfig?.serviceName
+      ? { eds_service_name: cluster.message.edsClusterConfig.serviceName }
+      : {}),
   };
 }
 

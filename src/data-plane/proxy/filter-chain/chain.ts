@@ -59,7 +59,7 @@ export class FilterChain {
 
   /** What a listener with this chain still waits for. */
   awaited(): string[] {
-    const out = this.tls?.context.awaited() ?? [];
+    const out = (this.tls?.context.awaited() ?? []).map((name) => `secret '${name}'`);
     for (const live of this.built.awaits) if (!live.ready()) out.push(live.name);
     return out;
   }

@@ -21,8 +21,21 @@ export interface DynamicDeps {
   readonly changed: () => void;
 }
 
+/** Before the clusters of the bootstrap: their endpoints may come by ADS. Throws ConfigError; nothing is asked yet. */
+export function readAds(bootstrap: Bootstrap, hub: DiscoveryHub): void {
+  const message = bootstrap.dynamicResources?.adsConfig;
+  if (!message) return;
+  const at = 'dynamic_resources.ads_config';
+  const ads = readApiSource(message, at);
+  if (!bootstrap.staticResources?.clusters.some(({ name }) => name === ads.cluster))
+    throw new ConfigError(at, `unknown gRPC cluster '${ads.cluster}'`);
+  hub.requireNode('ads');
+  hub.useAds(ads);
+}
+
 /** One thing the start waits for. */
 interface Step {
+  readonly kind: ResourceKind;
   asked: boolean;
   seen: boolean;
   ask(step: Step): void;
@@ -38,14 +51,6 @@ export class DynamicStart {
   constructor(bootstrap: Bootstrap, deps: DynamicDeps) {
     this.#deps = deps;
     const dynamic = bootstrap.dynamicResources;
-    if (dynamic?.adsConfig) {
-      const at = 'dynamic_resources.ads_config';
-      const ads = readApiSource(dynamic.adsConfig, at);
-      if (!deps.clusters.views().some((view) => view.name === ads.cluster))
-        throw new ConfigError(at, `unknown gRPC cluster '${ads.cluster}'`);
-      deps.hub.requireNode('ads');
-      deps.hub.useAds(ads);
-    }
     this.#steps = [...this.#runtimeSteps(bootstrap), ...this.#collections(dynamic?.cdsConfig, dynamic?.ldsConfig)];
     this.used = dynamic?.adsConfig !== undefined || this.#steps.length > 0;
   }
@@ -64,6 +69,11 @@ export class DynamicStart {
     return clusters.warm && listeners.warm;
   }
 
+  /** Only listeners, and what they wait for, are missing. */
+  get clustersDone(): boolean {
+    return this.#deps.clusters.warm && this.#steps.every((step) => step.seen || step.kind === LDS);
+  }
+
   #settle(step: Step): void {
     step.seen = true;
     this.#deps.changed();
@@ -78,6 +88,7 @@ export class DynamicStart {
       const source = this.#source(RTDS, rtdsConfig, `${path}.rtds_config`);
       return [
         {
+          kind: RTDS,
           asked: false,
           seen: false,
           ask: (step: Step) =>
@@ -138,6 +149,7 @@ export class DynamicStart {
   ): Step {
     const source = this.#source(kind, config, path);
     return {
+      kind,
       asked: false,
       seen: false,
       ask: (step) => {
