@@ -1,5 +1,6 @@
 // /clusters: hosts and limits of every cluster, as text and JSON, one cluster at a time.
 import { RE2JS } from 're2js';
+import type { Cluster as ClusterMessage } from '#proto/envoy/config/cluster/v3/cluster_pb.js';
 import { RoutingPriority } from '#proto/envoy/config/core/v3/base_pb.js';
 import type { Cluster } from '../cluster/cluster.ts';
 import { HEALTH, type Host } from '../cluster/host.ts';
@@ -60,7 +61,7 @@ interface Limits {
   readonly retries: number;
 }
 
-function limitsOf({ message }: Cluster, priority: RoutingPriority): Limits {
+function limitsOf(message: ClusterMessage, priority: RoutingPriority): Limits {
   const limits = message.circuitBreakers?.thresholds.find((each) => each.priority === priority);
   return {
     connections: limits?.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
@@ -78,19 +79,20 @@ function* text(shown: readonly Shown[], hosts: Gathered['hosts']): Generator<str
       out += `${name}::${key}::${value}\n`;
     };
     line('observability_name', cluster.statName);
+    const message = cluster.decode();
     for (const [key, value] of successRates(cluster)) line(`outlier::${key}`, rate(value));
     for (const [key, priority] of [
       ['default', RoutingPriority.DEFAULT],
       ['high', RoutingPriority.HIGH],
     ] as const) {
-      const limits = limitsOf(cluster, priority);
+      const limits = limitsOf(message, priority);
       line(`${key}_priority::max_connections`, limits.connections);
       line(`${key}_priority::max_pending_requests`, limits.pending);
       line(`${key}_priority::max_requests`, limits.requests);
       line(`${key}_priority::max_retries`, limits.retries);
     }
     line('added_via_api', dynamic);
-    const { serviceName = '' } = cluster.message.edsClusterConfig ?? {};
+    const { serviceName = '' } = message.edsClusterConfig ?? {};
     if (serviceName !== '') line('eds_service_name', serviceName);
     for (const host of cluster.hosts) {
       const at = host.key;
@@ -154,6 +156,7 @@ function statusOf(cluster: Cluster, dynamic: boolean, hosts: Gathered['hosts']):
     max_requests: limits.requests,
     max_retries: limits.retries,
   });
+  const message = cluster.decode();
   return {
     name: cluster.name,
     ...(dynamic ? { added_via_api: true } : {}),
@@ -162,14 +165,12 @@ function statusOf(cluster: Cluster, dynamic: boolean, hosts: Gathered['hosts']):
       : { host_statuses: cluster.hosts.map((host) => hostStatus(host, hosts?.(cluster.name, host.key))) }),
     circuit_breakers: {
       thresholds: [
-        threshold(limitsOf(cluster, RoutingPriority.DEFAULT)),
-        { priority: 'HIGH', ...threshold(limitsOf(cluster, RoutingPriority.HIGH)) },
+        threshold(limitsOf(message, RoutingPriority.DEFAULT)),
+        { priority: 'HIGH', ...threshold(limitsOf(message, RoutingPriority.HIGH)) },
       ],
     },
     observability_name: cluster.statName,
-    ...(cluster.message.edsClusterConfig?.serviceName
-      ? { eds_service_name: cluster.message.edsClusterConfig.serviceName }
-      : {}),
+    ...(message.edsClusterConfig?.serviceName ? { eds_service_name: message.edsClusterConfig.serviceName } : {}),
   };
 }
 

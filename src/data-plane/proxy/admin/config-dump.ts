@@ -158,7 +158,7 @@ function wholeBootstrap(target: AdminTarget): Bootstrap {
   const { staticResources } = bootstrap;
   const clusters = target.clusters.views().flatMap((view) => {
     const cluster = view.isStatic ? (view.active ?? view.warming) : undefined;
-    return cluster ? [cluster.message] : [];
+    return cluster ? [cluster.decode()] : [];
   });
   return { ...bootstrap, node, ...(staticResources ? { staticResources: { ...staticResources, clusters } } : {}) };
 }
@@ -203,7 +203,7 @@ function clusters(target: AdminTarget, keep: (name: string) => boolean): Section
     if (view.isStatic) {
       const cluster = view.active ?? view.warming;
       if (cluster)
-        fixed.push(() => ({ cluster: json(ClusterSchema, cluster.message), last_updated: time(target.startedAt) }));
+        fixed.push(() => ({ cluster: json(ClusterSchema, cluster.decode()), last_updated: time(target.startedAt) }));
       continue;
     }
     const record = book.get(view.name);
@@ -212,8 +212,8 @@ function clusters(target: AdminTarget, keep: (name: string) => boolean): Section
       cluster: json(ClusterSchema, message),
       ...failed,
     });
-    if (view.active) active.push(entry(view.active.message, failure(record)));
-    if (view.warming) warming.push(entry(view.warming.message, {}));
+    if (view.active) active.push(entry(view.active.decode(), failure(record)));
+    if (view.warming) warming.push(entry(view.warming.decode(), {}));
   }
   const type = 'ClustersConfigDump';
   return {

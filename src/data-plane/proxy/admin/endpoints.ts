@@ -13,7 +13,7 @@ export function assignmentOf(cluster: Cluster, name: string, record: ResourceRec
   const given =
     record && record.updated > 0
       ? fromBinary(ClusterLoadAssignmentSchema, record.any.value)
-      : cluster.message.loadAssignment;
+      : cluster.decode().loadAssignment;
   const groups = new Map<string, Host[]>();
   for (const host of cluster.hosts) {
     const { locality, priority } = host.spec;

@@ -63,6 +63,8 @@ export interface Encoded {
 
 export class Cluster {
   readonly name: string;
+  /** alt_stat_name; empty = none. */
+  readonly alias: string;
   /** What its statistics are called by. */
   readonly statName: string;
   readonly #packed: string;
@@ -104,7 +106,8 @@ export class Cluster {
     const { bytes, print } = encoded;
     this.#packed = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
     this.name = message.name;
-    this.statName = message.altStatName || message.name;
+    this.alias = message.altStatName;
+    this.statName = this.alias || message.name;
     this.settings = readCluster(message, deps.runtime, path);
     this.metadata = metadataOf(message.metadata);
     this.service = serviceOf(this.metadata.istio);
@@ -169,7 +172,7 @@ export class Cluster {
   }
 
   /** The configuration, made from its bytes at each call: a message is ten times as large, and there may be thousands. */
-  get message(): ClusterMessage {
+  decode(): ClusterMessage {
     return fromBinary(ClusterSchema, Buffer.from(this.#packed, 'latin1'));
   }
 

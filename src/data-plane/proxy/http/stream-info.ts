@@ -148,7 +148,8 @@ export interface ConnectionInfo {
 export interface ClusterFacts {
   readonly name: string;
   readonly metadata: Metadata;
-  readonly message: { readonly altStatName: string };
+  /** alt_stat_name; empty = none. */
+  readonly alias: string;
 }
 
 export class StreamInfo {
@@ -292,7 +293,7 @@ export class StreamInfo {
   /** The cluster the request or connection goes to; undefined = there is none of that name. */
   setCluster(cluster: ClusterFacts | undefined): void {
     this.upstreamCluster = cluster?.name ?? '';
-    this.upstreamClusterAlias = cluster?.message.altStatName ?? '';
+    this.upstreamClusterAlias = cluster?.alias ?? '';
     this.upstreamClusterMetadata = cluster?.metadata;
   }
 
