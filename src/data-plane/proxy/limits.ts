@@ -271,3 +271,5 @@ export const MAX_TAP_TRACES = 1_000;
 export const MAX_TAP_BACKLOG_CHARS = 4 * 1024 * 1024;
 /** Pieces of one request that wait until it is known whether it is shown: the oldest go. */
 export const MAX_TAP_SEGMENTS = 64;
+/** How long the connection that is made before the first client may last, ms. */
+export const REHEARSAL_MS = 1_000;

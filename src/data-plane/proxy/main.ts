@@ -4,6 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import { errorText } from '../../base/runtime/log.ts';
 import { type CommandLine, helpText, parseCommandLine } from './command-line.ts';
 import { applicationLogFormat } from './config/application-log.ts';
+import { rehearseConnections } from './transport-socket/rehearsal.ts';
 import {
   createEngine,
   openProcessLog,
@@ -113,6 +114,7 @@ async function run(options: CommandLine): Promise<number | undefined> {
     process.on('SIGUSR1', () => engine.reopenLogs());
     // No timer of the engine keeps the process alive: one without an open socket (its control plane is away) waits all the same.
     setInterval(() => {}, STAY_MS);
+    void rehearseConnections();
     await engine.start();
     writeBaseId(options.baseIdPath);
     writeAdminAddress(options.adminAddressPath, engine);

@@ -44,25 +44,34 @@ export const HISTOGRAM_BOUNDS: readonly number[] = [
   0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
 ];
 
+/**
+ * What a field for fractions begins with: V8 gives an object whose field began as a small integer another shape with the first
+ * fraction, at the first `turn`, seconds after the start, and all code that records would have to be compiled again.
+ */
+const FRACTION = 0.5;
+
 export class Histogram {
   readonly #prefix: string;
   readonly leaf: string;
   readonly bounds: readonly number[];
   /** One cell a bound and one for +Inf; not cumulative. */
   readonly cells: Float64Array;
-  sum = 0;
+  sum = FRACTION;
   count = 0;
   /** What came between the last two calls of `turn`; absent before anything did. */
   interval: Float64Array | undefined;
   /** Of the interval. */
-  intervalSum = 0;
-  #markSum = 0;
+  intervalSum = FRACTION;
+  #markSum = FRACTION;
   #mark: Float64Array | undefined;
   constructor(leaf: string, bounds: readonly number[] = HISTOGRAM_BOUNDS, prefix = '') {
     this.#prefix = prefix;
     this.leaf = leaf;
     this.bounds = bounds;
     this.cells = new Float64Array(bounds.length + 1);
+    this.sum = 0;
+    this.intervalSum = 0;
+    this.#markSum = 0;
   }
   get name(): string {
     return this.#prefix + this.leaf;
@@ -78,9 +87,11 @@ export class Histogram {
   /** Ends an interval (stats_flush_interval). */
   turn(): void {
     if (this.count === 0) return;
-    const before = this.#mark;
-    this.interval = before ? this.cells.map((value, i) => value - before[i]!) : this.cells.slice();
-    this.#mark = this.cells.slice();
+    const mark = new Float64Array(this.cells);
+    const interval = new Float64Array(mark.length);
+    for (let i = 0; i < mark.length; i++) interval[i] = mark[i]! - (this.#mark?.[i] ?? 0);
+    this.interval = interval;
+    this.#mark = mark;
     this.intervalSum = this.sum - this.#markSum;
     this.#markSum = this.sum;
   }

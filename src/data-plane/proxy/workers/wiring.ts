@@ -7,6 +7,7 @@ import type { Logger } from '../../../base/runtime/log.ts';
 import { systemResolve } from '../cluster/system-dns.ts';
 import type { CommandLine } from '../command-line.ts';
 import type { EngineDeps } from '../engine-deps.ts';
+import { rehearseConnections } from '../transport-socket/rehearsal.ts';
 import { createEngine, openProcessLog } from '../wiring.ts';
 import { BlockBook, BlockMaker } from './blocks.ts';
 import { FollowerHub } from './follower-hub.ts';
@@ -152,5 +153,6 @@ export async function runThisWorker(): Promise<void> {
       },
     },
   );
+  void rehearseConnections();
   await runWorker({ port, link, start, engine, hub: hub!, books, end: () => process.exit(0) });
 }
