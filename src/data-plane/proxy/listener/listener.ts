@@ -138,10 +138,6 @@ export class Listener {
     }
   }
 
-  get activeConnections(): number {
-    return this.#counters.active.value;
-  }
-
   chains(): readonly FilterChain[] {
     return this.#default ? [...this.#chains, this.#default] : this.#chains;
   }
