@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import {
   bootstrap,
+  fileLog,
   hcm,
   listen,
   listener,
@@ -186,4 +187,20 @@ test('CONNECT without connect_config is passed on as CONNECT, and needs the upgr
     all.includes('\r\n\r\n'),
   );
   assert.match(no.text, /^HTTP\/1\.1 403 /);
+});
+
+test('each of several pipelined requests is logged with its own bytes', async (t) => {
+  const app = await startApp(t, 'app');
+  const format = '%PATH% %DOWNSTREAM_WIRE_BYTES_RECEIVED% %DOWNSTREAM_HEADER_BYTES_RECEIVED%\n';
+  const proxy = await hop(t, app.port, { access_log: [fileLog('log', format)] });
+  const first = `GET /1 HTTP/1.1\r\nHost: a\r\nX-Long: ${'a'.repeat(100)}\r\n\r\n`;
+  const second = 'HEAD /2 HTTP/1.1\r\nHost: a\r\n\r\n';
+  const third = 'GET /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
+  await raw(proxy.port('in'), first + second + third);
+  await proxy.engine.stop();
+  assert.deepEqual(proxy.lines.get('log'), [
+    `/1 ${first.length} ${first.length - 21}`,
+    `/2 ${second.length} ${second.length - 21}`,
+    `/3 ${third.length} ${third.length - 21}`,
+  ]);
 });

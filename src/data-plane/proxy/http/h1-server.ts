@@ -457,7 +457,8 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
       return;
     }
     this.transport.resume();
-    if (!this.#feeding) this.#feedPending();
+    // After the stream has asked for its numbers: those of the next request take their place.
+    if (this.#pending && !this.#feeding) queueMicrotask(() => this.#feedPending());
   }
 
   /** Lets the answer leave, then closes; a client that goes on sending is cut off. */
