@@ -200,6 +200,9 @@ export const MAX_RUNTIME_FILE_BYTES = 64 * 1024;
 export const MAX_RUNTIME_DEPTH = 16;
 /** Nodes of a YAML configuration, aliases counted as often as they are used. */
 export const MAX_YAML_NODES = 2_000_000;
+export const MAX_YAML_DEPTH = 256;
+/** Of a body of the admin interface, which stops the thread while it is read. */
+export const MAX_ADMIN_YAML_NODES = 100_000;
 /** Messages inside messages in the text format of protobuf. */
 export const MAX_TEXT_PROTO_DEPTH = 100;
 /** Bytes of a bootstrap file or of --config-yaml. */

@@ -200,3 +200,24 @@ test('what workers serve is shown, of one that started later too', async (t) => 
   tap.close();
   await until(() => workers.every(({ engine }) => !engine.taps.active), 'the workers to forget');
 });
+
+test('bodies that are nested too deep, or multiply, are refused at once', async (t) => {
+  const proxy = await startEngine(t, await config(t));
+  const { port } = proxy.engine.adminAddress as { readonly port: number };
+  const refusal = async (body: string): Promise<string> => {
+    const { status, body: text } = await ask(port, '/tap', { method: 'POST', body });
+    assert.equal(status, 400);
+    return text;
+  };
+  const deep = `${'{"not_match":'.repeat(4_000)}{"any_match":true}${'}'.repeat(4_000)}`;
+  assert.match(
+    await refusal(
+      `{"config_id":"here","tap_config":{"match":${deep},"output_config":{"sinks":[{"streaming_admin":{}}]}}}`,
+    ),
+    /nested too deep$/,
+  );
+  assert.match(await refusal('a: &a [1, *a]\n'), /more than \d+ levels/);
+  let bomb = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n';
+  for (let i = 1; i < 9; i++) bomb += `a${i}: &a${i} [${`*a${i - 1}, `.repeat(10)}]\n`;
+  assert.match(await refusal(bomb), /more than \d+ nodes/);
+});

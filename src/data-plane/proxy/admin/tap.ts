@@ -7,7 +7,7 @@ import { errorText } from '../../../base/runtime/log.ts';
 import { extensionRegistry } from '../config/bootstrap.ts';
 import { explain } from '../config/explain.ts';
 import { ConfigError } from '../config/fields.ts';
-import { MAX_TAP_BACKLOG_CHARS } from '../limits.ts';
+import { MAX_ADMIN_YAML_NODES, MAX_TAP_BACKLOG_CHARS } from '../limits.ts';
 import type { TapPlan } from '../tap/plan.ts';
 import type { AdminAsk, AdminReply, AdminStream, AdminTarget } from './target.ts';
 
@@ -25,6 +25,8 @@ export async function tapPage(target: AdminTarget, _query: URLSearchParams, ask:
     plan = tap.read(request.tapConfig!);
   } catch (error) {
     if (error instanceof ConfigError) return refused(error.message);
+    // No stack is deep enough for it.
+    if (error instanceof RangeError) return refused('Unable to parse JSON as proto: it is nested too deep');
     throw error;
   }
   const asked = plan;
@@ -40,7 +42,7 @@ async function parse(text: string): Promise<JsonValue> {
     const { parseYaml } = await import('../config/yaml.ts');
     let json: JsonValue;
     try {
-      json = parseYaml(text);
+      json = parseYaml(text, MAX_ADMIN_YAML_NODES);
     } catch (error) {
       throw error instanceof ConfigError ? error : new ConfigError('', `Unable to parse YAML: ${errorText(error)}`);
     }

@@ -202,6 +202,17 @@ test('aliases that multiply are bounded', () => {
   let text = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n';
   for (let i = 1; i < 9; i++) text += `a${i}: &a${i} [${`*a${i - 1}, `.repeat(10)}]\n`;
   assert.throws(() => parseYaml(text), /yaml: more than \d+ nodes/);
+  assert.throws(() => parseYaml('a: &a [1, *a]\n'), /^ConfigError: yaml: more than \d+ levels/);
+});
+
+test('many aliases cost no more than other nodes, and stand for the anchor before them', () => {
+  const text = `a: &a [1]\nb: [${'*a,'.repeat(5_000)}]\n`;
+  const began = performance.now();
+  assert.equal((parseYaml(text) as { b: unknown[] }).b.length, 5_000);
+  // Seconds, when each of them searches the document.
+  assert.ok(performance.now() - began < 1_500);
+  assert.deepEqual(parseYaml('a: &x 1\nb: *x\nc: &x 2\nd: *x\n'), { a: 1, b: 1, c: 2, d: 2 });
+  assert.throws(() => parseYaml('a: *x\nb: &x 1\n'), /line 1, column 4: the referenced anchor is not defined: x/);
 });
 
 test('no text makes a reader fail in another way than by its error', () => {

@@ -1,15 +1,15 @@
 // YAML as Envoy reads it (yaml-cpp with Envoy's rules for plain scalars), to JSON. Loaded only when a configuration is YAML.
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
-import { type Document, isAlias, isMap, isScalar, isSeq, type Node, parseDocument, visit } from 'yaml';
+import { type Alias, type Document, isAlias, isMap, isScalar, isSeq, type Node, parseDocument, visit } from 'yaml';
 import { ConfigError } from '../../../base/envoy-api/fields.ts';
 import { yamlHint } from '../../../base/yaml-hints.ts';
-import { MAX_YAML_NODES } from '../limits.ts';
+import { MAX_YAML_DEPTH, MAX_YAML_NODES } from '../limits.ts';
 
 /** A longer file that is no configuration may be a key. */
 const SHOWN_CHARS = 20;
 
 /** Throws ConfigError that names line and column. */
-export function parseYaml(text: string): JsonValue {
+export function parseYaml(text: string, maxNodes = MAX_YAML_NODES): JsonValue {
   const doc = parseDocument(text, { version: '1.1', prettyErrors: true, customTags: ignoreTag });
   const problem = doc.errors[0];
   if (problem) {
@@ -25,17 +25,27 @@ export function parseYaml(text: string): JsonValue {
       '',
       `Unable to convert YAML as JSON: ${text.trim() === '' ? 'it is empty' : text.length > SHOWN_CHARS ? '…' : text}`,
     );
-  checkAliases(doc, text);
-  return new Reader(doc).read(root);
+  return new Reader(targetsOf(doc, text), maxNodes).read(root);
 }
 
 /** Envoy's `!ignore` marks a key that only holds anchors. */
 const ignoreTag = [{ tag: '!ignore', resolve: (value: string) => value }];
 
-function checkAliases(doc: Document.Parsed, text: string): void {
+/** What each alias stands for. One look at each node: to resolve one by the library means to search the document anew. */
+function targetsOf(doc: Document.Parsed, text: string): ReadonlyMap<Alias, Node> {
+  const anchors = new Map<string, Node>();
+  const targets = new Map<Alias, Node>();
   visit(doc, {
-    Alias(_key, node) {
-      if (node.resolve(doc)) return;
+    Node(_key, node) {
+      if (!isAlias(node)) {
+        if (node.anchor) anchors.set(node.anchor, node);
+        return;
+      }
+      const target = anchors.get(node.source);
+      if (target) {
+        targets.set(node, target);
+        return;
+      }
       const before = text.slice(0, node.range?.[0] ?? 0);
       const line = before.split('\n').length;
       throw new ConfigError(
@@ -44,29 +54,34 @@ function checkAliases(doc: Document.Parsed, text: string): void {
       );
     },
   });
+  return targets;
 }
 
 class Reader {
-  readonly #doc: Document.Parsed;
+  readonly #targets: ReadonlyMap<Alias, Node>;
+  readonly #max: number;
   #nodes = 0;
 
-  constructor(doc: Document.Parsed) {
-    this.#doc = doc;
+  constructor(targets: ReadonlyMap<Alias, Node>, max: number) {
+    this.#targets = targets;
+    this.#max = max;
   }
 
-  read(node: unknown): JsonValue {
+  read(node: unknown, depth = 0): JsonValue {
+    // An alias may stand within what it names.
+    if (depth > MAX_YAML_DEPTH) throw new ConfigError('', `yaml: more than ${MAX_YAML_DEPTH} levels`);
     // Aliases may repeat a tree many times over.
     this.#nodes += 1;
-    if (this.#nodes > MAX_YAML_NODES) throw new ConfigError('', `yaml: more than ${MAX_YAML_NODES} nodes`);
-    if (isAlias(node)) return this.read(node.resolve(this.#doc));
-    if (isSeq(node)) return node.items.map((item) => this.read(item));
+    if (this.#nodes > this.#max) throw new ConfigError('', `yaml: more than ${this.#max} nodes`);
+    if (isAlias(node)) return this.read(this.#targets.get(node), depth + 1);
+    if (isSeq(node)) return node.items.map((item) => this.read(item, depth + 1));
     if (isMap(node)) {
       const out: JsonObject = {};
       for (const { key, value } of node.items) {
         if ((key as Node).tag === '!ignore') continue;
         if (!isScalar(key)) throw new ConfigError('', 'yaml: a key must be a scalar');
         Object.defineProperty(out, String(key.source ?? key.value), {
-          value: this.read(value),
+          value: this.read(value, depth + 1),
           enumerable: true,
           configurable: true,
           writable: true,
