@@ -170,6 +170,8 @@ export const ARGUMENT_OPERATORS: ReadonlyMap<string, ArgumentRule> = new Map<str
   ['QUERY_PARAM', some(true)],
   ['QUERY_PARAMS', only(/^(?:ORIG|DECODED)?$/, true)],
   ['COALESCE', some(true)],
+  ['CEL', some(true)],
+  ['TYPED_CEL', some(true)],
   ['XFCC_VALUE', only(/^(?:by|hash|cert|chain|subject|uri|dns)$/i, true)],
   ['RESPONSE_CODE_DETAILS', ANY],
   ['GRPC_STATUS', only(/^(?:CAMEL_STRING|SNAKE_STRING|NUMBER)?$/)],
@@ -196,7 +198,12 @@ export function formatMistake(text: string): string | undefined {
   return undefined;
 }
 
+/** Expressions are read by the proxy alone. */
+const UNREAD: ReadonlySet<string> = new Set(['CEL', 'TYPED_CEL']);
+
 function commandMistake({ name, argument, length }: Command): string | undefined {
+  if (UNREAD.has(name))
+    return `%${name}% is for access logs: a bad expression in a header would cost the whole route table`;
   if (PLAIN_OPERATORS.has(name))
     return (argument ?? '') === '' && length === undefined ? undefined : `%${name}% takes no arguments and no length`;
   const rule = ARGUMENT_OPERATORS.get(name);

@@ -251,6 +251,13 @@ export const MAX_MIRROR_BACKLOG_BYTES = 256 * 1024;
 /** Characters of one value that a log format with a length prints, and levels of a JSON format. */
 export const MAX_LOG_VALUE_CHARS = 65_536;
 export const MAX_LOG_DEPTH = 32;
+/** One CEL expression: its text, the nodes and levels of its syntax tree, and the characters it may print. */
+export const MAX_CEL_CHARS = 4_096;
+export const MAX_CEL_NODES = 1_000;
+export const MAX_CEL_DEPTH = 64;
+export const MAX_CEL_RESULT_CHARS = 65_536;
+/** Instructions of a pattern in such an expression (Envoy's number). */
+export const MAX_CEL_PATTERN_SIZE = 100;
 /** Bytes of a head that edits and rewrites may make: a larger one is not sent (it has to fit the output arena whole). */
 export const MAX_EDITED_HEAD_BYTES = 100 * 1024;
 /** Kept-alive connections one request may find closed by their server before it counts as a failure. */

@@ -1,5 +1,6 @@
 // Command operators that take arguments or a length: headers, times, metadata, paths and so on. Used by format.ts.
 import type { JsonObject } from '@bufbuild/protobuf';
+import { celOperator, typedCelOperator } from '../cel/expression.ts';
 import { ConfigError } from '../config/fields.ts';
 import { type HeaderMap, headerName, utf8Bytes, utf8Text } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
@@ -213,6 +214,8 @@ export const WITH_ARGUMENTS: Readonly<Record<string, ArgumentOperator>> = {
   QUERY_PARAM: cut((context) => queryParam({ argument: needed(context) })),
   QUERY_PARAMS: cut(queryParams),
   COALESCE: cut((context) => coalesce(context, needed(context))),
+  CEL: cut((context) => celOperator(needed(context), context.path)),
+  TYPED_CEL: cut((context) => typedCelOperator(needed(context), context.path)),
   XFCC_VALUE: { build: xfccValue, length: 'ignored' },
   RESPONSE_CODE_DETAILS: plain(details),
   GRPC_STATUS: plain(grpc),

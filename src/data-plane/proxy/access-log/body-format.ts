@@ -4,6 +4,7 @@ import {
   type SubstitutionFormatString,
   SubstitutionFormatStringSchema,
 } from '#proto/envoy/config/core/v3/substitution_format_string_pb.js';
+import { CelSchema } from '#proto/envoy/extensions/formatter/cel/v3/cel_pb.js';
 import { MetadataSchema } from '#proto/envoy/extensions/formatter/metadata/v3/metadata_pb.js';
 import { ReqWithoutQuerySchema } from '#proto/envoy/extensions/formatter/req_without_query/v3/req_without_query_pb.js';
 import { openAny } from '../config/any.ts';
@@ -34,13 +35,14 @@ export function compileBodyFormat(message: SubstitutionFormatString, world: Form
   };
 }
 
-/** Formatters add operators: METADATA is known anyway, REQ_WITHOUT_QUERY only with its own. */
+/** Formatters add operators: METADATA and CEL are known anyway, REQ_WITHOUT_QUERY only with its own. */
 function withFormatters({ formatters }: SubstitutionFormatString, deps: FormatDeps, path: string): FormatDeps {
   let withoutQuery = false;
   for (const [i, { name, typedConfig }] of formatters.entries()) {
     const at = join(path, `formatters[${i}]`);
     const any = typedConfig && openAny(typedConfig, join(at, 'typed_config'));
     if (any?.typeName === ReqWithoutQuerySchema.typeName) withoutQuery = true;
+    else if (any?.typeName === CelSchema.typeName) only(CelSchema, any.open(CelSchema), join(at, 'typed_config'), []);
     else if (any?.typeName !== MetadataSchema.typeName)
       throw new ConfigError(at, `formatter '${any?.typeName ?? name}' is not supported by this proxy`);
   }

@@ -9,7 +9,11 @@ import {
   type RuntimeFilter,
   RuntimeFilterSchema,
 } from '#proto/envoy/config/accesslog/v3/accesslog_pb.js';
+import { ExpressionFilterSchema } from '#proto/envoy/extensions/access_loggers/filters/cel/v3/cel_pb.js';
+import { celFilter } from '../cel/expression.ts';
+import { buildExtension, type Extension, extension } from '../config/any.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
+import { utf8Bytes } from '../http/header-map.ts';
 import { H } from '../http/names.ts';
 import { FLAG, type StreamInfo } from '../http/stream-info.ts';
 import { headerTest, type RequestView } from '../route/matchers.ts';
@@ -38,6 +42,7 @@ export function compileFilter(message: AccessLogFilter, context: FilterContext, 
     'grpc_status_filter',
     'metadata_filter',
     'log_type_filter',
+    'extension_filter',
   ]);
   const spec = message.filterSpecifier;
   switch (spec.case) {
@@ -80,10 +85,27 @@ export function compileFilter(message: AccessLogFilter, context: FilterContext, 
       const types: ReadonlySet<number> = new Set(spec.value.types);
       return (info) => types.has(info.logType) !== exclude;
     }
+    case 'extensionFilter': {
+      const { name, configType } = spec.value;
+      const at = join(path, 'extension_filter.typed_config');
+      return buildExtension(
+        EXTENSION_FILTERS,
+        configType.case === undefined ? undefined : configType.value,
+        name,
+        context,
+        at,
+      );
+    }
     default:
       throw new ConfigError(path, `access log filter '${spec.case ?? 'none'}' is not supported by this proxy`);
   }
 }
+
+const EXTENSION_FILTERS: readonly Extension<FilterContext, Keep>[] = [
+  extension(ExpressionFilterSchema, ({ expression }, _context, path) =>
+    celFilter(utf8Bytes(expression), join(path, 'expression')),
+  ),
+];
 
 function combined(
   kind: 'andFilter' | 'orFilter',

@@ -42,9 +42,6 @@ export function parseFormat(text: string, path: string, deps: FormatDeps | undef
   );
 }
 
-/** Known to Envoy, and to us only by name. */
-const UNSUPPORTED: ReadonlySet<string> = new Set(['CEL', 'TYPED_CEL']);
-
 function operator(
   name: string,
   argument: string | undefined,
@@ -71,7 +68,6 @@ function operator(
     TLS_OPERATOR_NEEDS.get(name)?.();
     return simple ?? made!({ name, path, deps });
   }
-  if (UNSUPPORTED.has(name)) throw new ConfigError(path, `%${name}% is not supported by this proxy`);
   throw new ConfigError(path, `Not supported field in StreamInfo: ${name}`);
 }
 

@@ -49,6 +49,15 @@ function headerBytes(headers: HeaderMap | undefined, pseudo: readonly string[]):
   return bytes;
 }
 
+export function requestHeadBytes({ requestHeaders, method, path, authority, scheme }: StreamInfo): number {
+  if (!requestHeaders) return 0;
+  return headerBytes(requestHeaders, [':method', method, ':path', path, ':authority', authority, ':scheme', scheme]);
+}
+export function responseHeadBytes({ responseHeaders, responseCode }: StreamInfo): number {
+  return responseHeaders ? headerBytes(responseHeaders, [':status', String(responseCode)]) : 0;
+}
+export const trailerBytes = (info: StreamInfo): number => headerBytes(info.responseTrailers, []);
+
 const LOG_TYPES: readonly string[] = [
   'NotSet',
   'TcpUpstreamConnected',
@@ -84,7 +93,7 @@ function idOf(connection: object): number {
 }
 
 /** HTTP has its connection when the request leaves; TCP, when it is made. */
-function upstreamReady(info: StreamInfo): number {
+export function upstreamReady(info: StreamInfo): number {
   if (info.upstreamTxBegin >= 0) return info.upstreamTxBegin;
   const times = connectTimes(info.upstreamTransport);
   return times ? Math.max(times.connected, times.secured) : -1;
@@ -156,22 +165,9 @@ export const SIMPLE: Readonly<Record<string, Operator>> = {
   DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT: (i) => i.fieldBytesSent,
   UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT: (i) => i.upstreamFieldsSent,
   UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED: (i) => i.upstreamFieldsReceived,
-  REQUEST_HEADERS_BYTES: (i) =>
-    i.requestHeaders
-      ? headerBytes(i.requestHeaders, [
-          ':method',
-          i.method,
-          ':path',
-          i.path,
-          ':authority',
-          i.authority,
-          ':scheme',
-          i.scheme,
-        ])
-      : 0,
-  RESPONSE_HEADERS_BYTES: (i) =>
-    i.responseHeaders ? headerBytes(i.responseHeaders, [':status', String(i.responseCode)]) : 0,
-  RESPONSE_TRAILERS_BYTES: (i) => headerBytes(i.responseTrailers, []),
+  REQUEST_HEADERS_BYTES: requestHeadBytes,
+  RESPONSE_HEADERS_BYTES: responseHeadBytes,
+  RESPONSE_TRAILERS_BYTES: trailerBytes,
 
   DURATION: (i) => (i.duration < 0 ? undefined : Math.trunc(i.duration)),
   REQUEST_DURATION: (i) => span(i.startTime, i.requestEnd),

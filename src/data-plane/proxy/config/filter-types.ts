@@ -2,6 +2,7 @@
 // http-filter/, network-filter/ and listener-filter/ and the policy wing know. Called by bootstrap.ts.
 import type { DescMessage } from '@bufbuild/protobuf';
 import { FilterConfigSchema } from '#proto/envoy/config/route/v3/route_components_pb.js';
+import { ExpressionFilterSchema } from '#proto/envoy/extensions/access_loggers/filters/cel/v3/cel_pb.js';
 import { BufferPerRouteSchema, BufferSchema } from '#proto/envoy/extensions/filters/http/buffer/v3/buffer_pb.js';
 import { ConfigSchema as GrpcBridgeSchema } from '#proto/envoy/extensions/filters/http/grpc_http1_bridge/v3/config_pb.js';
 import { GrpcWebSchema } from '#proto/envoy/extensions/filters/http/grpc_web/v3/grpc_web_pb.js';
@@ -24,6 +25,7 @@ import { ConnectionLimitSchema } from '#proto/envoy/extensions/filters/network/c
 import { LocalRateLimitSchema as NetworkRateLimitSchema } from '#proto/envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit_pb.js';
 import { RBACSchema as NetworkRbacSchema } from '#proto/envoy/extensions/filters/network/rbac/v3/rbac_pb.js';
 import { SniClusterSchema } from '#proto/envoy/extensions/filters/network/sni_cluster/v3/sni_cluster_pb.js';
+import { CelSchema as CelFormatterSchema } from '#proto/envoy/extensions/formatter/cel/v3/cel_pb.js';
 import { MetadataSchema as MetadataFormatterSchema } from '#proto/envoy/extensions/formatter/metadata/v3/metadata_pb.js';
 import { ReqWithoutQuerySchema } from '#proto/envoy/extensions/formatter/req_without_query/v3/req_without_query_pb.js';
 import { PreserveCaseFormatterConfigSchema } from '#proto/envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case_pb.js';
@@ -36,6 +38,8 @@ export const FILTER_TYPES: readonly DescMessage[] = [
   RBACSchema,
   RBACPerRouteSchema,
   PreserveCaseFormatterConfigSchema,
+  CelFormatterSchema,
+  ExpressionFilterSchema,
   MetadataFormatterSchema,
   ReqWithoutQuerySchema,
   UriTemplateMatchConfigSchema,
