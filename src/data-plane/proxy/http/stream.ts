@@ -407,6 +407,8 @@ export class HttpStream extends RoutedRequest implements RequestReceiver {
   #complete(): void {
     if (this.finished) return;
     this.finished = true;
+    // It may be large, and the stream may live on (newest.ts).
+    this.#held = undefined;
     this.endTimers();
     const { info, manager } = this;
     info.duration = manager.deps.clock.now() - info.startTime;
