@@ -115,6 +115,9 @@ export interface WorkerParts {
   readonly end: () => void;
 }
 
+/** Commands that do not wait until the worker serves. */
+const AT_ANY_TIME: ReadonlySet<Command['kind']> = new Set(['stop', 'log', 'runtime', 'health']);
+
 /** Serves until told to stop. */
 export async function runWorker({ port, link, start, engine, hub, books, end }: WorkerParts): Promise<void> {
   const traces = new TraceSender(MAX_TAP_BACKLOG_CHARS, (tap, trace) => link.send({ kind: 'trace', tap, trace }));
@@ -131,6 +134,13 @@ export async function runWorker({ port, link, start, engine, hub, books, end }: 
       engine.taps.attach(command.configId, plan, (trace) => traces.send(id, trace));
     } else perform(engine, command);
   };
+  // In the order in which they were given: a later one may end what an earlier one began.
+  let early: Command[] | undefined = [];
+  const take = (command: Command): void => {
+    if (early && !AT_ANY_TIME.has(command.kind)) early.push(command);
+    else obey(command);
+  };
+  for (const command of start.commands) take(command);
   port.on('message', (message) => {
     switch (message.kind) {
       case 'answer':
@@ -155,7 +165,7 @@ export async function runWorker({ port, link, start, engine, hub, books, end }: 
         );
         return;
       case 'command':
-        obey(message.command);
+        take(message.command);
         return;
       case 'numbers': {
         const numbers: Numbers = numbersOf(engine.stats, engine.istioStats, engine.clusters.views());
@@ -167,7 +177,9 @@ export async function runWorker({ port, link, start, engine, hub, books, end }: 
   try {
     await engine.start();
     await engine.whenLive();
-    for (const command of start.commands) obey(command);
+    const waited = early;
+    early = undefined;
+    for (const command of waited) obey(command);
     link.send({ kind: 'started' });
   } catch (error) {
     link.send({ kind: 'failed', reason: errorText(error) });
