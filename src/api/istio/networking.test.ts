@@ -196,6 +196,7 @@ test('retry conditions and command operators that a proxy would refuse', () => {
     [set('100%'), `${at}.headers.request.set[x-a]`, /position 3 .*written "%%"/],
     [set('%PROTOCO%'), `${at}.headers.request.set[x-a]`, /did you mean %PROTOCOL%\?/],
     [set('%REQ%'), `${at}.headers.request.set[x-a]`, /needs an argument/],
+    [set('%CEL(request.path)%'), `${at}.headers.request.set[x-a]`, /%CEL% is for access logs/],
     [set('x'.repeat(16_385)), `${at}.headers.request.set[x-a]`, /at most 16384 bytes/],
     [
       one({
