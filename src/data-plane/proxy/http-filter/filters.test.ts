@@ -57,6 +57,17 @@ test('no more faults at once than allowed', async () => {
   assert.equal(bench.counter('http.test.fault.faults_overflow'), 1);
 });
 
+test('a request that is redirected inside ends its fault and may have another', async () => {
+  const bench = fault({ delay: { fixed_delay: '2s', ...ALWAYS }, max_active_faults: 1 });
+  const { stream } = bench.request('GET /');
+  await bench.clock.advance(2_000);
+  stream.restart(302, []);
+  assert.equal(bench.counter('http.test.fault.delays_injected'), 2);
+  assert.equal(bench.counter('http.test.fault.active_faults'), 1);
+  stream.onRequestReset('disconnect', 'downstream_remote_disconnect');
+  assert.equal(bench.counter('http.test.fault.active_faults'), 0);
+});
+
 test('a throttled response leaves at the pace it was given, and its end comes last', async () => {
   const bench = fault({ response_rate_limit: { fixed_limit: { limit_kbps: 1 }, ...ALWAYS } });
   const one = bench.request('GET /');

@@ -370,14 +370,18 @@ export class ConnectionManager {
   complete(stream: HttpStream): void {
     this.tracer?.finish(stream.info, stream.route?.decorator || stream.authority);
     const { counters } = this;
-    const { filters } = stream.plan;
     const { info } = stream;
     counters.rqActive.value -= 1;
     if (stream.upgraded) counters.cxUpgradesActive.value -= 1;
     this.#countAnswer(info.responseCode);
     counters.rqTime.record(info.duration);
-    for (let i = 0; i < filters.length; i++) filters[i]!.onComplete?.(stream, i);
+    this.completeFilters(stream);
     this.#log?.(info);
+  }
+
+  completeFilters(stream: HttpStream): void {
+    const { filters } = stream.plan;
+    for (let i = 0; i < filters.length; i++) filters[i]!.onComplete?.(stream, i);
   }
 
   /** The whole answer stood before the whole request; what is left of it is reset. */

@@ -93,12 +93,13 @@ export class HttpStream extends RoutedRequest implements RequestReceiver {
 
   /** An answer of `status` sent the request elsewhere: it runs, with its whole body, through all filters again. */
   restart(status: number, body: readonly Buffer[]): void {
-    const now = this.manager.deps.clock.now();
     const before = this.info;
     before.responseCode = status;
     before.responseDetails = 'internal_redirect';
-    before.duration = now - before.startTime;
-    this.info = before.again(now);
+    this.#measure();
+    // What filters began for it ends with it: they see another request now.
+    this.manager.completeFilters(this);
+    this.info = before.again(this.manager.deps.clock.now());
     this.manager.note(before);
     this.onRoute();
     this.target = undefined;
@@ -404,21 +405,26 @@ export class HttpStream extends RoutedRequest implements RequestReceiver {
     this.#complete();
   }
 
+  /** How long it took, and what it was on the wire. */
+  #measure(): void {
+    const { info, sender } = this;
+    info.duration = this.manager.deps.clock.now() - info.startTime;
+    info.wireBytesReceived = sender.wireBytesReceived();
+    info.wireBytesSent = sender.wireBytesSent();
+    info.headBytesReceived = sender.headBytesReceived();
+    info.headBytesSent = sender.headBytesSent();
+    info.fieldBytesReceived = sender.fieldBytesReceived();
+    info.fieldBytesSent = sender.fieldBytesSent();
+  }
+
   #complete(): void {
     if (this.finished) return;
     this.finished = true;
     // It may be large, and the stream may live on (newest.ts).
     this.#held = undefined;
     this.endTimers();
-    const { info, manager } = this;
-    info.duration = manager.deps.clock.now() - info.startTime;
-    info.wireBytesReceived = this.sender.wireBytesReceived();
-    info.wireBytesSent = this.sender.wireBytesSent();
-    info.headBytesReceived = this.sender.headBytesReceived();
-    info.headBytesSent = this.sender.headBytesSent();
-    info.fieldBytesReceived = this.sender.fieldBytesReceived();
-    info.fieldBytesSent = this.sender.fieldBytesSent();
-    manager.complete(this);
+    this.#measure();
+    this.manager.complete(this);
     this.#giveBack();
     newest.stream = this;
   }
