@@ -1,4 +1,5 @@
 // IP addresses and CIDR ranges as bytes. Called by the proxy's listeners, filter chains, clusters and by the policy engine.
+import { SocketAddress } from 'node:net';
 
 /** Bytes of an IPv4 (4) or IPv6 (16) address; undefined for anything else. IPv4-mapped IPv6 becomes IPv4. */
 export function parseIp(text: string): Uint8Array | undefined {
@@ -105,3 +106,14 @@ const PRIVATE: readonly Cidr[] = (
     ['fd00::', 8],
   ] as const
 ).map(([prefix, bits]) => parseCidr(prefix, bits)!);
+
+/** A valid address as the C library prints it: small letters, the longest run of zeros left out, IPv4 within IPv6 with its dots. */
+export function canonicalIp(text: string): string {
+  return text.includes(':') ? new SocketAddress({ family: 'ipv6', address: text }).address : text;
+}
+
+export function ipText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
+  return canonicalIp(groups.join(':'));
+}

@@ -1,7 +1,6 @@
 // Addresses without their port, whole or as the network of a prefix length: %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)%.
 // Used by argument-operators.ts.
-import { SocketAddress } from 'node:net';
-import { parseIp, type SocketAddr } from '../config/address.ts';
+import { ipText, parseIp, type SocketAddr } from '../config/address.ts';
 import { utf8Bytes } from '../http/header-map.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import type { Operator } from './types.ts';
@@ -32,11 +31,5 @@ function network(address: SocketAddr | undefined, bits: number): string | undefi
   if (bits < 0) return '';
   const kept = Math.min(bits, bytes.length * 8);
   const masked = bytes.map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, kept - i * 8))));
-  return `${textOf(masked)}/${kept}`;
-}
-
-function textOf(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join('.');
-  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
-  return new SocketAddress({ family: 'ipv6', address: groups.join(':') }).address;
+  return `${ipText(masked)}/${kept}`;
 }

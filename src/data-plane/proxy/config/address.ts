@@ -3,7 +3,16 @@ import type { Address, CidrRange } from '#proto/envoy/config/core/v3/address_pb.
 import { type Cidr, parseCidr, parseIp } from '../../../base/ip/ip.ts';
 import { ConfigError, join } from './fields.ts';
 
-export { type Cidr, cidrContains, isLoopback, isPrivate, parseCidr, parseIp } from '../../../base/ip/ip.ts';
+export {
+  type Cidr,
+  canonicalIp,
+  cidrContains,
+  ipText,
+  isLoopback,
+  isPrivate,
+  parseCidr,
+  parseIp,
+} from '../../../base/ip/ip.ts';
 
 /** Where a socket is or goes. A pipe has no port. */
 export type SocketAddr =

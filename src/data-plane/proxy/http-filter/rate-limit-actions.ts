@@ -13,7 +13,7 @@ import {
   RateLimit_Action_RequestHeadersSchema,
   RateLimitSchema,
 } from '#proto/envoy/config/route/v3/route_components_pb.js';
-import { parseIp } from '../config/address.ts';
+import { ipText, parseIp } from '../config/address.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import { headerName } from '../http/header-map.ts';
 import type { HttpStream } from '../http/stream.ts';
@@ -179,9 +179,5 @@ function maskedAddress(ip: string, v4: number, v6: number): DescriptorEntry | un
   if (!bytes) return undefined;
   const bits = bytes.length === 4 ? v4 : v6;
   const masked = bytes.map((byte, i) => byte & (0xff << Math.max(0, Math.min(8, 8 - (bits - 8 * i)))) & 0xff);
-  const groups: string[] = [];
-  for (let i = 0; i < 16 && bytes.length === 16; i += 2)
-    groups.push((((masked[i]! << 8) | masked[i + 1]!) >>> 0).toString(16));
-  const text = bytes.length === 4 ? [...masked].join('.') : groups.join(':').replace(/(^|:)0(:0)+(:|$)/, '::');
-  return { key: 'masked_remote_address', value: `${text}/${bits}` };
+  return { key: 'masked_remote_address', value: `${ipText(masked)}/${bits}` };
 }

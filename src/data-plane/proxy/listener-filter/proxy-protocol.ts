@@ -13,7 +13,7 @@ import {
   ProxyProtocol_RuleSchema,
   ProxyProtocolSchema,
 } from '#proto/envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol_pb.js';
-import { parseIp, type SocketAddr } from '../config/address.ts';
+import { canonicalIp, ipText, parseIp, type SocketAddr } from '../config/address.ts';
 import { ConfigError, join, only } from '../config/fields.ts';
 import type { Counter, StatsStore } from '../stats/stats.ts';
 
@@ -128,7 +128,7 @@ function readV1(bytes: Buffer): ProxyHeader {
 function endOf(ip: string, port: string, family: 'TCP4' | 'TCP6'): SocketAddr | undefined {
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535) return undefined;
   if (ip.includes(':') !== (family === 'TCP6') || ip.includes('%') || !parseIp(ip)) return undefined;
-  return { kind: 'ip', ip, port: Number(port) };
+  return { kind: 'ip', ip: canonicalIp(ip), port: Number(port) };
 }
 
 const LOCAL = 0;
@@ -152,10 +152,14 @@ function readV2(bytes: Buffer): ProxyHeader {
   if (rest < addressBytes) return bad;
   if (bytes.length < length) return MORE;
   const ports = V2_FIXED + 2 * size;
-  const source = { kind: 'ip', ip: ipText(bytes, V2_FIXED, size), port: bytes.readUInt16BE(ports) } as const;
+  const source = {
+    kind: 'ip',
+    ip: ipText(bytes.subarray(V2_FIXED, V2_FIXED + size)),
+    port: bytes.readUInt16BE(ports),
+  } as const;
   const destination = {
     kind: 'ip',
-    ip: ipText(bytes, V2_FIXED + size, size),
+    ip: ipText(bytes.subarray(V2_FIXED + size, V2_FIXED + 2 * size)),
     port: bytes.readUInt16BE(ports + 2),
   } as const;
   const tlvs = readTlvs(bytes.subarray(V2_FIXED + addressBytes, length));
@@ -173,13 +177,6 @@ function readTlvs(bytes: Buffer): Tlv[] | undefined {
     at += 3 + size;
   }
   return out;
-}
-
-function ipText(bytes: Buffer, at: number, size: number): string {
-  if (size === 4) return bytes.subarray(at, at + 4).join('.');
-  const groups: string[] = [];
-  for (let i = 0; i < size; i += 2) groups.push(bytes.readUInt16BE(at + i).toString(16));
-  return groups.join(':').replace(/(?:^|:)0(?::0)+(?::|$)/, '::');
 }
 
 /** Metadata that the rules make of a header's TLVs; the first that writes a key counts. */
