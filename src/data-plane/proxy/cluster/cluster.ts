@@ -8,7 +8,7 @@ import type { Protocol } from '../http/codec.ts';
 import type { HeaderMap } from '../http/header-map.ts';
 import type { Capture } from '../listener/capture.ts';
 import type { RuntimeView } from '../runtime/runtime.ts';
-import { StatsScope, type StatsStore } from '../stats/stats.ts';
+import type { StatsScope, StatsStore } from '../stats/stats.ts';
 import type { HostLedger, SharedHosts } from '../tally/host-numbers.ts';
 import type { SharedNumbers } from '../tally/numbers.ts';
 import type { ProxiedFor, UpstreamSocket, UpstreamSource } from '../transport-socket/dial.ts';
@@ -61,6 +61,17 @@ export interface Encoded {
   readonly print: string;
 }
 
+/** Given back with the cluster, or by who made it when it is refused. */
+export interface Owned {
+  readonly secrets: SecretLease;
+  readonly scope: StatsScope;
+}
+
+/** What the statistics of a cluster are called by. */
+export function statNameOf({ altStatName, name }: ClusterMessage): string {
+  return altStatName || name;
+}
+
 export class Cluster {
   readonly name: string;
   /** alt_stat_name; empty = none. */
@@ -101,19 +112,20 @@ export class Cluster {
   readonly #sessions = new Map<Host, Set<() => void>>();
   #onWarm: () => void = () => {};
 
-  /** `encoded`: the message; `secrets`: released with the cluster, or by the caller when this throws. */
-  constructor(message: ClusterMessage, encoded: Encoded, deps: ClusterDeps, secrets: SecretLease, path: string) {
+  /** `encoded`: the message. */
+  constructor(message: ClusterMessage, encoded: Encoded, deps: ClusterDeps, owned: Owned, path: string) {
     const { bytes, print } = encoded;
+    const { secrets } = owned;
     this.#packed = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
     this.name = message.name;
     this.alias = message.altStatName;
-    this.statName = this.alias || message.name;
+    this.statName = statNameOf(message);
     this.settings = readCluster(message, deps.runtime, path);
     this.metadata = metadataOf(message.metadata);
     this.service = serviceOf(this.metadata.istio);
     this.#deps = deps;
     this.#print = print;
-    this.scope = new StatsScope(deps.stats, `cluster.${this.statName}.`);
+    this.scope = owned.scope;
     this.#secrets = secrets;
     this.#sockets = new SocketMatches(message, { ...deps, secrets }, this.scope, path);
     const { type } = this.settings;

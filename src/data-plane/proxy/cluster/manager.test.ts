@@ -65,6 +65,23 @@ test('a cluster that is refused late leaves no timer running', () => {
   assert.equal(clock.waiting, 1);
 });
 
+test('a cluster that is refused leaves no statistics, nor lets those of its name outlive it', () => {
+  const { manager, stats } = start();
+  const apply = (config: JsonObject) =>
+    manager.apply(fromJson(ClusterSchema, config, { registry: extensionRegistry }), false);
+  const names = () =>
+    [...stats.counters, ...stats.gauges].map(([name]) => name).filter((name) => /^cluster\./.test(name));
+  apply(forward('first', 1));
+  const before = names();
+  assert.throws(() => apply(forward('app', 2)), ConfigError);
+  assert.deepEqual(names(), before);
+  apply(forward('app', 1));
+  assert.ok(names().length > before.length + 10);
+  assert.throws(() => apply(forward('app', 2)), ConfigError);
+  manager.remove('app');
+  assert.deepEqual(names(), before);
+});
+
 test('updates count from when a cluster serves', () => {
   const { manager, stats, apply } = start();
   const cluster = staticCluster('app', [1, 2]);

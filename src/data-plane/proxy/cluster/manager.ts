@@ -4,8 +4,9 @@ import { type Cluster as ClusterMessage, ClusterSchema } from '#proto/envoy/conf
 import type { ClusterLoadAssignment } from '#proto/envoy/config/endpoint/v3/endpoint_pb.js';
 import { ConfigError } from '../config/fields.ts';
 import { fingerprint } from '../config/fingerprint.ts';
+import { StatsScope } from '../stats/stats.ts';
 import type { Source } from '../xds/source.ts';
-import { Cluster, type ClusterDeps, type Encoded } from './cluster.ts';
+import { Cluster, type ClusterDeps, type Encoded, statNameOf } from './cluster.ts';
 import { followDns, type Resolve } from './dns.ts';
 import { DnsCaches, type SharedNames } from './dns-cache.ts';
 import { NO_ENDPOINTS, readEndpoints } from './endpoints.ts';
@@ -117,10 +118,12 @@ export class ClusterManager {
 
   #create(message: ClusterMessage, encoded: Encoded): Cluster {
     const secrets = this.#deps.secrets.lease();
+    const scope = new StatsScope(this.#deps.stats, `cluster.${statNameOf(message)}.`);
     try {
-      return new Cluster(message, encoded, this.#clusterDeps, secrets, `cluster '${message.name}'`);
+      return new Cluster(message, encoded, this.#clusterDeps, { secrets, scope }, `cluster '${message.name}'`);
     } catch (error) {
       secrets.release();
+      scope.drop();
       throw error;
     }
   }
