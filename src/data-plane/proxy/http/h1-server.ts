@@ -456,9 +456,9 @@ export class H1ServerConnection implements ServerConnection, TransportSink, Resp
       this.#finishConnection();
       return;
     }
-    this.transport.resume();
-    // After the stream has asked for its numbers: those of the next request take their place.
+    // After the stream has asked for its numbers, since those of the next request take their place; before what the transport holds.
     if (this.#pending && !this.#feeding) queueMicrotask(() => this.#feedPending());
+    this.transport.resume();
   }
 
   /** Lets the answer leave, then closes; a client that goes on sending is cut off. */
