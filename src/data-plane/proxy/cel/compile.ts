@@ -10,7 +10,7 @@ import { MAX_CEL_PATTERN_SIZE } from '../limits.ts';
 import { type Attribute, GROUPS, groupMap, headerReader, type Read, UNKNOWN_HERE, VARIABLES } from './attributes.ts';
 import { at, BINARY, GLOBAL, METHODS, METHODS_OF_TWO, negate, not, TYPES } from './functions.ts';
 import { type ASTNode, parseExpression } from './parser.ts';
-import { type CelMap, ERROR, equal, int, kindOf, orError, type Value } from './values.ts';
+import { type CelMap, ERROR, equal, FATAL, int, isError, kindOf, orError, type Value } from './values.ts';
 
 export type Run = (info: StreamInfo) => Value;
 
@@ -154,6 +154,7 @@ function access(node: Extract<ASTNode, { op: '.' | '[]' }>, path: string): Run {
 }
 
 function fieldOf(value: Value, name: string): Value | undefined {
+  if (value === FATAL) return FATAL;
   if (typeof value !== 'object' || value === null) return undefined;
   if (value.kind === 'map') return value.get(name);
   return value.kind === 'message' ? value.field(name) : undefined;
@@ -163,9 +164,9 @@ function fieldOf(value: Value, name: string): Value | undefined {
 function logic(decisive: boolean, left: Run, right: Run): Run {
   return (info) => {
     const first = left(info);
-    if (first === decisive) return decisive;
+    if (first === decisive || first === FATAL) return first;
     const second = right(info);
-    if (second === decisive) return decisive;
+    if (second === decisive || second === FATAL) return second;
     return typeof first === 'boolean' && typeof second === 'boolean' ? !decisive : ERROR;
   };
 }
@@ -173,29 +174,34 @@ function logic(decisive: boolean, left: Run, right: Run): Run {
 function choice(condition: Run, yes: Run, no: Run): Run {
   return (info) => {
     const value = condition(info);
-    if (typeof value !== 'boolean') return ERROR;
+    if (typeof value !== 'boolean') return errorOf(value);
     return value ? yes(info) : no(info);
   };
 }
 
+const errorOf = (value: Value): Value => (value === FATAL ? FATAL : ERROR);
+
 function one(run: (value: Value) => Value, operand: Run): Run {
   return (info) => {
     const value = operand(info);
-    return value === ERROR ? ERROR : run(value);
+    return isError(value) ? value : run(value);
   };
 }
 
 function two(run: (left: Value, right: Value) => Value, left: Run, right: Run): Run {
   return (info) => {
     const first = left(info);
+    if (first === FATAL) return FATAL;
     const second = right(info);
-    return first === ERROR || second === ERROR ? ERROR : run(first, second);
+    if (isError(second)) return second;
+    return first === ERROR ? ERROR : run(first, second);
   };
 }
 
 function list(items: readonly Run[]): Run {
   return (info) => {
     const values = items.map((item) => item(info));
+    if (values.includes(FATAL)) return FATAL;
     return values.includes(ERROR) ? ERROR : { kind: 'list', items: values };
   };
 }
@@ -208,6 +214,7 @@ function map(entries: readonly (readonly [Run, Run])[]): Run {
     const made: Entry[] = [];
     for (const [key, value] of entries) {
       const entry: Entry = [key(info), value(info)];
+      if (entry.includes(FATAL)) return FATAL;
       if (!KEY_KINDS.has(kindOf(entry[0])) || entry[1] === ERROR || find(made, entry[0])) return ERROR;
       made.push(entry);
     }
@@ -281,6 +288,7 @@ function present(node: ASTNode, path: string): Run {
 
 /** Fields of messages are there when they are more than their default. */
 function isSet(value: Value, name: string): Value {
+  if (value === FATAL) return FATAL;
   if (typeof value !== 'object' || value === null) return ERROR;
   if (value.kind === 'map') return value.get(name) !== undefined;
   const field = value.kind === 'message' ? value.field(name) : undefined;
@@ -293,7 +301,12 @@ function matches(text: ASTNode, pattern: ASTNode, path: string): Run {
   if (pattern.op !== 'value' || typeof pattern.args !== 'string')
     throw new ConfigError(path, 'matches() with a pattern that is no literal is not supported by this proxy');
   const regex = regexOf(pattern.args, path);
-  return one((value) => (typeof value === 'string' ? regex.test(utf8Text(value)) : ERROR), compile(text, path));
+  const subject = compile(text, path);
+  return (info) => {
+    const value = subject(info);
+    // Envoy gives up: `request.headers["x"].matches("a") || true` has no value without the header.
+    return typeof value === 'string' ? regex.test(utf8Text(value)) : FATAL;
+  };
 }
 
 function regexOf(pattern: string, path: string): RE2JS {

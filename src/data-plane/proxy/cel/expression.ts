@@ -4,7 +4,7 @@ import type { Operator } from '../access-log/types.ts';
 import type { StreamInfo } from '../http/stream-info.ts';
 import { MAX_CEL_RESULT_CHARS } from '../limits.ts';
 import { compileFilterExpression, compileResult } from './compile.ts';
-import { ERROR, valueJson, valueText } from './values.ts';
+import { isError, valueJson, valueText } from './values.ts';
 
 /** A text, whatever the value is. */
 export function celOperator(expression: string, path: string): Operator {
@@ -17,7 +17,7 @@ export function typedCelOperator(expression: string, path: string): Operator {
   const run = compileResult(expression, path);
   return (info) => {
     const value = run(info);
-    if (value === ERROR) return undefined;
+    if (isError(value)) return undefined;
     // A length cuts texts alone.
     if (typeof value === 'string') return value.slice(0, MAX_CEL_RESULT_CHARS);
     const json = valueJson(value) ?? 'null';

@@ -1,7 +1,20 @@
 // The functions that Envoy's expressions have: those of CEL without what Envoy switches off (string conversion, joined strings
 // and lists, comprehensions). Each has the values of its arguments, its receiver first, and no error among them. Used by
 // compile.ts.
-import { compare, duration, ERROR, equal, int, kindOf, NANOS, orError, timestamp, uint, type Value } from './values.ts';
+import {
+  compare,
+  duration,
+  ERROR,
+  equal,
+  int,
+  isTooLong,
+  kindOf,
+  NANOS,
+  orError,
+  timestamp,
+  uint,
+  type Value,
+} from './values.ts';
 
 type One = (value: Value) => Value;
 type Two = (left: Value, right: Value) => Value;
@@ -49,17 +62,18 @@ function difference(a: Value, b: Value): Value {
   return numbersDifference(a, b);
 }
 
-/** From year 1 to 9999. */
-const FIRST_MOMENT = -62_135_596_800n * NANOS;
-const LAST_MOMENT = 253_402_300_800n * NANOS;
+/** Of Date: some 270,000 years. */
+const LAST_MOMENT = 8_640_000_000_000n * NANOS;
 function moment(nanos: bigint): Value {
-  return nanos < FIRST_MOMENT || nanos >= LAST_MOMENT ? ERROR : timestamp(nanos);
+  return nanos < -LAST_MOMENT || nanos > LAST_MOMENT ? ERROR : timestamp(nanos);
 }
+
+const KEY_KINDS: ReadonlySet<string> = new Set(['string', 'int', 'uint', 'double', 'bool']);
 
 function member(value: Value, whole: Value): Value {
   if (typeof whole !== 'object' || whole === null) return ERROR;
   if (whole.kind === 'list') return whole.items.some((item) => equal(item, value));
-  return whole.kind === 'map' ? whole.get(value) !== undefined : ERROR;
+  return whole.kind === 'map' && KEY_KINDS.has(kindOf(value)) ? whole.get(value) !== undefined : ERROR;
 }
 
 /** `a[b]` */
@@ -90,7 +104,8 @@ export const BINARY: ReadonlyMap<string, Two> = new Map<string, Two>([
   ['-', difference],
   ['*', arithmetic({ whole: (a, b) => a * b, double: (a, b) => a * b })],
   ['/', arithmetic({ whole: (a, b) => (b === 0n ? undefined : a / b), double: (a, b) => a / b })],
-  ['%', arithmetic({ whole: (a, b) => (b === 0n ? undefined : a % b) })],
+  // The least int has no quotient by -1, so it has no rest either.
+  ['%', arithmetic({ whole: (a, b) => (b === 0n || (b === -1n && int(-a) === ERROR) ? undefined : a % b) })],
 ]);
 
 export function negate(value: Value): Value {
@@ -244,7 +259,7 @@ function toDuration(value: Value): Value {
     const size = UNIT_NANOS[unit]!;
     nanos += BigInt(whole || '0') * size + (BigInt(fraction.padEnd(9, '0')) * size) / NANOS;
   }
-  return duration(match[1] === '-' ? -nanos : nanos);
+  return isTooLong(nanos) ? ERROR : duration(match[1] === '-' ? -nanos : nanos);
 }
 
 /** What a type is called, as a value of the type `type`. */
@@ -292,7 +307,12 @@ function floorDivide(a: bigint, b: bigint): bigint {
 }
 
 const DAY_MS = 86_400_000;
-const dayOfYear = (date: Date): number => Math.floor((date.getTime() - Date.UTC(date.getUTCFullYear(), 0, 1)) / DAY_MS);
+/** Date.UTC takes years before 100 for others. */
+function dayOfYear(date: Date): number {
+  const first = new Date(0);
+  first.setUTCFullYear(date.getUTCFullYear());
+  return Math.floor((date.getTime() - first.getTime()) / DAY_MS);
+}
 
 /** Of a moment in UTC; a duration has some of them, as a whole. */
 function part(ofDate: (date: Date) => number, ofDuration?: (nanos: bigint) => bigint): One {

@@ -47,6 +47,9 @@ export interface CelError {
   readonly kind: 'error';
 }
 export const ERROR: CelError = { kind: 'error' };
+/** Ends the whole expression: nothing passes over it. */
+export const FATAL: CelError = { kind: 'error' };
+export const isError = (value: Value): boolean => value === ERROR || value === FATAL;
 /** null is a value like any other. */
 export const orError = (value: Value | undefined): Value => (value === undefined ? ERROR : value);
 
@@ -69,10 +72,7 @@ export function kindOf(value: Value): Kind {
 
 export const int = (value: bigint): Value => (value < INT_MIN || value > INT_MAX ? ERROR : value);
 export const uint = (value: bigint): Value => (value < 0n || value > UINT_MAX ? ERROR : { kind: 'uint', value });
-/** Protobuf's bound: ten thousand years. */
-const DURATION_MAX = 315_576_000_000n * NANOS;
-export const duration = (nanos: bigint): Value =>
-  nanos < -DURATION_MAX || nanos > DURATION_MAX ? ERROR : { kind: 'duration', nanos };
+export const duration = (nanos: bigint): Value => ({ kind: 'duration', nanos });
 export const timestamp = (nanos: bigint): Value => ({ kind: 'timestamp', nanos });
 /** Of ms with a fraction: nanoseconds, as far as a double tells microseconds. */
 export const msNanos = (ms: number): bigint => BigInt(Math.round(ms * 1000)) * 1000n;
@@ -151,7 +151,7 @@ function objectText(value: Exclude<Value, string | number | bigint | boolean | n
     case 'duration':
       return durationText(value.nanos);
     case 'timestamp':
-      return `${secondsText(value.nanos)}${trimmed(fractionOf(value.nanos))}+00:00`;
+      return `${timeText(value.nanos)}${trimmed(fractionOf(value.nanos))}+00:00`;
     case 'list':
       return 'CelList value';
     case 'map':
@@ -192,10 +192,13 @@ function grouped(digits: string): string {
   return short === '' ? '' : `.${short}`;
 }
 
-function secondsText(nanos: bigint): string {
+/** Without the fraction. */
+function timeText(nanos: bigint): string {
   const rest = nanos % NANOS;
   const seconds = nanos / NANOS - (rest < 0n ? 1n : 0n);
-  return new Date(Number(seconds) * 1000).toISOString().slice(0, 19);
+  const date = new Date(Number(seconds) * 1000);
+  // Years are as long as they are.
+  return `${date.getUTCFullYear()}${date.toISOString().slice(-20, -5)}`;
 }
 
 const UNITS: readonly (readonly [bigint, string])[] = [
@@ -243,12 +246,10 @@ function objectJson(value: Exclude<Value, string | number | bigint | boolean | n
       return numberText(Number(value.value));
     case 'bytes':
       return `"${Buffer.from(value.bytes, 'latin1').toString('base64')}"`;
-    case 'duration': {
-      const size = value.nanos < 0n ? -value.nanos : value.nanos;
-      return `"${value.nanos < 0n ? '-' : ''}${size / NANOS}${grouped(fractionOf(size))}s"`;
-    }
+    case 'duration':
+      return durationJson(value.nanos);
     case 'timestamp':
-      return `"${secondsText(value.nanos)}${grouped(fractionOf(value.nanos))}Z"`;
+      return timestampJson(value.nanos);
     case 'list':
       return joined(
         '[',
@@ -260,6 +261,26 @@ function objectJson(value: Exclude<Value, string | number | bigint | boolean | n
     default:
       return undefined;
   }
+}
+
+/** Protobuf's bound: ten thousand years. */
+const DURATION_MAX = 315_576_000_000n * NANOS;
+export const isTooLong = (nanos: bigint): boolean => nanos < -DURATION_MAX || nanos > DURATION_MAX;
+
+function durationJson(nanos: bigint): string | undefined {
+  if (isTooLong(nanos)) return undefined;
+  const size = nanos < 0n ? -nanos : nanos;
+  return `"${nanos < 0n ? '-' : ''}${size / NANOS}${grouped(fractionOf(size))}s"`;
+}
+
+/** Years that have four digits in JSON. */
+const YEAR_1 = -62_135_596_800n * NANOS;
+const YEAR_10000 = 253_402_300_800n * NANOS;
+
+function timestampJson(nanos: bigint): string | undefined {
+  if (nanos < YEAR_1 || nanos >= YEAR_10000) return undefined;
+  const text = timeText(nanos);
+  return `"${text.padStart(19, '0')}${grouped(fractionOf(nanos))}Z"`;
 }
 
 /** Fields have no order: by name, as Envoy prints them. */
