@@ -84,19 +84,36 @@ export class Listener {
   #proxy: ProxyFilter | undefined;
   #drained = false;
 
-  /** `reuse`: chains of the previous version that did not change keep their connections. */
-  constructor(
+  /** Throws ConfigError and leaves nothing. `reuse`: chains of the previous version that did not change keep their connections. */
+  static create(
     message: ListenerMessage,
     deps: ListenerDeps,
     path: string,
     reuse: readonly FilterChain[] = [],
-    scope?: StatsScope,
+  ): Listener {
+    const settings = readListener(message, path);
+    const scope = new StatsScope(deps.stats, `listener.${statName(message, settings)}.`);
+    try {
+      return new Listener(message, settings, scope, deps, path, reuse);
+    } catch (error) {
+      scope.drop();
+      throw error;
+    }
+  }
+
+  private constructor(
+    message: ListenerMessage,
+    settings: ListenerSettings,
+    scope: StatsScope,
+    deps: ListenerDeps,
+    path: string,
+    reuse: readonly FilterChain[],
   ) {
     this.message = message;
     this.#deps = deps;
-    this.settings = readListener(message, path);
+    this.settings = settings;
     this.name = message.name;
-    this.scope = scope ?? new StatsScope(deps.stats, `listener.${statName(message, this.settings)}.`);
+    this.scope = scope;
     this.#log = deps.logs.build(message.accessLog, path);
     const load: PressureView = {
       pressure: deps.pressure,
@@ -163,6 +180,8 @@ export class Listener {
   adopt(next: Listener): boolean {
     const before = this.chains();
     next.#filters.release();
+    // Of the same name, and so of the same statistics.
+    next.scope.drop();
     this.message = next.message;
     this.#chains = next.#chains;
     this.#default = next.#default;
@@ -178,7 +197,7 @@ export class Listener {
     if (this.#drained) return;
     this.#drained = true;
     this.#filters.release();
-    this.#drainChains(this.chains());
+    this.#drainChains(this.chains(), () => this.scope.drop());
   }
 
   /** Responses close their connections as `drain` says, but new ones are still accepted (/drain_listeners?graceful). */
@@ -190,16 +209,21 @@ export class Listener {
   discard(kept: readonly FilterChain[]): void {
     this.#filters.release();
     for (const chain of this.chains()) if (!kept.includes(chain)) chain.dispose();
+    this.scope.drop();
   }
 
-  #drainChains(chains: readonly FilterChain[]): void {
+  #drainChains(chains: readonly FilterChain[], ended: () => void = () => {}): void {
     const { clock, random, drain } = this.#deps;
     const running = startDrain({ ...drain, clock, random });
+    let left = chains.length;
+    if (left === 0) ended();
     for (const chain of chains) {
       chain.built.handler.drain(running);
       const end = (): void => {
         chain.built.handler.closeAll();
         chain.dispose();
+        left -= 1;
+        if (left === 0) ended();
       };
       if (chain.built.handler.active === 0) end();
       else clock.after(drain.drainMs, end);

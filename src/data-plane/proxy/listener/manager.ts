@@ -7,7 +7,6 @@ import { errorText, type Logger } from '../../../base/runtime/log.ts';
 import { addressText, type SocketAddr } from '../config/address.ts';
 import { ConfigError } from '../config/fields.ts';
 import { fingerprint } from '../config/fingerprint.ts';
-import type { StatsScope } from '../stats/stats.ts';
 import { systemReason } from '../system-words.ts';
 import { AT_ONCE, startDrain } from './drain.ts';
 import { listenOn } from './listen.ts';
@@ -103,7 +102,7 @@ export class ListenerManager {
       );
     const current = entry?.active;
     const reuse = entry ? [...(entry.active?.chains() ?? []), ...(entry.warming?.chains() ?? [])] : [];
-    const next = new Listener(message, this.#deps, `listener '${name}'`, reuse, this.#scopeOf(current, message));
+    const next = Listener.create(message, this.#deps, `listener '${name}'`, reuse);
     const target = entry ?? this.#newEntry(name, isStatic);
     target.print = print;
     const discarded = target.warming;
@@ -241,10 +240,6 @@ export class ListenerManager {
   /** After /drain_listeners, listeners of that direction are no longer changed. */
   #blocked(message: ListenerMessage): boolean {
     return this.#draining === 'all' || (this.#draining === 'inbound' && message.trafficDirection === 1);
-  }
-
-  #scopeOf(current: Listener | undefined, message: ListenerMessage): StatsScope | undefined {
-    return current && current.message.statPrefix === message.statPrefix ? current.scope : undefined;
   }
 
   #tryActivate(entry: Entry): void {
