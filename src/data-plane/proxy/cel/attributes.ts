@@ -71,37 +71,39 @@ export function headerReader({ map, pseudo }: Headers, text: string): Read {
 }
 
 function headersMap(source: Headers, info: StreamInfo): CelMap {
-  const map = source.map(info);
+  let made: ReadonlyMap<string, Value> | undefined;
+  const all = (): ReadonlyMap<string, Value> => {
+    made ??= collected(source, info);
+    return made;
+  };
   return {
     kind: 'map',
     get size() {
-      return namesOf(source, map, info).length;
+      return all().size;
     },
-    get: (key) => (typeof key === 'string' ? oneOf(source, map, key.toLowerCase(), info) : undefined),
-    keys: () => namesOf(source, map, info),
+    get: (key) => (typeof key === 'string' ? all().get(storedName(source, key)) : undefined),
+    keys: () => [...all().keys()],
   };
 }
 
-/** Each name once; `host` is :authority. */
-function namesOf(source: Headers, map: HeaderMap | undefined, info: StreamInfo): readonly string[] {
-  const names = new Set<string>();
-  for (const [name, read] of source.pseudo) if (read(info) !== undefined) names.add(name);
-  map?.forEach((name) => {
-    names.add(name);
-  });
-  names.delete('host');
-  return [...names];
+/** Requests have `host` as :authority. */
+function storedName({ pseudo }: Headers, key: string): string {
+  const name = key.toLowerCase();
+  return name === 'host' && pseudo.has(name) ? ':authority' : name;
 }
 
-/** By a name that a client may have sent: nothing of it is kept. */
-function oneOf(source: Headers, map: HeaderMap | undefined, wanted: string, info: StreamInfo): Value | undefined {
-  const own = source.pseudo.get(wanted);
-  if (own) return own(info);
-  let out: string | undefined;
-  map?.forEach((name, value) => {
-    if (name === wanted) out = out === undefined ? value : `${out},${value}`;
+function collected(source: Headers, info: StreamInfo): ReadonlyMap<string, Value> {
+  const all = new Map<string, string>();
+  for (const [name, read] of source.pseudo) {
+    const value = read(info);
+    if (typeof value === 'string' && name !== 'host') all.set(name, value);
+  }
+  source.map(info)?.forEach((name, value) => {
+    if (name === 'host' && source.pseudo.has(name)) return;
+    const before = all.get(name);
+    all.set(name, before === undefined ? value : `${before},${value}`);
   });
-  return out;
+  return all;
 }
 
 const authority: Read = (info) => (info.requestHeaders ? some(info.authority) : undefined);
