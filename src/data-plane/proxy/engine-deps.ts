@@ -91,3 +91,19 @@ export interface WorkerGroup {
   onTrace(run: (tap: number, trace: string) => void): void;
   askWorkers<Q extends ThreadQuestion>(question: Q): Promise<readonly ThreadAnswer<Q>[]>;
 }
+
+/** What differs for an engine with workers, and for a worker. */
+export type ThreadDeps = Pick<
+  EngineDeps,
+  | 'createHub'
+  | 'sockets'
+  | 'workers'
+  | 'resolve'
+  | 'shared'
+  | 'sharedHosts'
+  | 'sharedNames'
+  | 'healthTeller'
+  | 'toldHealth'
+> & {
+  readonly isWorker?: boolean;
+};

@@ -16,7 +16,7 @@ import { addressText } from './config/address.ts';
 import { type BootstrapSource, loadBootstrap, SourceError } from './config/bootstrap.ts';
 import { ConfigError } from './config/fields.ts';
 import { Engine } from './engine.ts';
-import type { EngineDeps } from './engine-deps.ts';
+import type { EngineDeps, ThreadDeps } from './engine-deps.ts';
 import { MAX_BOOTSTRAP_BYTES } from './limits.ts';
 import type { MemoryReader } from './overload/manager.ts';
 import { createProcessLog, type LogControl, type ProcessLogger, parseComponentLevels } from './process-log.ts';
@@ -323,20 +323,7 @@ export function createEngine(
     readonly variable: (name: string) => string | undefined;
   },
   /** Of an engine with workers, or of a worker. */
-  threads: Pick<
-    EngineDeps,
-    | 'createHub'
-    | 'sockets'
-    | 'workers'
-    | 'resolve'
-    | 'shared'
-    | 'sharedHosts'
-    | 'sharedNames'
-    | 'healthTeller'
-    | 'toldHealth'
-  > & {
-    readonly isWorker?: boolean;
-  } = {
+  threads: ThreadDeps = {
     resolve: systemResolve,
   },
 ): Engine {

@@ -5,9 +5,11 @@ import fc from 'fast-check';
 import { HeaderMap, headerName, utf8Bytes } from '../http/header-map.ts';
 import { type ConnectionInfo, FLAG, StreamInfo } from '../http/stream-info.ts';
 import { MAX_CEL_CHARS, MAX_CEL_RESULT_CHARS } from '../limits.ts';
+import { CONNECTION } from '../testing/filters.ts';
 import { celFilter, celOperator, typedCelOperator } from './expression.ts';
 
 const connection: ConnectionInfo = {
+  ...CONNECTION,
   id: 7,
   local: { kind: 'ip', ip: '10.244.1.9', port: 3000 },
   directLocal: { kind: 'ip', ip: '10.244.1.9', port: 15006 },
@@ -15,13 +17,9 @@ const connection: ConnectionInfo = {
   directRemote: { kind: 'ip', ip: '10.244.1.4', port: 52710 },
   requestedServerName: 'a.test',
   transportProtocol: 'tls',
-  alpn: [],
-  tls: undefined,
   listenerName: 'virtualInbound',
   chainName: 'chain',
   direction: 'inbound',
-  state: new Map(),
-  metadata: new Map(),
 };
 
 function sample(): StreamInfo {

@@ -1,9 +1,7 @@
 // What workers know of each other's use of hosts: balancers go by all requests under way, limits of a host count all
 // connections, and places are given anew only when nothing of the old host is left.
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { silentLog } from '../../../base/runtime/log.ts';
 import type { HostNumbers } from '../tally/host-numbers.ts';
@@ -24,27 +22,7 @@ import { BlockBook, BlockMaker } from './blocks.ts';
 import { HostBook } from './host-book.ts';
 import { HostDesk } from './host-desk.ts';
 import type { Told } from './protocol.ts';
-import { startThreads } from './testing.ts';
-
-/** An application that answers when it is told to. */
-async function startSlowApp(t: TestContext) {
-  const waiting: (() => void)[] = [];
-  const server = createServer((_request, response) => waiting.push(() => response.end('done')));
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return {
-    port: (server.address() as AddressInfo).port,
-    get waiting() {
-      return waiting.length;
-    },
-    answer() {
-      for (const run of waiting.splice(0)) run();
-    },
-  };
-}
+import { startSlowApp, startThreads } from './testing.ts';
 
 const IN = listener('in', [{ filters: [hcm(routes([toCluster('app')]))] }]);
 const send = ({ port }: TestEngine): Promise<unknown> => ask(port('in'));

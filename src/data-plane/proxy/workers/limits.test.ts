@@ -1,14 +1,14 @@
 // Limits of the whole program with two workers: each is one number, as in Envoy, and a worker that dies gives back what it had.
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { type AddressInfo, connect, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { ask, bootstrap, hcm, listener, routes, staticCluster, T, toCluster } from '../testing/engine.ts';
 import { eventually, startProgram } from '../testing/program.ts';
+import { startSlowApp } from './testing.ts';
 
 const RATE_LIMIT: JsonObject = {
   name: 'limit',
@@ -40,26 +40,6 @@ const CONNECTION_RATE: JsonObject = {
     token_bucket: { max_tokens: 4, tokens_per_fill: 1, fill_interval: '3600s' },
   },
 };
-
-/** An application that answers when it is told to. */
-async function startSlowApp(t: TestContext) {
-  const waiting: (() => void)[] = [];
-  const server = createServer((_request, response) => waiting.push(() => response.end('done')));
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return {
-    port: (server.address() as AddressInfo).port,
-    get waiting() {
-      return waiting.length;
-    },
-    answer() {
-      for (const run of waiting.splice(0)) run();
-    },
-  };
-}
 
 /** A connection that says nothing; false once the proxy has closed it. */
 async function hold(t: TestContext, port: number): Promise<{ socket: Socket; open: boolean }> {

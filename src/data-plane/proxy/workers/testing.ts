@@ -1,6 +1,8 @@
 // Workers in one process, for tests: the real main thread's half and the real worker's half with engines of their own, joined by
 // copies of their messages.
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { JsonObject } from '@bufbuild/protobuf';
 import { systemClock } from '../../../base/runtime/clock.ts';
@@ -159,4 +161,24 @@ function startWorker(t: TestContext, config: JsonObject, start: ThreadStart, por
   });
   void runWorker({ port, link, start, engine: made.engine, hub: hub!, books, end() {} });
   return made;
+}
+
+/** An application that answers when it is told to. */
+export async function startSlowApp(t: TestContext) {
+  const waiting: (() => void)[] = [];
+  const server = createServer((_request, response) => waiting.push(() => response.end('done')));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return {
+    port: (server.address() as AddressInfo).port,
+    get waiting() {
+      return waiting.length;
+    },
+    answer() {
+      for (const run of waiting.splice(0)) run();
+    },
+  };
 }

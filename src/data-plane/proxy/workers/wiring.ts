@@ -6,7 +6,7 @@ import { systemClock } from '../../../base/runtime/clock.ts';
 import type { Logger } from '../../../base/runtime/log.ts';
 import { systemResolve } from '../cluster/system-dns.ts';
 import type { CommandLine } from '../command-line.ts';
-import type { EngineDeps } from '../engine-deps.ts';
+import type { ThreadDeps } from '../engine-deps.ts';
 import { rehearseConnections } from '../transport-socket/rehearsal.ts';
 import { createEngine, openProcessLog } from '../wiring.ts';
 import { BlockBook, BlockMaker } from './blocks.ts';
@@ -23,28 +23,13 @@ import { MainLink, runWorker, takeFirst } from './worker.ts';
 
 const YOUNG_GENERATION_MB = 6;
 
-type Threads = Pick<
-  EngineDeps,
-  | 'createHub'
-  | 'sockets'
-  | 'workers'
-  | 'resolve'
-  | 'shared'
-  | 'sharedHosts'
-  | 'sharedNames'
-  | 'healthTeller'
-  | 'toldHealth'
-> & {
-  readonly isWorker?: boolean;
-};
-
 /** The workers of this process, and what the engine of the main thread needs of them. */
 export function createWorkers(
   bootstrap: Bootstrap,
   options: CommandLine,
   format: string | undefined,
   log: Logger,
-): { readonly threads: Threads; stop(): Promise<void> } {
+): { readonly threads: ThreadDeps; stop(): Promise<void> } {
   const bytes = toBinary(BootstrapSchema, bootstrap);
   let hub: MirrorHub | undefined;
   const blocks: BlockMaker = new BlockMaker(options.concurrency, (told) => supervisor.tell(told));
