@@ -1,6 +1,7 @@
 // The `envoy` command: Envoy's command line and exit codes in front of the engine. Started by pilot-agent, by `meltemi proxy`
 // and by users.
 import { isMainThread } from 'node:worker_threads';
+import { systemClock } from '../../base/runtime/clock.ts';
 import { errorText } from '../../base/runtime/log.ts';
 import { type CommandLine, helpText, parseCommandLine } from './command-line.ts';
 import { applicationLogFormat } from './config/application-log.ts';
@@ -114,7 +115,7 @@ async function run(options: CommandLine): Promise<number | undefined> {
     process.on('SIGUSR1', () => engine.reopenLogs());
     // No timer of the engine keeps the process alive: one without an open socket (its control plane is away) waits all the same.
     setInterval(() => {}, STAY_MS);
-    void rehearseConnections();
+    void rehearseConnections(systemClock);
     await engine.start();
     writeBaseId(options.baseIdPath);
     writeAdminAddress(options.adminAddressPath, engine);

@@ -2,6 +2,7 @@
 // were written once, prototypes of Node's sockets), and V8 throws away the code that relied on them: after the first end of a
 // connection a dozen functions had to be compiled again while requests waited. Called once a thread, by main.ts and workers.
 import { connect, createServer, type Socket } from 'node:net';
+import type { Clock } from '../../../base/runtime/clock.ts';
 import { REHEARSAL_MS } from '../limits.ts';
 import { SocketTransport } from './socket-transport.ts';
 import type { TransportSink } from './transport.ts';
@@ -11,7 +12,7 @@ const BYTE = Buffer.of(0);
 const IDLE: TransportSink = { onData() {}, onEnd() {}, onBacklog() {}, onClose() {} };
 
 /** Resolves when it is over. Where no such connection can be made, it is done without. */
-export function rehearseConnections(): Promise<void> {
+export function rehearseConnections(clock: Clock): Promise<void> {
   return new Promise((resolve) => {
     const server = createServer();
     const sockets: Socket[] = [];
@@ -23,13 +24,16 @@ export function rehearseConnections(): Promise<void> {
       return transport;
     };
     const over = (): void => {
-      clearTimeout(limit);
+      cancelLimit();
       for (const socket of sockets) socket.destroy();
       server.close(() => resolve());
     };
-    const limit = setTimeout(over, REHEARSAL_MS).unref();
+    const cancelLimit = clock.after(REHEARSAL_MS, over);
     server.unref();
-    server.on('error', () => resolve());
+    server.on('error', () => {
+      cancelLimit();
+      resolve();
+    });
     server.on('connection', (socket) => {
       const transport = carry(socket, { onData: () => transport.end(), onClose: over });
     });

@@ -138,6 +138,6 @@ export async function runThisWorker(): Promise<void> {
       },
     },
   );
-  void rehearseConnections();
+  void rehearseConnections(systemClock);
   await runWorker({ port, link, start, engine, hub: hub!, books, end: () => process.exit(0) });
 }
